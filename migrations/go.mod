@@ -1,0 +1,3 @@
+module github.com/certctl/certctl/migrations
+
+go 1.26.0

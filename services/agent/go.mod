@@ -1,0 +1,3 @@
+module github.com/certctl/certctl/services/agent
+
+go 1.26.0

@@ -1,0 +1,3 @@
+module github.com/certctl/certctl/services/deployment
+
+go 1.26.0
