@@ -1,0 +1,18 @@
+# Every tool the build uses, pinned here and nowhere else, built once into .bin/.
+# A stamp carries the version in its name: a changed pin has no stamp, so make builds that tool again.
+
+BIN := $(CURDIR)/.bin
+
+# name = module path of the command @ version
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
+OAPI_CODEGEN  := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2
+# Only `make bench` wants it: the certificate authority that certctl is measured beside.
+STEP_CA       := github.com/smallstep/certificates/cmd/step-ca@v0.30.2
+
+stamp = $(BIN)/.$(notdir $(1))
+
+$(BIN)/.%:
+	@.setup/gotool.sh '$(BIN)' '$(filter %/$*,$(GOLANGCI_LINT) $(GOFUMPT) $(OAPI_CODEGEN) $(STEP_CA))'
+	@rm -f '$(BIN)'/.$(firstword $(subst @, ,$*))@*
+	@touch '$@'

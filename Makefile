@@ -1,0 +1,88 @@
+# certctl: build, try, test. `make` alone lists what there is.
+# Tools are pinned in .setup/tools.mk and built to .bin/; the servers that tests and the demo run against (Postgres,
+# NGINX) are taken from the machine, or else unpacked into .peers/.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+include .setup/tools.mk
+
+PEERS := $(CURDIR)/.peers
+export PATH := $(BIN):$(PATH):$(PEERS)/bin
+
+MODULES  = $(shell go list -m -f '{{.Dir}}')
+RELATIVE = $(patsubst $(CURDIR)/%,./%,$(MODULES))
+PACKAGES = $(addsuffix /...,$(RELATIVE))
+COMMANDS = $(wildcard ./services/*/cmd/*)
+# Where goroutines share something: the mechanisms, and each service that runs them.
+CONCURRENT = $(filter-out ./contracts/... ./migrations/... ./e2e/... ./services/cli/...,$(PACKAGES))
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X github.com/certctl/certctl/libs/obs.version=$(VERSION)
+# go test's own flags for one run, as in: make test T='-run TestRelay -v'
+T ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Use
+
+.PHONY: demo
+demo: build peers ## Watch one certificate from request to TLS handshake (ONCE=1: then exit)
+	dist/certctl demo $(if $(filter 1 true yes,$(ONCE)),--once)
+
+.PHONY: run
+run: build peers ## Run certctl here: every service, NATS and Postgres in one command
+	dist/certctl up
+
+##@ Change
+
+.PHONY: build
+build: ## Build every binary, static, into dist/
+	@mkdir -p dist
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(COMMANDS)
+
+.PHONY: test
+test: peers ## Run the tests of every module
+	go test -timeout 20m $(T) $(PACKAGES)
+
+.PHONY: race
+race: peers ## Run the tests of whatever is concurrent under the race detector
+	CGO_ENABLED=1 go test -race -timeout 30m $(T) $(CONCURRENT)
+
+.PHONY: lint
+lint: $(call stamp,$(GOLANGCI_LINT)) ## Check formatting and the linters' rules (FIX=1: mend what can be)
+	golangci-lint run $(if $(filter 1 true yes,$(FIX)),--fix) $(PACKAGES)
+
+.PHONY: generate
+generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Write generated code, schemas and documents anew
+	go generate $(PACKAGES)
+
+.PHONY: verify
+verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generated files, go.mod files, module and import boundaries
+	@.setup/verify.sh $(RELATIVE)
+
+.PHONY: tidy
+tidy: ## Tidy the go.mod of every module
+	@for module in $(RELATIVE); do (cd $$module && GOWORK=off go mod tidy) || exit 1; done
+
+.PHONY: bench
+bench: build peers $(call stamp,$(STEP_CA)) ## Measure, with step-ca beside it (no part of the tests)
+	go run ./e2e/bench
+
+##@ Set up
+
+.PHONY: tools
+tools: $(call stamp,$(GOLANGCI_LINT)) $(call stamp,$(GOFUMPT)) $(call stamp,$(OAPI_CODEGEN)) ## Build the pinned tools (done when needed)
+
+.PHONY: peers
+peers: ## Find or fetch Postgres and NGINX (done when needed)
+	@.setup/postgres.sh '$(PEERS)'
+	@.setup/nginx.sh '$(PEERS)'
+
+.PHONY: clean
+clean: ## Remove what was built (tools and peers stay; remove .bin and .peers by hand)
+	rm -rf dist .demo

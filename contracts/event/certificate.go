@@ -1,0 +1,127 @@
+package event
+
+import "time"
+
+// CertificateRequested tells that a certificate is now managed and wanted.
+type CertificateRequested struct {
+	CertificateID string   `json:"certificate_id"`
+	JobID         string   `json:"job_id"`
+	CommonName    string   `json:"common_name"`
+	SANs          []string `json:"sans"`
+	IssuerID      string   `json:"issuer_id"`
+	OwnerID       string   `json:"owner_id"`
+	TeamID        string   `json:"team_id"`
+	Environment   string   `json:"environment"`
+	TargetIDs     []string `json:"target_ids"`
+	// Renewal tells that the certificate exists and a new version of it is wanted.
+	Renewal bool `json:"renewal"`
+}
+
+// CertificateKeyRequested asks the agent of the certificate's target to make a key
+// and a certificate signing request. The key never leaves the agent's host.
+type CertificateKeyRequested struct {
+	CertificateID string `json:"certificate_id"`
+	JobID         string `json:"job_id"`
+	// Attempt counts from 1. A later attempt replaces the key of an earlier one.
+	Attempt    int      `json:"attempt"`
+	AgentID    string   `json:"agent_id"`
+	CommonName string   `json:"common_name"`
+	SANs       []string `json:"sans"`
+	// KeyAlgorithm is ECDSA, RSA or Ed25519; KeySize is in bits.
+	KeyAlgorithm string `json:"key_algorithm"`
+	KeySize      int    `json:"key_size"`
+	// ExpiresAt is when the agent should refuse to start on it.
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// Version is one issued certificate, without anything secret.
+type Version struct {
+	VersionID string `json:"version_id"`
+	// SerialNumber is canonical lower-case hex without leading zeros.
+	SerialNumber string `json:"serial_number"`
+	// FingerprintSHA256 is lower-case hex of the leaf's DER.
+	FingerprintSHA256 string    `json:"fingerprint_sha256"`
+	NotBefore         time.Time `json:"not_before"`
+	NotAfter          time.Time `json:"not_after"`
+	// PEMChain holds the leaf, then its issuers, without the root.
+	PEMChain string `json:"pem_chain"`
+	// SPKISHA256 identifies the key: lower-case hex over the SubjectPublicKeyInfo.
+	SPKISHA256 string `json:"spki_sha256"`
+}
+
+// CertificateIssued tells of the first version of a certificate.
+type CertificateIssued struct {
+	CertificateID string   `json:"certificate_id"`
+	JobID         string   `json:"job_id"`
+	IssuerID      string   `json:"issuer_id"`
+	CommonName    string   `json:"common_name"`
+	SANs          []string `json:"sans"`
+	TargetIDs     []string `json:"target_ids"`
+	// KeyAgentID is the agent that holds the key, empty if the CSR came from outside.
+	KeyAgentID string `json:"key_agent_id,omitempty"`
+	Version
+}
+
+// CertificateRenewed tells of a further version of a certificate.
+type CertificateRenewed struct {
+	CertificateIssued
+	// PreviousVersionID is the version that this one follows.
+	PreviousVersionID string `json:"previous_version_id,omitempty"`
+}
+
+// CertificateActivated tells that the newest version is valid and, if the
+// certificate has targets, is served by all of them.
+type CertificateActivated struct {
+	CertificateID string `json:"certificate_id"`
+	VersionID     string `json:"version_id"`
+}
+
+// CertificateFailed tells that an issuance, a renewal or its deployment was given
+// up. What was served before is still served.
+type CertificateFailed struct {
+	CertificateID string `json:"certificate_id"`
+	JobID         string `json:"job_id"`
+	// Stage is "issuance", "renewal" or "deployment".
+	Stage  string `json:"stage"`
+	Reason string `json:"reason"`
+}
+
+// CertificateArchived tells that a certificate is no longer managed.
+type CertificateArchived struct {
+	CertificateID string `json:"certificate_id"`
+}
+
+// About implements [Event].
+func (e CertificateRequested) About() (string, string, string) {
+	return "certificate", e.CertificateID, "requested"
+}
+
+// About implements [Event].
+func (e CertificateKeyRequested) About() (string, string, string) {
+	return "certificate", e.CertificateID, "keyrequested"
+}
+
+// About implements [Event].
+func (e CertificateIssued) About() (string, string, string) {
+	return "certificate", e.CertificateID, "issued"
+}
+
+// About implements [Event].
+func (e CertificateRenewed) About() (string, string, string) {
+	return "certificate", e.CertificateID, "renewed"
+}
+
+// About implements [Event].
+func (e CertificateActivated) About() (string, string, string) {
+	return "certificate", e.CertificateID, "activated"
+}
+
+// About implements [Event].
+func (e CertificateFailed) About() (string, string, string) {
+	return "certificate", e.CertificateID, "failed"
+}
+
+// About implements [Event].
+func (e CertificateArchived) About() (string, string, string) {
+	return "certificate", e.CertificateID, "archived"
+}

@@ -1,0 +1,85 @@
+// Package event holds the facts that services tell each other, one file an
+// aggregate. An event is in the past tense and is published in the transaction
+// that made it true, so whoever hears it may rely on it.
+//
+// On the bus an event is a CloudEvent in binary mode: this package's struct is the
+// JSON body, everything about the message itself travels in headers (see libs/bus).
+// Consumers see every event at least once and in any order; the header
+// ce-aggversion orders the events of one aggregate.
+//
+// The types only ever grow: a field may be added, never renamed, retyped or
+// removed, and a decoder ignores what it does not know. A break of meaning is a new
+// event type with a new version. JSON Schemas are generated from these structs into
+// contracts/schema; samples of every version that was ever released must decode for
+// ever (testdata).
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/certctl/certctl/contracts/subject"
+)
+
+// Event is one fact about one aggregate.
+type Event interface {
+	// About names the aggregate, its id and what happened to it, as they stand in
+	// the event's subject.
+	About() (aggregate, id, name string)
+}
+
+// ErrUnknown is returned for a type that this build does not know: a newer
+// publisher is at work. Consumers skip such an event.
+var ErrUnknown = errors.New("unknown event type")
+
+// All lists a zero value of every event, the order in which schemas are written.
+func All() []Event {
+	return []Event{
+		CertificateRequested{}, CertificateKeyRequested{}, CertificateIssued{}, CertificateRenewed{},
+		CertificateActivated{}, CertificateFailed{}, CertificateArchived{},
+		CSRSubmitted{}, CSRFailed{},
+		DeploymentStarted{}, DeploymentCompleted{}, DeploymentFailed{}, DeploymentRolledBack{},
+		AgentRegistered{}, AgentOnline{}, AgentOffline{}, AgentRetired{},
+		SiteCreated{}, SiteConnected{},
+		TargetCreated{}, TargetUpdated{}, TargetDeleted{},
+		IssuerConfigured{},
+	}
+}
+
+// Type is the CloudEvents type, such as certctl.certificate.issued.v1.
+func Type(e Event) string {
+	aggregate, _, name := e.About()
+	return "certctl." + aggregate + "." + name + ".v1"
+}
+
+// Subject is where e is published. It panics on an id that cannot be a token of a
+// subject; ids are checked where they enter the system.
+func Subject(e Event) string {
+	aggregate, id, name := e.About()
+	return subject.Event(aggregate, id, name)
+}
+
+var types = func() map[string]reflect.Type {
+	m := map[string]reflect.Type{}
+	for _, e := range All() {
+		m[Type(e)] = reflect.TypeOf(e)
+	}
+	return m
+}()
+
+// Decode reads the body of an event of the given CloudEvents type. The result is a
+// struct of this package, not a pointer. The error wraps [ErrUnknown] if the type is
+// not known.
+func Decode(ceType string, body []byte) (Event, error) {
+	t, ok := types[ceType]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, ceType)
+	}
+	p := reflect.New(t)
+	if err := json.Unmarshal(body, p.Interface()); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", ceType, err)
+	}
+	return p.Elem().Interface().(Event), nil
+}

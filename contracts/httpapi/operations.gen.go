@@ -1,0 +1,43 @@
+// Code generated from the OpenAPI document; DO NOT EDIT.
+
+package httpapi
+
+// Operations lists every operation of the contract, by id.
+var Operations = []Operation{
+	{ID: "archiveCertificate", Method: "DELETE", Path: "/api/v1/certificates/{id}", Services: []string{"issuer"}, Permission: "certificates:archive"},
+	{ID: "cancelJob", Method: "POST", Path: "/api/v1/jobs/{id}/cancel", Services: []string{"issuer", "deployment"}, Permission: "jobs:cancel"},
+	{ID: "checkAuth", Method: "GET", Path: "/api/v1/auth/check", Services: []string{"gateway"}, Permission: "authenticated"},
+	{ID: "createCertificate", Method: "POST", Path: "/api/v1/certificates", Services: []string{"issuer"}, Permission: "certificates:create"},
+	{ID: "createEnrolmentToken", Method: "POST", Path: "/api/v1/enrolment-tokens", Services: []string{"deployment"}, Permission: "agents:enrol"},
+	{ID: "createSite", Method: "POST", Path: "/api/v1/sites", Services: []string{"deployment"}, Permission: "sites:create"},
+	{ID: "createTarget", Method: "POST", Path: "/api/v1/targets", Services: []string{"deployment"}, Permission: "targets:create"},
+	{ID: "deleteTarget", Method: "DELETE", Path: "/api/v1/targets/{id}", Services: []string{"deployment"}, Permission: "targets:delete"},
+	{ID: "enrolSite", Method: "POST", Path: "/api/v1/sites/{id}/enrol", Services: []string{"deployment"}, Permission: "open"},
+	{ID: "getAgent", Method: "GET", Path: "/api/v1/agents/{id}", Services: []string{"deployment"}, Permission: "agents:read"},
+	{ID: "getAuditEvent", Method: "GET", Path: "/api/v1/audit/{id}", Services: []string{"audit"}, Permission: "audit:read"},
+	{ID: "getAuthInfo", Method: "GET", Path: "/api/v1/auth/info", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getCACertificates", Method: "GET", Path: "/api/v1/ca/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
+	{ID: "getCRL", Method: "GET", Path: "/api/v1/crl/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
+	{ID: "getCertificate", Method: "GET", Path: "/api/v1/certificates/{id}", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "getHealth", Method: "GET", Path: "/health", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getHealthV1", Method: "GET", Path: "/api/v1/health", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getIssuer", Method: "GET", Path: "/api/v1/issuers/{id}", Services: []string{"issuer"}, Permission: "issuers:read"},
+	{ID: "getJob", Method: "GET", Path: "/api/v1/jobs/{id}", Services: []string{"issuer", "deployment"}, Permission: "jobs:read"},
+	{ID: "getOCSP", Method: "GET", Path: "/api/v1/ocsp/{issuer_id}/{serial}", Services: []string{"revocation"}, Permission: "open"},
+	{ID: "getOpenAPI", Method: "GET", Path: "/api/v1/openapi.yaml", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getReady", Method: "GET", Path: "/ready", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getTarget", Method: "GET", Path: "/api/v1/targets/{id}", Services: []string{"deployment"}, Permission: "targets:read"},
+	{ID: "listAgents", Method: "GET", Path: "/api/v1/agents", Services: []string{"deployment"}, Permission: "agents:read"},
+	{ID: "listAuditEvents", Method: "GET", Path: "/api/v1/audit", Services: []string{"audit"}, Permission: "audit:read"},
+	{ID: "listCertificateVersions", Method: "GET", Path: "/api/v1/certificates/{id}/versions", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "listCertificates", Method: "GET", Path: "/api/v1/certificates", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "listIssuers", Method: "GET", Path: "/api/v1/issuers", Services: []string{"issuer"}, Permission: "issuers:read"},
+	{ID: "listJobs", Method: "GET", Path: "/api/v1/jobs", Services: []string{"issuer", "deployment"}, Permission: "jobs:read"},
+	{ID: "listSites", Method: "GET", Path: "/api/v1/sites", Services: []string{"deployment"}, Permission: "sites:read"},
+	{ID: "listTargets", Method: "GET", Path: "/api/v1/targets", Services: []string{"deployment"}, Permission: "targets:read"},
+	{ID: "postOCSP", Method: "POST", Path: "/api/v1/ocsp/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
+	{ID: "renewCertificate", Method: "POST", Path: "/api/v1/certificates/{id}/renew", Services: []string{"issuer"}, Permission: "certificates:renew"},
+	{ID: "retireAgent", Method: "DELETE", Path: "/api/v1/agents/{id}", Services: []string{"deployment"}, Permission: "agents:retire"},
+	{ID: "submitCertificateCSR", Method: "POST", Path: "/api/v1/certificates/{id}/csr", Services: []string{"issuer"}, Permission: "certificates:renew"},
+	{ID: "updateTarget", Method: "PUT", Path: "/api/v1/targets/{id}", Services: []string{"deployment"}, Permission: "targets:update"},
+}

@@ -1,0 +1,2 @@
+// Package natshttp carries plain net/http over NATS request/reply.
+package natshttp
