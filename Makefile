@@ -60,6 +60,7 @@ lint: $(call stamp,$(GOLANGCI_LINT)) ## Check formatting and the linters' rules 
 .PHONY: generate
 generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Write generated code, schemas and documents anew
 	go generate $(PACKAGES)
+	@cd contracts && for config in httpapi/*/oapi.yaml; do oapi-codegen -config $$config openapi/openapi.gen.yaml || exit 1; done
 
 .PHONY: verify
 verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generated files, go.mod files, module and import boundaries

@@ -8,8 +8,11 @@
 // Both forms of acknowledgement subject are granted, the one servers use today
 // ($JS.ACK.<stream>.<consumer>...) and the one that carries domain and account.
 //
-// The words "site" and "enrol" stand where an agent's id stands and are denied to
-// agents by name: a deny wins over whatever a forged name may have opened.
+// A name comes from whoever holds the signing key, and may be forged: a wildcard as a
+// name would match every agent. Denying {{name()}}.> undoes that, for a deny wins: a
+// true name loses nothing by it, "*" loses everything, and ">" makes no valid subject
+// and is refused. The words "site" and "enrol" stand where an agent's id stands, and
+// are denied to agents.
 package access
 
 import "github.com/certctl/certctl/contracts/subject"
@@ -25,7 +28,11 @@ type Permissions struct {
 	Responses int
 }
 
-const name = "{{name()}}"
+const (
+	name = "{{name()}}"
+	// nameAsWildcard is denied to every principal.
+	nameAsWildcard = name + ".>"
+)
 
 // Agent is one agent, at its leaf: its own work, its own reports, its own questions.
 func Agent() Permissions {
@@ -40,10 +47,12 @@ func Agent() Permissions {
 			"site.rpc." + name + ".>",
 		},
 		DenyPublish: []string{
+			nameAsWildcard,
 			"site.evt." + subject.AgentSite + ".>", "site.rpc." + subject.AgentSite + ".>",
 			"site.evt." + subject.AgentEnrol + ".>", "site.rpc." + subject.AgentEnrol + ".>",
 		},
-		Subscribe: []string{"_INBOX_" + name + ".>"},
+		Subscribe:     []string{"_INBOX_" + name + ".>"},
+		DenySubscribe: []string{nameAsWildcard},
 	}
 }
 
@@ -51,8 +60,10 @@ func Agent() Permissions {
 // name is the token's id.
 func Enrol() Permissions {
 	return Permissions{
-		Publish:   []string{"site.rpc." + subject.AgentEnrol + "." + name},
-		Subscribe: []string{"_INBOX_" + subject.AgentEnrol + "-" + name + ".>"},
+		Publish:       []string{"site.rpc." + subject.AgentEnrol + "." + name},
+		DenyPublish:   []string{nameAsWildcard},
+		Subscribe:     []string{"_INBOX_" + subject.AgentEnrol + "-" + name + ".>"},
+		DenySubscribe: []string{nameAsWildcard},
 	}
 }
 
@@ -61,8 +72,10 @@ func Enrol() Permissions {
 func Leaf() Permissions {
 	const commands = subject.StreamAgentCommands
 	return Permissions{
-		Publish:   append(hubCalls(commands), ackForms(commands)...),
-		Subscribe: []string{"_INBOX_" + name + ".>"},
+		Publish:       append(hubCalls(commands), ackForms(commands)...),
+		DenyPublish:   []string{nameAsWildcard},
+		Subscribe:     []string{"_INBOX_" + name + ".>"},
+		DenySubscribe: []string{nameAsWildcard},
 	}
 }
 
@@ -84,12 +97,14 @@ func Relay() Permissions {
 		)
 	}
 	return Permissions{
-		Publish: append(publish, "$JS.API.INFO", "site.cmd.>"),
+		Publish:     append(publish, "$JS.API.INFO", "site.cmd.>"),
+		DenyPublish: []string{nameAsWildcard},
 		Subscribe: []string{
 			"_INBOX_" + name + ".>",
 			subject.AllSiteRequests,
 		},
-		Responses: 1,
+		DenySubscribe: []string{nameAsWildcard},
+		Responses:     1,
 	}
 }
 

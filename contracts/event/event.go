@@ -45,6 +45,7 @@ func All() []Event {
 		SiteCreated{}, SiteConnected{},
 		TargetCreated{}, TargetUpdated{}, TargetDeleted{},
 		IssuerConfigured{},
+		APICalled{},
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/outbox"
 )
 
 // MaxBatch is the most messages in one atomic batch. The server's own limit is 1000.
@@ -126,6 +129,36 @@ func publishError(err error) error {
 		return fmt.Errorf("publish to stream: %w", err)
 	}
 	return fault.Wrap(err, fault.Unavailable, "message was not acknowledged by its stream")
+}
+
+// OutboxPublish returns the function with which an outbox.Relay publishes to js. Its error has the code Unavailable when
+// the bus is away, and another when a message is refused.
+func OutboxPublish(js jetstream.JetStream) func(context.Context, []outbox.Message) error {
+	return func(ctx context.Context, rows []outbox.Message) error {
+		ctx, cancel := withTimeout(ctx)
+		defer cancel()
+		var refused error
+		for chunk := range slices.Chunk(rows, MaxBatch) {
+			msgs := make([]*nats.Msg, len(chunk))
+			for i, row := range chunk {
+				h := make(nats.Header, len(row.Header)+4)
+				maps.Copy(h, row.Header)
+				h[headerMsgID] = []string{row.ID}
+				msgs[i] = &nats.Msg{Subject: row.Subject, Header: h, Data: row.Body}
+			}
+			for i, err := range publishDurably(ctx, js, msgs) {
+				if err == nil {
+					continue
+				}
+				err = fmt.Errorf("publish %s to %s: %w", chunk[i].ID, chunk[i].Stream, err)
+				if fault.CodeOf(err) == fault.Unavailable {
+					return err
+				}
+				refused = errors.Join(refused, err)
+			}
+		}
+		return refused
+	}
 }
 
 func repeat(err error, n int) []error {

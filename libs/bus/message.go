@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/certctl/certctl/libs/outbox"
 )
 
 // The headers of a message. All but the first and the last are CloudEvents 1.0 attributes in binary mode.
@@ -116,6 +118,15 @@ func (m *Message) Encode() (*nats.Msg, error) {
 		set(headerTTL, strconv.FormatInt(max(int64(m.TTL/time.Second), 1), 10)+"s")
 	}
 	return &nats.Msg{Subject: m.Subject, Header: h, Data: m.Body}, nil
+}
+
+// Outbox returns m as a row for the outbox, to be published to stream.
+func (m *Message) Outbox(stream string) (outbox.Message, error) {
+	msg, err := m.Encode()
+	if err != nil {
+		return outbox.Message{}, err
+	}
+	return outbox.Message{ID: m.ID, Stream: stream, Subject: m.Subject, Header: msg.Header, Body: m.Body}, nil
 }
 
 func (m *Message) validate() error {

@@ -13,9 +13,9 @@ type Suggestion struct {
 	Nearest string
 }
 
-// Kubernetes describes every service of the namespace to every pod: for one named certctl these are the CERTCTL_
-// variables it sets.
-var injected = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+// Kubernetes describes every service of the namespace to every pod; for those named certctl these are variables with
+// our prefix.
+var injected = regexp.MustCompile(`^\w+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|^\w+_PORT=(tcp|udp|sctp)://`)
 
 // Unknown returns the variables of the environment that start with prefix and an underscore and are in none of the
 // known lists, sorted by name. They deserve a warning, never a refusal: another version may know them.
@@ -32,7 +32,7 @@ func Unknown(prefix string, known ...[]Var) []Suggestion {
 	var out []Suggestion
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(names, name) || injected.MatchString(name) {
+		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(names, name) || injected.MatchString(entry) {
 			continue
 		}
 		out = append(out, Suggestion{Name: name, Nearest: nearest(name, names)})

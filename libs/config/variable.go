@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"io"
 	"reflect"
@@ -91,6 +92,9 @@ func gather(prefix string, into any) ([]variable, error) {
 	if err := envconfig.Usaget(prefix, into, io.Discard, list); err != nil {
 		return nil, fmt.Errorf("read the fields of %T: %w", into, err)
 	}
+	if err := checkSplit(reflect.TypeOf(into).Elem()); err != nil {
+		return nil, err
+	}
 	for _, v := range vars {
 		if err := v.check(); err != nil {
 			return nil, err
@@ -99,13 +103,42 @@ func gather(prefix string, into any) ([]variable, error) {
 	return vars, nil
 }
 
+// checkSplit refuses a field whose name would be run together (RateLimit as RATELIMIT), at any depth: the fields that
+// are structs of variables are not among those that gather lists.
+func checkSplit(t reflect.Type) error {
+	for _, f := range reflect.VisibleFields(t) {
+		if !f.IsExported() || f.Anonymous || f.Tag.Get("ignored") == "true" {
+			continue
+		}
+		if f.Tag.Get("split_words") != "true" {
+			return fmt.Errorf(`the field %s of %s lacks split_words:"true"`, f.Name, t)
+		}
+		inner := f.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		if inner.Kind() != reflect.Struct || decodes(inner) {
+			continue
+		}
+		if err := checkSplit(inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodes reports whether a struct is a single value, such as a url.URL, to envconfig.
+func decodes(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) || p.Implements(reflect.TypeFor[encoding.BinaryUnmarshaler]()) ||
+		p.Implements(reflect.TypeFor[envconfig.Decoder]()) || p.Implements(reflect.TypeFor[envconfig.Setter]())
+}
+
 // check refuses the tags that would bring one of envconfig's traps back.
 func (v variable) check() error {
 	switch {
 	case v.tags.Get("envconfig") != "":
 		return fmt.Errorf("%s: the envconfig tag would also read the name without its prefix", v.key)
-	case v.tags.Get("split_words") != "true":
-		return fmt.Errorf(`%s: the field lacks split_words:"true"`, v.key)
 	case v.secret() && v.field.Kind() != reflect.String:
 		return fmt.Errorf("%s: a secret must be a string", v.key)
 	case v.secret() && v.tags.Get("required") != "":

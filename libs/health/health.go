@@ -63,8 +63,8 @@ type group struct {
 	ok, failing string
 
 	mu     sync.Mutex
-	checks []*entry // guarded by mu, sorted by name
-	last   Report   // guarded by mu
+	checks []*entry  // guarded by mu, sorted by name
+	last   Report    // guarded by mu
 	at     time.Time // guarded by mu; when last was made, zero if it is outdated
 }
 

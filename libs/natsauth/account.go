@@ -184,8 +184,9 @@ func (s *state) encode(claims *jwt.AccountClaims) (string, error) {
 	return token, nil
 }
 
-// equal compares what two JWTs say, not when they were signed.
+// equal tells whether b would say what the signed a says, whenever that was.
 func equal(a, b *jwt.AccountClaims) (bool, error) {
+	b.Type, b.Version = a.Type, a.Version // encoding sets them
 	left, err := json.Marshal(a.Account)
 	if err != nil {
 		return false, fmt.Errorf("compare claims: %w", err)

@@ -71,16 +71,14 @@ func Newer(operatorJWT, current, candidate string) (*jwt.AccountClaims, error) {
 	if next.Subject != now.Subject {
 		return nil, errors.New("account JWT: for another account")
 	}
-	if next.IssuedAt < now.IssuedAt || next.IssuedAt == now.IssuedAt && !supersedes(next, now) {
+	if candidate == current || next.IssuedAt < now.IssuedAt ||
+		next.IssuedAt == now.IssuedAt && !supersedes(next, now) {
 		return nil, ErrStale
 	}
 	return next, nil
 }
 
 func supersedes(next, now *jwt.AccountClaims) bool {
-	if next.ID == now.ID {
-		return false
-	}
 	for key, at := range now.Revocations {
 		if next.Revocations[key] < at {
 			return false

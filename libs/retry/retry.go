@@ -35,7 +35,7 @@ func (p Policy) Delay(attempt int, rnd func() float64) time.Duration {
 	}
 	d := p.Base
 	for range attempt - 1 {
-		if p.Cap > 0 && d >= p.Cap || d > time.Duration(1<<62) {
+		if d == 0 || d >= 1<<62 || p.Cap > 0 && d >= p.Cap {
 			break
 		}
 		d *= 2

@@ -48,7 +48,7 @@ func ParseNames(commonName string, sans []string) (Names, error) {
 	var bad []fault.Field
 	add := func(field, s string) {
 		n := nameOf(s)
-		if reason := n.fault(); reason != "" {
+		if reason := n.objection(); reason != "" {
 			bad = append(bad, fault.Field{Name: field, Reason: reason})
 			return
 		}
@@ -80,7 +80,7 @@ func collect(commonName string, dns []string, ips []net.IP, emails []string, uri
 	var names Names
 	if commonName != "" {
 		n := nameOf(commonName)
-		if n.fault() != "" {
+		if n.objection() != "" {
 			n = Name{Text, strings.ToLower(commonName)}
 		}
 		names = append(names, n)
@@ -130,7 +130,7 @@ func (n Names) Values(kinds ...NameKind) []string {
 // Validate refuses a set with a name that no certificate may hold. The error is Invalid.
 func (n Names) Validate() error {
 	for _, name := range n {
-		if reason := name.fault(); reason != "" {
+		if reason := name.objection(); reason != "" {
 			return fault.New(fault.Invalid, "the name %q is not accepted: %s", name.Value, reason)
 		}
 	}
@@ -160,8 +160,8 @@ func normalURI(u *url.URL) string {
 	return v.String()
 }
 
-// fault says why the name cannot stand in a certificate; it is empty when it can.
-func (n Name) fault() string {
+// objection says why the name cannot stand in a certificate; it is empty when it can.
+func (n Name) objection() string {
 	switch n.Kind {
 	case IP:
 		return ""
@@ -176,13 +176,13 @@ func (n Name) fault() string {
 		}
 		return ""
 	case DNS:
-		return hostFault(n.Value)
+		return hostObjection(n.Value)
 	default:
 		return "it is neither a host name, an address, a mail address nor a URI"
 	}
 }
 
-func hostFault(host string) string {
+func hostObjection(host string) string {
 	switch {
 	case host == "":
 		return "it is empty"
@@ -193,7 +193,7 @@ func hostFault(host string) string {
 	}
 	labels := strings.Split(strings.TrimPrefix(host, "*."), ".")
 	for _, label := range labels {
-		if reason := labelFault(label); reason != "" {
+		if reason := labelObjection(label); reason != "" {
 			return reason
 		}
 	}
@@ -203,7 +203,7 @@ func hostFault(host string) string {
 	return ""
 }
 
-func labelFault(label string) string {
+func labelObjection(label string) string {
 	switch {
 	case label == "":
 		return "it has an empty label"

@@ -587,8 +587,13 @@ type SiteIdentity struct {
 	HubUrls     []string `json:"hub_urls"`
 	OperatorJwt string   `json:"operator_jwt"`
 	PlatformKey string   `json:"platform_key"`
-	SiteID      string   `json:"site_id"`
-	UserJwt     string   `json:"user_jwt"`
+
+	// RelayJwt For the leaf's connection to its own server, inside the process. It does not expire.
+	RelayJwt string `json:"relay_jwt"`
+	SiteID   string `json:"site_id"`
+
+	// UserJwt For the link to the hub; good for 30 days and renewed over the link.
+	UserJwt string `json:"user_jwt"`
 }
 
 // SiteList defines model for SiteList.

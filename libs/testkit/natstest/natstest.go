@@ -18,7 +18,10 @@ import (
 	"github.com/certctl/certctl/libs/bus"
 )
 
-const patience = 10 * time.Second
+const (
+	patience      = 10 * time.Second
+	reconnectWait = 20 * time.Millisecond
+)
 
 // Option changes the options of a server before it starts. It is called again at each restart, because a server keeps
 // its options and they cannot be used twice.

@@ -1,0 +1,84 @@
+// Package inbox makes the second arrival of a message harmless.
+//
+// A consumer claims the ids of the messages at hand in the transaction of their effect. An id that was claimed before,
+// by the same consumer in a transaction that committed, is not fresh: its effect is there already. An id whose
+// transaction rolled back is fresh again. Two transactions that claim the same id wait for one another.
+//
+// Rows are kept for longer than any stream or outbox can bring a message again (Keep), and then pruned.
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Keep is how long an id is remembered: the 30 days that a published message stays in an outbox, from which it may be
+// published anew into a stream that keeps it for 30 more, and a month to spare.
+const Keep = 90 * 24 * time.Hour
+
+const claim = `INSERT INTO inbox (consumer, msg_id)
+SELECT $1, unnest($2::text[])
+ON CONFLICT DO NOTHING
+RETURNING msg_id`
+
+// Claim marks ids as taken by consumer, in tx, and returns those that it had not taken before, in the order given and
+// each once.
+func Claim(ctx context.Context, tx pgx.Tx, consumer string, ids []string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	// Two transactions that take the same ids in different orders would wait for each other.
+	sorted := slices.Compact(slices.Sorted(slices.Values(ids)))
+	rows, err := tx.Query(ctx, claim, consumer, sorted)
+	if err != nil {
+		return nil, fmt.Errorf("claim %d messages for %s: %w", len(sorted), consumer, err)
+	}
+	claimed, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("claim %d messages for %s: %w", len(sorted), consumer, err)
+	}
+	taken := make(map[string]bool, len(claimed))
+	for _, id := range claimed {
+		taken[id] = true
+	}
+	fresh := make([]string, 0, len(claimed))
+	for _, id := range ids {
+		if taken[id] {
+			fresh = append(fresh, id)
+			delete(taken, id)
+		}
+	}
+	return fresh, nil
+}
+
+// Execer runs a statement: a transaction, a connection, or a pool.
+type Execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+const (
+	pruneBatch = 5000
+	prune      = `DELETE FROM inbox WHERE (consumer, msg_id) IN (
+	SELECT consumer, msg_id FROM inbox WHERE received_at < now() - $1::interval
+	ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
+)
+
+// Prune forgets ids that were claimed longer than keep ago, in short statements, and returns how many.
+func Prune(ctx context.Context, db Execer, keep time.Duration) (int64, error) {
+	var total int64
+	for {
+		tag, err := db.Exec(ctx, prune, keep, pruneBatch)
+		if err != nil {
+			return total, fmt.Errorf("prune inbox: %w", err)
+		}
+		total += tag.RowsAffected()
+		if tag.RowsAffected() < pruneBatch {
+			return total, nil
+		}
+	}
+}

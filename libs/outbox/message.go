@@ -1,0 +1,96 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Message is one row of the outbox: what is to be published, and where.
+type Message struct {
+	// ID makes the message known to everyone who may see it twice. It is unique in its schema for as long as the row
+	// is kept; a second message of the same ID is refused by Insert.
+	ID string
+	// Stream is the stream that takes the message. Messages of one stream are published together.
+	Stream string
+	// Subject is the subject that it is published on.
+	Subject string
+	// Header is passed on as it is.
+	Header map[string][]string
+	// Body is passed on as it is.
+	Body []byte
+}
+
+// Execer runs a statement: a transaction, a connection, or a pool.
+type Execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// Insert writes messages in one statement. With no messages it does nothing.
+func Insert(ctx context.Context, db Execer, messages ...Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	columns, err := ColumnsOf(messages)
+	if err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, insertFirst, columns.Args()...); err != nil {
+		return fmt.Errorf("insert %d messages into outbox: %w", len(messages), err)
+	}
+	return nil
+}
+
+// Columns are messages turned by a quarter: one array per column, as the statement of InsertSQL takes them.
+type Columns struct {
+	IDs, Streams, Subjects, Headers []string
+	Bodies                          [][]byte
+}
+
+// ColumnsOf returns the columns of messages.
+func ColumnsOf(messages []Message) (Columns, error) {
+	c := Columns{
+		IDs:      make([]string, len(messages)),
+		Streams:  make([]string, len(messages)),
+		Subjects: make([]string, len(messages)),
+		Headers:  make([]string, len(messages)),
+		Bodies:   make([][]byte, len(messages)),
+	}
+	for i, m := range messages {
+		header, err := encodeHeader(m.Header)
+		if err != nil {
+			return Columns{}, fmt.Errorf("encode header of message %s: %w", m.ID, err)
+		}
+		c.IDs[i], c.Streams[i], c.Subjects[i], c.Headers[i], c.Bodies[i] = m.ID, m.Stream, m.Subject, header, m.Body
+		if m.Body == nil {
+			c.Bodies[i] = []byte{}
+		}
+	}
+	return c, nil
+}
+
+// Args returns the five arguments that InsertSQL expects, in its order.
+func (c Columns) Args() []any {
+	return []any{c.IDs, c.Streams, c.Subjects, c.Headers, c.Bodies}
+}
+
+var insertFirst = InsertSQL(1)
+
+// InsertSQL returns the statement that writes Columns, whose arguments begin at parameter number first. It returns no
+// rows, so it can stand as one WITH part of a statement that also makes the change which the messages tell of.
+func InsertSQL(first int) string {
+	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
+SELECT id, stream, subject, header::jsonb, body
+FROM unnest($%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[]) AS m (id, stream, subject, header, body)`,
+		first, first+1, first+2, first+3, first+4)
+}
+
+func encodeHeader(h map[string][]string) (string, error) {
+	if len(h) == 0 {
+		return "{}", nil
+	}
+	encoded, err := json.Marshal(h)
+	return string(encoded), err
+}

@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/certctl/certctl/services/agent/internal/link"
+)
+
+// Config is what an agent is told by its environment, each variable with the prefix
+// CERTCTL_. The zero value is not of use; libs/config fills in the defaults.
+type Config struct {
+	AgentName string `split_words:"true" desc:"Name shown to people. Empty is the host's name."`
+	KeyDir    string `split_words:"true" default:"/var/lib/certctl/keys" desc:"Where private keys are made and kept, mode 0600."`
+
+	AgentStateDir string `split_words:"true" default:"/var/lib/certctl/agent" desc:"Identity, journal and spool. One agent to a directory."`
+
+	LeafURL    string `envconfig:"LEAF_URL" split_words:"true" default:"nats://127.0.0.1:4223" desc:"The site's leaf. Off loopback it must be tls:// or wss://."`
+	LeafCAFile string `envconfig:"LEAF_CA_FILE" split_words:"true" desc:"PEM certificates that the leaf's certificate must chain to. Empty trusts the system's."`
+
+	EnrolmentToken string `split_words:"true" secret:"true" desc:"One-time token (cet_...) that makes this host an agent. Ignored once it is one."`
+
+	HeartbeatInterval time.Duration `envconfig:"AGENT_HEARTBEAT_INTERVAL" split_words:"true" default:"60s" desc:"How often the agent says that it lives."`
+
+	AgentAllowedCommands []string `split_words:"true" desc:"Absolute paths of commands that targets may name besides nginx, openresty, systemctl and service of the system."`
+	AgentAllowedPaths    []string `split_words:"true" desc:"Folders that certificates and keys may be installed under. Empty is any, but a file that is there and is no PEM is never replaced."`
+
+	LogLevel  string `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	LogFormat string `split_words:"true" default:"json" desc:"json or text."`
+}
+
+// Validate refuses what can never work.
+func (c *Config) Validate() error {
+	var errs []error
+	for name, path := range map[string]string{"CERTCTL_KEY_DIR": c.KeyDir, "CERTCTL_AGENT_STATE_DIR": c.AgentStateDir} {
+		if !filepath.IsAbs(path) {
+			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", name, path))
+		}
+	}
+	for name, paths := range map[string][]string{
+		"CERTCTL_AGENT_ALLOWED_COMMANDS": c.AgentAllowedCommands, "CERTCTL_AGENT_ALLOWED_PATHS": c.AgentAllowedPaths,
+	} {
+		for _, path := range paths {
+			if !filepath.IsAbs(path) {
+				errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", name, path))
+			}
+		}
+	}
+	if c.HeartbeatInterval < time.Second {
+		errs = append(errs, errors.New("CERTCTL_AGENT_HEARTBEAT_INTERVAL: at least 1s"))
+	}
+	if err := link.CheckURL(c.LeafURL); err != nil {
+		shown := c.LeafURL
+		if u, parseErr := url.Parse(shown); parseErr == nil {
+			shown = u.Redacted()
+		}
+		errs = append(errs, fmt.Errorf("CERTCTL_LEAF_URL: %s: %w", shown, err))
+	}
+	return errors.Join(errs...)
+}

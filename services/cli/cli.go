@@ -1,0 +1,234 @@
+// Package cli is certctl at the command line: a thin client of the HTTP API, whose
+// output is a table for people or the API's own JSON for programs.
+//
+// It keeps no state. CERTCTL_SERVER_URL and CERTCTL_API_KEY, or the flags --server and
+// --api-key, say where to and as whom; CERTCTL_API_KEY_FILE names a file instead of
+// the key. The exit code is 0 for success, 1 if the server refused or was not reached,
+// 2 if the command line was wrong.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Version is set by the build.
+var Version = "dev"
+
+// Streams are where output goes.
+type Streams struct {
+	Out, Err io.Writer
+}
+
+// errUsage marks a command line that was wrong; the message has been printed.
+var errUsage = errors.New("usage")
+
+const defaultServer = "http://127.0.0.1:8080"
+
+// command is one verb.
+type command struct {
+	name, args, summary string
+	run                 func(ctx context.Context, s *session, args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"list-certs", "[--status S] [--issuer-id I] [--limit N]", "list certificates", listCerts},
+		{"get-cert", "ID", "show a certificate and its versions", getCert},
+		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
+		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"list-agents", "[--status S]", "list agents", listAgents},
+		{"list-jobs", "[--status S] [--type T] [--cert ID] [--limit N]", "list jobs, newest first", listJobs},
+		{"health", "", "tell whether the server is well", health},
+		{"version", "", "print the version", printVersion},
+	}
+}
+
+// session is one run of the program.
+type session struct {
+	Streams
+	flags  *flag.FlagSet
+	server string
+	key    string
+	json   bool
+	getenv func(string) string
+}
+
+// Run carries out one command line and returns the exit code.
+func Run(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
+	err := run(ctx, args, streams, getenv)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	default:
+		fmt.Fprintln(streams.Err, "certctl-cli:", err)
+		return 1
+	}
+}
+
+func run(ctx context.Context, args []string, streams Streams, getenv func(string) string) error {
+	s := &session{Streams: streams, getenv: getenv, flags: flag.NewFlagSet("certctl-cli", flag.ContinueOnError)}
+	s.flags.SetOutput(streams.Err)
+	s.flags.Usage = func() { usage(streams.Err) }
+	s.common(s.flags)
+	if err := s.parse(s.flags, args); err != nil {
+		return err
+	}
+	rest := s.flags.Args()
+	if len(rest) == 0 {
+		usage(streams.Err)
+		return errUsage
+	}
+	if rest[0] == "help" {
+		return help(streams, rest[1:])
+	}
+	c, err := find(streams, rest[0])
+	if err != nil {
+		return err
+	}
+	s.flags = flag.NewFlagSet(c.name, flag.ContinueOnError)
+	s.flags.SetOutput(streams.Err)
+	s.flags.Usage = func() { commandUsage(streams.Err, c, s.flags) }
+	s.common(s.flags)
+	return c.run(ctx, s, rest[1:])
+}
+
+// common adds the flags that every command takes, before or behind its name.
+func (s *session) common(f *flag.FlagSet) {
+	f.StringVar(&s.server, "server", first(s.server, s.getenv("CERTCTL_SERVER_URL"), defaultServer), "URL of the server")
+	f.StringVar(&s.key, "api-key", first(s.key, s.getenv("CERTCTL_API_KEY")), "API key; better set CERTCTL_API_KEY or CERTCTL_API_KEY_FILE")
+	f.Lookup("api-key").DefValue = "" // help must not show the key
+	f.Func("format", "table or json (default table)", func(v string) error {
+		if v != "table" && v != "json" {
+			return errors.New("must be table or json")
+		}
+		s.json = v == "json"
+		return nil
+	})
+}
+
+// parse reads flags that may stand before, between and behind the arguments.
+func (s *session) parse(f *flag.FlagSet, args []string) error {
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage
+	}
+	return nil
+}
+
+// arguments parses the command's flags, wherever they stand, and returns the rest,
+// which must be as many as wanted.
+func (s *session) arguments(args []string, want int) ([]string, error) {
+	var rest []string
+	for {
+		if err := s.parse(s.flags, args); err != nil {
+			return nil, err
+		}
+		args = s.flags.Args()
+		if len(args) == 0 {
+			break
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+	if len(rest) != want {
+		s.flags.Usage()
+		return nil, errUsage
+	}
+	return rest, nil
+}
+
+func find(streams Streams, name string) (command, error) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, nil
+		}
+	}
+	fmt.Fprintf(streams.Err, "certctl-cli: no command %q; certctl-cli help lists them\n", name)
+	return command{}, errUsage
+}
+
+func help(streams Streams, args []string) error {
+	if len(args) == 0 {
+		usage(streams.Out)
+		return nil
+	}
+	c, err := find(streams, args[0])
+	if err != nil {
+		return err
+	}
+	s := &session{Streams: streams, getenv: func(string) string { return "" }}
+	s.flags = flag.NewFlagSet(c.name, flag.ContinueOnError)
+	s.flags.SetOutput(streams.Out)
+	s.flags.Usage = func() { commandUsage(streams.Out, c, s.flags) }
+	s.common(s.flags)
+	err = c.run(context.Background(), s, []string{"--help"})
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	return err
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "certctl-cli speaks to a certctl server.\n\nUsage:\n  certctl-cli [flags] COMMAND [arguments]\n\nCommands:\n")
+	width := 0
+	for _, c := range commands() {
+		width = max(width, len(c.name))
+	}
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-*s  %s\n", width, c.name, c.summary)
+	}
+	fmt.Fprintf(w, "  %-*s  %s\n", width, "help", "explain a command")
+	fmt.Fprint(w, `
+Flags:
+  --server URL      the server (CERTCTL_SERVER_URL, default `+defaultServer+`)
+  --api-key KEY     the API key (CERTCTL_API_KEY, or a file: CERTCTL_API_KEY_FILE)
+  --format FORMAT   table or json
+`)
+}
+
+func commandUsage(w io.Writer, c command, f *flag.FlagSet) {
+	fmt.Fprintf(w, "%s.\n\nUsage:\n  certctl-cli %s\n\nFlags:\n", strings.ToUpper(c.summary[:1])+c.summary[1:], strings.TrimSpace(c.name+" "+c.args))
+	f.SetOutput(w)
+	f.PrintDefaults()
+}
+
+// apiKey is the key to use, from the flag, the environment or a file.
+func (s *session) apiKey() (string, error) {
+	if s.key != "" {
+		return s.key, nil
+	}
+	if file := s.getenv("CERTCTL_API_KEY_FILE"); file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read CERTCTL_API_KEY_FILE: %w", err)
+		}
+		return strings.TrimSpace(string(b)), nil
+	}
+	return "", errors.New("no API key: set CERTCTL_API_KEY or CERTCTL_API_KEY_FILE, or give --api-key (certctl up prints where the first admin key lies)")
+}
+
+func first(values ...string) string {
+	i := slices.IndexFunc(values, func(v string) bool { return v != "" })
+	if i < 0 {
+		return ""
+	}
+	return values[i]
+}
+
+func date(t time.Time) string {
+	if t.Year() <= 1 {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
+}

@@ -1,0 +1,48 @@
+package edge
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/natshttp"
+)
+
+// Forward has the owner of an operation answer.
+func Forward(owners http.RoundTripper, service, operation string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		res, err := Ask(owners, service, operation, r)
+		if err != nil {
+			httpx.WriteProblem(w, r, err)
+			return
+		}
+		defer res.Body.Close()
+		header := w.Header()
+		for name, values := range res.Header {
+			header[name] = values
+		}
+		w.WriteHeader(res.StatusCode)
+		if _, err := io.Copy(w, res.Body); err != nil {
+			// Half an answer was sent; only a broken connection can say so.
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
+// Ask sends a request to a service as the principal of its context. The caller closes
+// the answer's body.
+func Ask(owners http.RoundTripper, service, operation string, r *http.Request) (*http.Response, error) {
+	ctx := natshttp.WithRoute(r.Context(), natshttp.Route{Service: service, Operation: operation})
+	out := r.Clone(ctx)
+	out.RequestURI = ""
+	for name := range out.Header {
+		// The credential stays here, and nobody outside may speak as a principal.
+		if strings.HasPrefix(name, "Certctl-") || name == "Authorization" || name == "Cookie" {
+			out.Header.Del(name)
+		}
+	}
+	out.Header.Set(authn.Header, authn.ToHeader(authn.FromContext(r.Context())))
+	return owners.RoundTrip(out)
+}

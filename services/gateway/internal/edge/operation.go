@@ -1,0 +1,142 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/httpapi"
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/services/gateway/internal/permission"
+)
+
+// Recogniser tells who a key belongs to.
+type Recogniser interface {
+	Recognise(ctx context.Context, key string) (authn.Principal, error)
+}
+
+// Recorder puts calls on record.
+type Recorder interface {
+	// Durable returns when the record cannot be lost any more.
+	Durable(ctx context.Context, call event.APICall) error
+	// Background takes the record without waiting.
+	Background(call event.APICall)
+}
+
+// recordWithin bounds how long an answer waits for its record.
+const recordWithin = 5 * time.Second
+
+// operation wraps what answers an operation in everything that holds for all of them.
+func (e *Edge) operation(op httpapi.Operation, answer http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := e.Clock.Now()
+		call := event.APICall{
+			RequestID: obs.RequestID(r.Context()), Actor: "anonymous", ActorType: "User",
+			Operation: op.ID, Method: r.Method, Path: r.URL.Path, RemoteAddress: r.RemoteAddr,
+		}
+		out := &response{ResponseWriter: w, hold: op.Changes()}
+		if err := e.admit(r, op, &call); err != nil {
+			if fault.CodeOf(err) == fault.Unauthenticated {
+				out.Header().Set("WWW-Authenticate", `Bearer realm="certctl"`)
+			}
+			httpx.WriteProblem(out, r, err)
+		} else {
+			answer.ServeHTTP(out, r)
+		}
+		call.Status, call.LatencyMillis = out.code(), e.Clock.Now().Sub(start).Milliseconds()
+		if !out.hold {
+			e.Records.Background(call)
+			return
+		}
+		// The change is made, so its record must be too, even if the caller has gone.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordWithin)
+		defer cancel()
+		if err := e.Records.Durable(ctx, call); err != nil {
+			e.Log.ErrorContext(ctx, "call is not on record", "operation", op.ID, "status", call.Status, obs.KeyError, err)
+			httpx.WriteProblem(w, r, fault.Wrap(err, fault.Unavailable,
+				"the call was carried out with status %d, but could not be put on record; look before you repeat it", call.Status))
+			return
+		}
+		out.release()
+	})
+}
+
+// admit recognises the caller, checks its permission and takes in the body. What it
+// learns of the call is noted even if it refuses.
+func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall) error {
+	p := authn.Anonymous()
+	if !op.Open() {
+		key, err := bearer(r)
+		if err != nil {
+			return err
+		}
+		if p, err = e.Keys.Recognise(r.Context(), key); err != nil {
+			return err
+		}
+		call.Actor = p.Name
+		if err := permission.Check(p, op.Permission); err != nil {
+			return err
+		}
+	}
+	body, err := takeIn(r)
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		sum := sha256.Sum256(body)
+		call.BodyHash = hex.EncodeToString(sum[:8])
+	}
+	*r = *r.WithContext(authn.NewContext(r.Context(), p))
+	return nil
+}
+
+// bearer takes the key from the request. The scheme's case does not matter (RFC 9110
+// section 11.1).
+func bearer(r *http.Request) (string, error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return "", fault.New(fault.Unauthenticated, "a credential is needed; send the header Authorization: Bearer <key>")
+	}
+	scheme, key, found := strings.Cut(header, " ")
+	if key = strings.TrimSpace(key); !found || !strings.EqualFold(scheme, "Bearer") || key == "" {
+		return "", fault.New(fault.Unauthenticated, "the Authorization header must read: Bearer <key>")
+	}
+	return key, nil
+}
+
+// takeIn reads the whole body, so that it can be hashed and sent on as one message.
+func takeIn(r *http.Request) ([]byte, error) {
+	if r.ContentLength > MaxBody {
+		return nil, tooLarge()
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if err != nil {
+		var netErr interface{ Timeout() bool }
+		if errors.As(err, &netErr) && netErr.Timeout() {
+			return nil, fault.New(fault.Invalid, "the body did not arrive in time")
+		}
+		return nil, fault.Wrap(err, fault.Invalid, "the body could not be read")
+	}
+	if len(body) > MaxBody {
+		return nil, tooLarge()
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return body, nil
+}
+
+func tooLarge() error {
+	return fault.New(fault.TooLarge, "the body is larger than %d KiB", MaxBody>>10)
+}

@@ -1,0 +1,172 @@
+// Package record sees that every call to the API reaches the audit service.
+//
+// Calls are published in groups, one message a group: what ends while one group is on
+// its way makes the next. If the bus cannot take a group, the gateway's own outbox does,
+// and it is published when the bus is back.
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/outbox"
+	"github.com/certctl/certctl/libs/pg"
+)
+
+const (
+	// backlog bounds the calls that wait. Beyond it reads go unrecorded, with a
+	// warning, rather than being slowed down; changes wait.
+	backlog = 8192
+	// maxGroup keeps a message far below the 256 KiB that a stream accepts.
+	maxGroup = 100
+	maxPath  = 1 << 10
+	// publishWithin is how long the bus may take before the outbox is used.
+	publishWithin = 2 * time.Second
+)
+
+// Recorder puts calls on record. It is safe for concurrent use; Run must be running.
+type Recorder struct {
+	publisher *bus.Publisher
+	pool      *pgxpool.Pool
+	relay     *outbox.Relay
+	clock     clock.Clock
+	log       *slog.Logger
+	waiting   chan entry
+}
+
+// entry is a call, and who waits for it to be durable; nobody if stored is nil.
+type entry struct {
+	call   event.APICall
+	stored chan error
+}
+
+// New returns a recorder over a connection to CORE and the gateway's schema, whose
+// outbox relay publishes.
+func New(conn *bus.Conn, pool *pgxpool.Pool, relay *outbox.Relay, c clock.Clock, log *slog.Logger) *Recorder {
+	return &Recorder{
+		publisher: conn.NewPublisher(subject.StreamAudit), pool: pool, relay: relay,
+		clock: c, log: log, waiting: make(chan entry, backlog),
+	}
+}
+
+// Durable returns when the call is stored, on the bus or in the outbox. At the end of
+// ctx it is left open whether it is.
+func (r *Recorder) Durable(ctx context.Context, call event.APICall) error {
+	e := entry{call: r.stamp(call), stored: make(chan error, 1)}
+	select {
+	case r.waiting <- e:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-e.stored:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Background takes the call without waiting.
+func (r *Recorder) Background(call event.APICall) {
+	select {
+	case r.waiting <- entry{call: r.stamp(call)}:
+	default:
+		r.log.Warn("a read went unrecorded: too many calls wait for their record", obs.KeyRequestID, call.RequestID, "path", call.Path)
+	}
+}
+
+func (r *Recorder) stamp(call event.APICall) event.APICall {
+	call.At = r.clock.Now().Format(time.RFC3339Nano)
+	call.Path = call.Path[:min(len(call.Path), maxPath)]
+	return call
+}
+
+// Run stores calls until ctx ends, then those that wait.
+func (r *Recorder) Run(ctx context.Context) error {
+	for {
+		select {
+		case first := <-r.waiting:
+			r.group(context.WithoutCancel(ctx), first)
+		case <-ctx.Done():
+			for {
+				select {
+				case first := <-r.waiting:
+					r.group(context.WithoutCancel(ctx), first)
+				default:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// group stores first and what waits behind it.
+func (r *Recorder) group(ctx context.Context, first entry) {
+	entries := []entry{first}
+	for more := true; more && len(entries) < maxGroup; {
+		select {
+		case e := <-r.waiting:
+			entries = append(entries, e)
+		default:
+			more = false
+		}
+	}
+	err := r.store(ctx, entries)
+	if err != nil {
+		r.log.Error("calls are not on record", obs.KeyCount, len(entries), obs.KeyError, err)
+	}
+	for _, e := range entries {
+		if e.stored != nil {
+			e.stored <- err
+		}
+	}
+}
+
+func (r *Recorder) store(ctx context.Context, entries []entry) error {
+	m, err := r.message(entries)
+	if err != nil {
+		return err
+	}
+	soon, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	busErr := r.publisher.Publish(soon, m)
+	if busErr == nil {
+		return nil
+	}
+	row, err := m.Outbox(subject.StreamAudit)
+	if err != nil {
+		return err
+	}
+	if err := outbox.Insert(ctx, r.pool, row); err != nil {
+		return errors.Join(fmt.Errorf("publish: %w", busErr), fmt.Errorf("keep in the outbox: %w", pg.Fault(err)))
+	}
+	r.relay.Wake()
+	return nil
+}
+
+func (r *Recorder) message(entries []entry) (bus.Message, error) {
+	called := event.APICalled{ID: id.New("api-"), Calls: make([]event.APICall, len(entries))}
+	for i, e := range entries {
+		called.Calls[i] = e.call
+	}
+	body, err := json.Marshal(called)
+	if err != nil {
+		return bus.Message{}, fmt.Errorf("encode calls: %w", err)
+	}
+	return bus.Message{
+		ID: called.ID, Type: event.Type(called), Source: "/certctl/gateway", Entity: "api/" + called.ID,
+		Subject: subject.AuditRecord("api", "gateway"), Time: r.clock.Now(), Body: body,
+	}, nil
+}

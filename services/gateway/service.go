@@ -1,0 +1,145 @@
+// Package gateway is the one door of certctl's HTTP API.
+//
+// It recognises the caller, checks the permission, bounds the request, sends it over
+// the bus to the service that owns the operation, and puts the call on record. It holds
+// no business rule: what it composes of several owners is in internal/jobs.
+//
+// Its schema holds API keys, and an outbox for records that the bus could not take.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certctl/certctl/contracts/httpapi"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/natshttp"
+	"github.com/certctl/certctl/libs/outbox"
+	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/gateway/internal/apikey"
+	"github.com/certctl/certctl/services/gateway/internal/edge"
+	"github.com/certctl/certctl/services/gateway/internal/jobs"
+	"github.com/certctl/certctl/services/gateway/internal/own"
+	"github.com/certctl/certctl/services/gateway/internal/permission"
+	"github.com/certctl/certctl/services/gateway/internal/record"
+)
+
+// Config is read from CERTCTL_*.
+type Config struct {
+	ServerHost string `split_words:"true" default:"127.0.0.1" desc:"Address to listen on. Any other than loopback needs TLS."`
+	ServerPort int    `split_words:"true" default:"8080" desc:"Port to listen on; 0 takes a free one."`
+	// TLS files are read again when they change.
+	ServerTLSCertFile string `split_words:"true" desc:"Certificate chain in PEM for HTTPS."`
+	ServerTLSKeyFile  string `split_words:"true" desc:"Key in PEM for HTTPS."`
+	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key."`
+	AdminKeyFile      string `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
+
+	// RelyingParty answers the paths of relying parties (CRL, OCSP, CA certificates)
+	// when the revocation service runs in this process; nil leaves them to its own
+	// listener.
+	RelyingParty http.Handler `ignored:"true"`
+	// Listening is called once with the URL of the API.
+	Listening func(url string) `ignored:"true"`
+	// Metrics shows the metrics of this process, served at /metrics to admins.
+	Metrics http.Handler `ignored:"true"`
+}
+
+// Validate implements the check of libs/config.
+func (c *Config) Validate() error {
+	if c.AuthType != "api-key" {
+		return fmt.Errorf("CERTCTL_AUTH_TYPE is %q; this build knows api-key", c.AuthType)
+	}
+	if (c.ServerTLSCertFile == "") != (c.ServerTLSKeyFile == "") {
+		return errors.New("CERTCTL_SERVER_TLS_CERT_FILE and CERTCTL_SERVER_TLS_KEY_FILE belong together; set both or none")
+	}
+	return nil
+}
+
+// Run answers the API until ctx ends, then finishes the calls in hand.
+func Run(ctx context.Context, cfg Config, deps service.Deps) error {
+	keys := apikey.NewStore(deps.DB, deps.Clock)
+	made, err := keys.First(ctx, cfg.AdminKeyFile, permission.Admin)
+	if err != nil {
+		return err
+	}
+	if made {
+		deps.Log.Info("made the first admin key", "file", cfg.AdminKeyFile)
+	}
+	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	records := record.New(deps.Bus, deps.DB, relay, deps.Clock, deps.Log)
+	watchOwners(deps)
+
+	server, err := listen(ctx, cfg, deps.Log)
+	if err != nil {
+		return err
+	}
+	if cfg.Listening != nil {
+		cfg.Listening(server.URL())
+	}
+	deps.Log.Info("listening", "url", server.URL())
+
+	// The recorder must outlive the last call, and the relay the last record.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var g errgroup.Group
+	g.Go(func() error { return records.Run(background) })
+	g.Go(func() error { return relay.Run(background) })
+	serveErr := server.Serve(ctx, handler(cfg, deps, keys, records))
+	stop()
+	return errors.Join(serveErr, g.Wait())
+}
+
+func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) http.Handler {
+	owners := natshttp.NewTransport(deps.Bus.NC)
+	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
+	e := &edge.Edge{
+		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
+		RelyingParty: cfg.RelyingParty,
+		Metrics:      cfg.Metrics,
+		Answer: map[string]http.Handler{
+			"listJobs":  jobs.List(owners),
+			"getJob":    jobs.ByID(owners, "getJob"),
+			"cancelJob": jobs.ByID(owners, "cancelJob"),
+		},
+	}
+	for _, id := range httpapi.OperationsOf("gateway") {
+		e.Answer[id] = ours
+	}
+	return e.Handler()
+}
+
+func listen(ctx context.Context, cfg Config, log *slog.Logger) (*httpx.Server, error) {
+	l := httpx.Listener{Address: fmt.Sprintf("%s:%d", cfg.ServerHost, cfg.ServerPort), Log: log}
+	if ip, err := netip.ParseAddr(cfg.ServerHost); err == nil && ip.Is6() {
+		l.Address = netip.AddrPortFrom(ip, uint16(cfg.ServerPort)).String()
+	}
+	if cfg.ServerTLSCertFile != "" {
+		t, err := httpx.TLSFromFiles(cfg.ServerTLSCertFile, cfg.ServerTLSKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		l.TLS = t
+	}
+	return httpx.Open(ctx, l)
+}
+
+// watchOwners makes readiness depend on an answer from each service that owns
+// operations.
+func watchOwners(deps service.Deps) {
+	seen := map[string]bool{"gateway": true, "revocation": true}
+	for _, op := range httpapi.Operations {
+		for _, s := range op.Services {
+			if seen[s] {
+				continue
+			}
+			seen[s] = true
+			deps.Health.Add(s, func(ctx context.Context) error { return edge.Ping(ctx, deps.Bus.NC, s) })
+		}
+	}
+}
