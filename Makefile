@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 include .setup/tools.mk
 
 PEERS := $(CURDIR)/.peers
-export PATH := $(BIN):$(PATH):$(PEERS)/bin
+export PATH := $(BIN):$(PATH):$(PEERS)/bin:$(PEERS)/postgres/bin
 
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 RELATIVE = $(patsubst $(CURDIR)/%,./%,$(MODULES))
@@ -20,7 +20,8 @@ COMMANDS = $(wildcard ./services/*/cmd/*)
 CONCURRENT = $(filter-out ./contracts/... ./migrations/... ./e2e/... ./services/cli/...,$(PACKAGES))
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS  = -s -w -X github.com/certctl/certctl/libs/obs.version=$(VERSION)
+MODULE  := github.com/certctl/certctl
+LDFLAGS  = -s -w $(foreach v,libs/obs.version services/agent/internal/host.version services/cli.Version,-X $(MODULE)/$(v)=$(VERSION))
 # go test's own flags for one run, as in: make test T='-run TestRelay -v'
 T ?=
 

@@ -40,7 +40,7 @@ apt() {
 }
 apt update >"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch its lists"; }
 packages=$(apt --simulate install nginx 2>>"$work/log" | awk '$1 == "Inst" { print $2 }')
-[ -n "$packages" ] || { cat "$work/log" >&2; explain "apt knows no package of that name"; }
+[ -n "$packages" ] || { cat "$work/log" >&2; explain "apt found no way to have one"; }
 # shellcheck disable=SC2086 # a list of names, one word each
 (cd "$work/debs" && apt download $packages) >>"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch it"; }
 for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done

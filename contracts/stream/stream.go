@@ -46,8 +46,9 @@ func Core() ([]jetstream.StreamConfig, []Consumer) {
 		durable(subject.StreamEvents, subject.ConsumerIssuerEvents, 512,
 			subject.Events("csr", ""), subject.Events("deployment", ""), subject.Events("target", "")),
 		durable(subject.StreamEvents, subject.ConsumerDeploymentEvents, 512,
-			subject.Events("certificate", "keyrequested"), subject.Events("certificate", "issued"),
-			subject.Events("certificate", "renewed")),
+			subject.Events("certificate", "requested"), subject.Events("certificate", "keyrequested"),
+			subject.Events("certificate", "issued"), subject.Events("certificate", "renewed"),
+			subject.Events("certificate", "archived")),
 		durable(subject.StreamEvents, subject.ConsumerRevocationEvents, 512,
 			subject.Events("certificate", "issued"), subject.Events("certificate", "renewed"),
 			subject.Events("issuer", "configured")),
@@ -78,6 +79,10 @@ func Edge() ([]jetstream.StreamConfig, []Consumer) {
 func Site(siteID string) Consumer {
 	c := durable(subject.StreamAgentCommands, siteID, 256, subject.AgentCommands(siteID))
 	c.Config.MaxDeliver = -1
+	// The relay acknowledges within milliseconds, or says that it goes on. When orders
+	// were lost on the link it keeps newer ones back until these are sent again, so the
+	// wait is short.
+	c.Config.AckWait = 10 * time.Second
 	c.Config.InactiveThreshold = 30 * day
 	return c
 }

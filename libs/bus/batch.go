@@ -18,8 +18,13 @@ import (
 	"github.com/certctl/certctl/libs/outbox"
 )
 
-// MaxBatch is the most messages in one atomic batch. The server's own limit is 1000.
-const MaxBatch = 200
+const (
+	// MaxBatch is the most messages in one atomic batch. The server's own limit is 1000.
+	MaxBatch = 200
+	// atomicFrom is from how many messages on a batch pays: the server sets up a store of its own for each, which takes
+	// as long as syncing about a dozen messages one by one (docs/adr/0001-issue-path.md).
+	atomicFrom = 16
+)
 
 // The headers of an atomic batch (ADR-50). They are set here and not by jetstreamext because that package demands an
 // acknowledgement of the first message before it sends the second, which doubles the time of a batch, and keeps its
@@ -38,10 +43,10 @@ type batchAck struct {
 }
 
 // publishDurably stores the messages of one stream, at most MaxBatch of them, and returns the error of each, or nil when
-// all are stored. A batch that the server rejects (it rejects the whole when it knows one of the ids) is sent singly,
-// where a known id counts as stored.
+// all are stored. Few are sent singly, one behind the other; so is a batch that the server rejects (it rejects the whole
+// when it knows one of the ids), where a known id counts as stored.
 func publishDurably(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) []error {
-	if len(msgs) > 1 {
+	if len(msgs) >= atomicFrom {
 		err := publishAtomic(ctx, js.Conn(), msgs)
 		var rejected *jetstream.APIError
 		switch {

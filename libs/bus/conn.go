@@ -37,7 +37,8 @@ const (
 
 // Options says where to connect and as whom. Either URL or Server is needed.
 type Options struct {
-	// URL is one server or several, separated by commas. It is ignored when Server is set.
+	// URL is one server or several, separated by commas. With Server set it is not dialled, and only a user and password
+	// in it are heeded.
 	URL string
 	// Server is a NATS server in this process; *server.Server is one. No network is used then.
 	Server nats.InProcessConnProvider

@@ -52,6 +52,8 @@ type Spec struct {
 	DLQ jetstream.JetStream
 	// Committed is called after each commit that had fresh messages, to wake what the handler made work for.
 	Committed func()
+	// Retry delays a message that failed. Zero is half a second, doubled with each delivery up to ten minutes.
+	Retry retry.Policy
 	// Silence is how long a consumer with pending messages may deliver nothing before it is bound again. Zero is a
 	// minute.
 	Silence time.Duration
@@ -72,6 +74,9 @@ func (s *Spec) complete(c *Conn) error {
 	}
 	if s.Silence == 0 {
 		s.Silence = defaultSilence
+	}
+	if s.Retry == (retry.Policy{}) {
+		s.Retry = redelivery
 	}
 	if s.Committed == nil {
 		s.Committed = func() {}

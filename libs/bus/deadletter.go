@@ -29,7 +29,7 @@ func (k *consumer) deadLetter(ctx context.Context, d delivery, cause error) {
 	text := oneLine(cause.Error())
 	if _, err := k.spec.DLQ.PublishMsg(ctx, k.letter(d, text)); err != nil {
 		k.log.Error("dead letter could not be stored; message comes again", "message", d.ID, "error", err, "cause", text)
-		k.settled(d, "retry", d.raw.NakWithDelay(redelivery.Delay(d.Delivered, nil)))
+		k.settled(d, "retry", d.raw.NakWithDelay(k.spec.Retry.Delay(d.Delivered, nil)))
 		return
 	}
 	k.log.Error("message became a dead letter", "message", d.ID, "type", d.Type, "subject", d.Subject,

@@ -115,11 +115,21 @@ func (r rules) value(f map[string]any, name string) any {
 	case float64, string, bool:
 		return v
 	}
-	b, err := json.Marshal(v)
-	if err != nil || string(b) == "{}" || string(b) == "[]" {
-		return r.defaults[name]
+	if text := plainJSON(v); text != "{}" && text != "[]" {
+		return text
 	}
-	return string(b)
+	return r.defaults[name]
+}
+
+// plainJSON encodes without the escapes that make ">" unreadable in a subject.
+func plainJSON(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSpace(b.String())
 }
 
 func display(name string, v any) string {

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -10,7 +11,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 )
 
-// Publisher makes messages of one stream durable, many callers at once in one write. While a batch is on its way, the
+// Publisher makes messages of one stream durable, those of many callers in one write. While a batch is on its way, the
 // messages that arrive are gathered for the next; a message that comes alone goes at once. It is safe for concurrent
 // use, needs no closing, and has no goroutine while there is nothing to publish.
 type Publisher struct {
@@ -66,6 +67,9 @@ func (p *Publisher) Publish(ctx context.Context, m Message) error {
 // run publishes until nothing waits.
 func (p *Publisher) run() {
 	for {
+		// Callers that the last write has released may have more; let them join the next, whose cost hardly depends on
+		// its size.
+		runtime.Gosched()
 		p.mu.Lock()
 		n := min(len(p.waiting), MaxBatch)
 		if n == 0 {

@@ -177,7 +177,7 @@ func (k *consumer) judge(ctx context.Context, d delivery, err error) {
 	case verdict == fault.Term || d.Delivered >= maxDelivered:
 		k.deadLetter(ctx, d, err)
 	default:
-		delay := max(redelivery.Delay(d.Delivered, nil), fault.From(err).RetryAfter)
+		delay := max(k.spec.Retry.Delay(d.Delivered, nil), fault.From(err).RetryAfter)
 		k.log.Warn("message failed and comes again", "message", d.ID, "type", d.Type, "delivered", d.Delivered,
 			"delay", delay, "error", err)
 		k.settled(d, "retry", d.raw.NakWithDelay(delay))

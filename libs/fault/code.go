@@ -14,6 +14,8 @@ const (
 	Forbidden Code = "forbidden"
 	// NotFound means that the thing does not exist, or not within the caller's scope.
 	NotFound Code = "not_found"
+	// NotAllowed means that the thing exists and the method is not one for it.
+	NotAllowed Code = "method_not_allowed"
 	// Conflict means that the thing's present state, or another thing of the same name, excludes this.
 	Conflict Code = "conflict"
 	// Precondition means that the caller's condition (a version it has seen) no longer holds.
@@ -64,6 +66,7 @@ var meanings = map[Code]meaning{
 	Unauthenticated: {http.StatusUnauthorized, Term},
 	Forbidden:       {http.StatusForbidden, Term},
 	NotFound:        {http.StatusNotFound, Term},
+	NotAllowed:      {http.StatusMethodNotAllowed, Term},
 	Conflict:        {http.StatusConflict, Term},
 	Precondition:    {http.StatusPreconditionFailed, Term},
 	TooLarge:        {http.StatusRequestEntityTooLarge, Term},

@@ -27,6 +27,7 @@ func TestCode_DecidesStatusAndVerdict(t *testing.T) {
 		{fault.Unauthenticated, 401, fault.Term},
 		{fault.Forbidden, 403, fault.Term},
 		{fault.NotFound, 404, fault.Term},
+		{fault.NotAllowed, 405, fault.Term},
 		{fault.Conflict, 409, fault.Term},
 		{fault.Precondition, 412, fault.Term},
 		{fault.TooLarge, 413, fault.Term},

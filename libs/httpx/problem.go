@@ -91,3 +91,8 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 func NotFound(w http.ResponseWriter, r *http.Request) {
 	WriteProblem(w, r, fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path))
 }
+
+// MethodNotAllowed answers a method that nothing at the path has.
+func MethodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	WriteProblem(w, r, fault.New(fault.NotAllowed, "%s has no method %s", r.URL.Path, r.Method))
+}

@@ -24,8 +24,12 @@ const (
 type Listener struct {
 	// Address is host:port. Port 0 takes a free one.
 	Address string
-	// TLS may be nil only if Address is on the loopback interface. Versions before 1.3 are refused in any case.
+	// TLS may be nil only if Address is on the loopback interface or the listener is Public. Versions before 1.3 are
+	// refused in any case.
 	TLS *tls.Config
+	// Public says that nothing secret passes here, neither keys in requests nor data in responses, so that plain HTTP
+	// will do on any address: probes, and what relying parties fetch.
+	Public bool
 	// Log takes what net/http has to say, at level debug. It must not be nil.
 	Log *slog.Logger
 	// DrainTimeout is how long requests may go on after the end has been announced. Zero means ten seconds.
@@ -54,7 +58,7 @@ func Open(ctx context.Context, l Listener) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", l.Address, err)
 	}
-	if l.TLS == nil && !addr.IP.IsLoopback() {
+	if l.TLS == nil && !l.Public && !addr.IP.IsLoopback() {
 		return nil, fmt.Errorf("listen on %s: plain HTTP is served on loopback (127.0.0.1 or ::1) only; configure TLS for any other address", l.Address)
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr.String())
@@ -106,7 +110,9 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.Addr(), err), srv.Close())
 	}
-	<-served
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
 	return err
 }
 

@@ -11,15 +11,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// Keep is how long an id is remembered: the 30 days that a published message stays in an outbox, from which it may be
-// published anew into a stream that keeps it for 30 more, and a month to spare.
-const Keep = 90 * 24 * time.Hour
 
 const claim = `INSERT INTO inbox (consumer, msg_id)
 SELECT $1, unnest($2::text[])
@@ -54,31 +48,4 @@ func Claim(ctx context.Context, tx pgx.Tx, consumer string, ids []string) ([]str
 		}
 	}
 	return fresh, nil
-}
-
-// Execer runs a statement: a transaction, a connection, or a pool.
-type Execer interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
-
-const (
-	pruneBatch = 5000
-	prune      = `DELETE FROM inbox WHERE (consumer, msg_id) IN (
-	SELECT consumer, msg_id FROM inbox WHERE received_at < now() - $1::interval
-	ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
-)
-
-// Prune forgets ids that were claimed longer than keep ago, in short statements, and returns how many.
-func Prune(ctx context.Context, db Execer, keep time.Duration) (int64, error) {
-	var total int64
-	for {
-		tag, err := db.Exec(ctx, prune, keep, pruneBatch)
-		if err != nil {
-			return total, fmt.Errorf("prune inbox: %w", err)
-		}
-		total += tag.RowsAffected()
-		if tag.RowsAffected() < pruneBatch {
-			return total, nil
-		}
-	}
 }

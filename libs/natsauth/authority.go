@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/certctl/certctl/libs/atomicfile"
 )
 
 const (
@@ -164,7 +166,7 @@ func (a *Authority) store(next state) error {
 	if err != nil {
 		return fmt.Errorf("store authority: %w", err)
 	}
-	if err := writeFile(filepath.Join(a.dir, stateFile), sealed); err != nil {
+	if err := atomicfile.Write(filepath.Join(a.dir, stateFile), sealed, 0o600); err != nil {
 		return fmt.Errorf("store authority: %w", err)
 	}
 	a.state = next

@@ -16,15 +16,11 @@ import (
 const (
 	controlPrefix = "Natshttp-"
 
-	headerMethod   = "Natshttp-Method"
-	headerURI      = "Natshttp-Uri"
-	headerHost     = "Natshttp-Host"
-	headerDeadline = "Natshttp-Deadline" // microseconds that the whole exchange may take
-	headerPatience = "Natshttp-Patience" // microseconds until the response must begin
-	headerStatus   = "Natshttp-Status"
-	headerStream   = "Natshttp-Stream" // subject to ask for chunks at
-	headerChunk    = "Natshttp-Chunk"  // number of a chunk, from 1
-	headerEnd      = "Natshttp-End"    // the last chunk: endComplete or endAborted
+	headerRequest = "Natshttp-Request" // see requestLine
+	headerStatus  = "Natshttp-Status"
+	headerStream  = "Natshttp-Stream" // subject to ask for chunks at
+	headerChunk   = "Natshttp-Chunk"  // number of a chunk, from 1
+	headerEnd     = "Natshttp-End"    // the last chunk: endComplete or endAborted
 )
 
 const (
@@ -32,13 +28,16 @@ const (
 	endAborted  = "aborted"
 )
 
+// requestIDHeader is httpx.RequestIDHeader as it stands in a header map.
+var requestIDHeader = textproto.CanonicalMIMEHeaderKey(httpx.RequestIDHeader)
+
 // dropped are headers that concern one connection (RFC 9110, 7.6.1), that are credentials, or that NATS gives a meaning.
 var dropped = map[string]bool{
 	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true,
 	"Proxy-Authorization": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
 	"Authorization": true, "Cookie": true,
 	"Status": true, "Description": true,
-	authn.Header: true, textproto.CanonicalMIMEHeaderKey(httpx.RequestIDHeader): true,
+	authn.Header: true, requestIDHeader: true,
 }
 
 // filtered returns the headers of h that travel, with room for extra more. The values are shared with h.

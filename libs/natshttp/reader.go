@@ -2,7 +2,6 @@ package natshttp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -66,13 +65,18 @@ func (r *reader) ask() error {
 	return r.nc.PublishRequest(r.subject, r.inbox+"."+strconv.Itoa(r.asked), []byte(sayMore))
 }
 
-// keepAlive tells the server that a reader who asks for nothing is slow, and not gone, until the request's context says
-// otherwise.
+// keepAlive tells the server that a reader who asks for nothing is slow, and not gone. It ends the stream with the
+// request's context, and with the connection, on which chunks may have been lost.
 func (r *reader) keepAlive() {
+	lost := r.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer r.nc.RemoveStatusListener(lost)
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
 	for {
 		select {
+		case <-lost:
+			_ = r.sub.Unsubscribe()
+			return
 		case <-r.closed:
 			return
 		case <-r.ctx.Done():
@@ -109,7 +113,7 @@ func (r *reader) next() error {
 	switch {
 	case r.ctx.Err() != nil:
 		return r.ctx.Err()
-	case errors.Is(err, nats.ErrBadSubscription):
+	case r.isClosed():
 		return io.ErrClosedPipe
 	case err != nil:
 		return fmt.Errorf("%w: no chunk came: %w", io.ErrUnexpectedEOF, err)
@@ -139,6 +143,15 @@ func (r *reader) next() error {
 func (r *reader) Close() error {
 	r.shut(true)
 	return nil
+}
+
+func (r *reader) isClosed() bool {
+	select {
+	case <-r.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (r *reader) shut(cancel bool) {

@@ -8,96 +8,108 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/certctl/certctl/libs/authn"
-	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 )
 
-// newRequest makes the HTTP request that a message is. The context ends when the caller no longer waits, when parent
-// does, and when the returned function is called. A caller that gave only its patience is not counted on for longer
-// than that until the response begins; see response.begin.
-func newRequest(parent context.Context, m *nats.Msg) (*http.Request, context.CancelFunc, error) {
+// exchange is a request that has come in.
+type exchange struct {
+	req   *http.Request
+	reply string
+	// cancel ends the request's context. It is called when the request is done with.
+	cancel context.CancelFunc
+	// patience ends the context of a caller who only said how long it waits for the response to begin; nil when the
+	// caller gave a deadline of the whole.
+	patience *time.Timer
+	// refusal is why the request is not to be handled, if it is not.
+	refusal error
+}
+
+// newExchange makes the HTTP request that a message is. Its context ends when the caller no longer waits, and when
+// parent does, and carries who asks, the request's id and its trace.
+func newExchange(parent context.Context, m *nats.Msg, principals *principals) (*exchange, error) {
 	if m.Reply == "" {
-		return nil, nil, errors.New("no reply subject")
+		return nil, errors.New("no reply subject")
 	}
-	method, uri := get(m.Header, headerMethod), get(m.Header, headerURI)
-	if method == "" {
-		return nil, nil, errors.New("no method")
-	}
-	u, err := url.ParseRequestURI(uri)
+	line, err := parseRequestLine(get(m.Header, headerRequest))
 	if err != nil {
-		return nil, nil, fmt.Errorf("request target: %w", err)
+		return nil, err
 	}
-	ctx, cancel, err := requestContext(parent, m.Header)
+	u, err := url.ParseRequestURI(line.target)
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("request target: %w", err)
 	}
+	x := &exchange{reply: m.Reply}
+	header := toHTTP(m.Header)
+	ctx := obs.ExtractHTTP(parent, header)
+	if id := header[requestIDHeader]; len(id) > 0 {
+		ctx = obs.WithRequestID(ctx, id[0])
+	}
+	if v := header[authn.Header]; len(v) > 0 {
+		var p authn.Principal
+		if p, x.refusal = principals.decode(v[0]); x.refusal == nil {
+			ctx = authn.NewContext(ctx, p)
+		}
+	}
+	ctx = x.bound(ctx, line)
 	req := &http.Request{
-		Method: method, URL: u, RequestURI: uri, Host: get(m.Header, headerHost),
+		Method: line.method, URL: u, RequestURI: line.target, Host: line.host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(m.Data)), Body: http.NoBody,
+		Header: header, ContentLength: int64(len(m.Data)), Body: http.NoBody,
 		RemoteAddr: "nats",
 	}
 	if len(m.Data) > 0 {
 		req.Body = io.NopCloser(bytes.NewReader(m.Data))
 	}
-	req.Header = toHTTP(m.Header)
-	return req.WithContext(ctx), cancel, nil
+	x.req = req.WithContext(ctx)
+	return x, nil
 }
 
-// patience is the timer of a caller that only says how long it waits for the response to begin.
-type patienceKey struct{}
-
-func requestContext(parent context.Context, h nats.Header) (context.Context, context.CancelFunc, error) {
-	if v := get(h, headerDeadline); v != "" {
-		d, err := parseMicroseconds(v)
-		if err != nil {
-			return nil, nil, err
-		}
-		ctx, cancel := context.WithTimeout(parent, d)
-		return ctx, cancel, nil
+func (x *exchange) bound(ctx context.Context, line requestLine) context.Context {
+	if line.deadline {
+		ctx, x.cancel = context.WithTimeout(ctx, line.wait)
+		return ctx
 	}
-	d := defaultPatience
-	if v := get(h, headerPatience); v != "" {
-		var err error
-		if d, err = parseMicroseconds(v); err != nil {
-			return nil, nil, err
-		}
-	}
-	ctx, cancel := context.WithCancelCause(parent)
-	timer := time.AfterFunc(d, func() { cancel(context.DeadlineExceeded) })
-	ctx = context.WithValue(ctx, patienceKey{}, timer)
-	return ctx, func() {
-		timer.Stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	x.patience = time.AfterFunc(line.wait, func() { cancel(context.DeadlineExceeded) })
+	x.cancel = func() {
+		x.patience.Stop()
 		cancel(context.Canceled)
-	}, nil
+	}
+	return ctx
 }
 
-func parseMicroseconds(v string) (time.Duration, error) {
-	us, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || us <= 0 || us > (24*time.Hour).Microseconds() {
-		return 0, fmt.Errorf("%q is no time to wait", v)
-	}
-	return time.Duration(us) * time.Microsecond, nil
+// maxPrincipals bounds what principals remembers. A header is about 200 bytes.
+const maxPrincipals = 4096
+
+// principals remembers what headers say, because decoding one is a tenth of the work of a small request and callers
+// come again. A Principal is not changed once it was made, so it can be shared.
+type principals struct {
+	mu    sync.RWMutex
+	known map[string]authn.Principal // guarded by mu
 }
 
-// identify puts who asks, and under which request id and trace, into the request's context.
-func identify(req *http.Request) (*http.Request, error) {
-	ctx := obs.ExtractHTTP(req.Context(), req.Header)
-	if id := req.Header[http.CanonicalHeaderKey(httpx.RequestIDHeader)]; len(id) > 0 {
-		ctx = obs.WithRequestID(ctx, id[0])
+func (c *principals) decode(header string) (authn.Principal, error) {
+	c.mu.RLock()
+	p, ok := c.known[header]
+	c.mu.RUnlock()
+	if ok {
+		return p, nil
 	}
-	if v := req.Header[authn.Header]; len(v) > 0 {
-		p, err := authn.FromHeader(v[0])
-		if err != nil {
-			return req.WithContext(ctx), err
-		}
-		ctx = authn.NewContext(ctx, p)
+	p, err := authn.FromHeader(header)
+	if err != nil {
+		return p, err
 	}
-	return req.WithContext(ctx), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= maxPrincipals {
+		c.known = make(map[string]authn.Principal)
+	}
+	c.known[header] = p
+	return p, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -17,10 +16,8 @@ const (
 
 // response is the http.ResponseWriter of one request. Only the handler's goroutine uses it.
 type response struct {
-	s      *server
-	req    *http.Request
-	reply  string
-	cancel context.CancelFunc
+	*exchange
+	s *server
 
 	header      http.Header // the handler's to change
 	wroteHeader bool
@@ -32,8 +29,8 @@ type response struct {
 	err         error // why the response could not be sent
 }
 
-func newResponse(s *server, m *nats.Msg, req *http.Request) *response {
-	return &response{s: s, req: req, reply: m.Reply, header: make(http.Header, 4)}
+func newResponse(s *server, x *exchange) *response {
+	return &response{exchange: x, s: s, header: make(http.Header, 4)}
 }
 
 // Header implements http.ResponseWriter.
@@ -115,8 +112,8 @@ func (w *response) hasBody() bool {
 // begin sends the header with the first chunk and makes the response a stream. From now on the caller is listening, so
 // its patience is no longer measured; that of its deadline is.
 func (w *response) begin() {
-	if timer, ok := w.req.Context().Value(patienceKey{}).(*time.Timer); ok {
-		timer.Stop()
+	if w.patience != nil {
+		w.patience.Stop()
 	}
 	if w.req.Context().Err() != nil {
 		w.err = context.Cause(w.req.Context())

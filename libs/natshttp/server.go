@@ -51,6 +51,8 @@ type server struct {
 	slots   chan struct{}
 	streams *streams
 	running sync.WaitGroup
+
+	principals principals
 }
 
 // Serve answers requests with h until ctx ends. Then it takes no more, finishes those in hand (for at most 10 s, then
@@ -73,6 +75,12 @@ func Serve(ctx context.Context, nc *nats.Conn, opts Options, h http.Handler) err
 		slots:   make(chan struct{}, opts.MaxInFlight),
 		streams: newStreams(nc, subjectPrefix(opts.Service)+streamToken+"."+instance+"."),
 	}
+	var guard sync.WaitGroup
+	defer guard.Wait()
+	stop := make(chan struct{})
+	defer close(stop)
+	guard.Go(func() { s.streams.guard(stop) })
+
 	operations, rest, err := s.subscribe(instance)
 	if err != nil {
 		return errors.Join(err, drain(append(operations, rest...)))
@@ -194,31 +202,33 @@ func (s *server) accept(m *nats.Msg, stat *operation) {
 
 // refuse tells a caller that all slots are taken.
 func (s *server) refuse(m *nats.Msg) {
-	req, cancel, err := newRequest(s.ctx, m)
+	x, err := newExchange(s.ctx, m, &s.principals)
 	if err != nil {
 		return
 	}
-	defer cancel()
-	w := newResponse(s, m, req)
-	httpx.WriteProblem(w, req, fault.New(fault.Unavailable, "%s is too busy", s.opts.Service))
+	defer x.cancel()
+	w := newResponse(s, x)
+	httpx.WriteProblem(w, x.req, fault.New(fault.Unavailable, "%s is too busy", s.opts.Service))
 	w.finish()
 }
 
 // answer handles one request. It returns how long that took and what was wrong with it, if it was the service's fault.
 func (s *server) answer(m *nats.Msg, arrived time.Time) (took time.Duration, wrong string) {
-	req, cancel, err := newRequest(s.ctx, m)
+	x, err := newExchange(s.ctx, m, &s.principals)
 	if err != nil {
 		s.log.Warn("request is not HTTP over NATS", "subject", m.Subject, "error", err)
 		return time.Since(arrived), err.Error()
 	}
-	defer cancel()
-	w := newResponse(s, m, req)
-	w.cancel = cancel
-	req, err = identify(req)
-	if err != nil {
-		httpx.WriteProblem(w, req, err)
+	defer x.cancel()
+	w := newResponse(s, x)
+	if x.refusal != nil {
+		httpx.WriteProblem(w, x.req, x.refusal)
 	} else {
-		s.run(w, req)
+		s.run(w, x.req)
+	}
+	if ctx := x.req.Context(); !w.wroteHeader && !w.aborted && ctx.Err() != nil {
+		// net/http would take silence for success.
+		httpx.WriteProblem(w, x.req, fault.Wrap(ctx.Err(), fault.Unavailable, "%s did not finish in time", s.opts.Service))
 	}
 	w.finish()
 	return time.Since(arrived), w.wrong()

@@ -72,6 +72,24 @@ func (s *streams) close(st *stream) {
 	close(st.done)
 }
 
+// guard ends all streams when the connection is lost, because chunks may have been lost with it, until stop is closed.
+func (s *streams) guard(stop <-chan struct{}) {
+	lost := s.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer s.nc.RemoveStatusListener(lost)
+	for {
+		select {
+		case <-stop:
+			return
+		case <-lost:
+		}
+		s.mu.Lock()
+		for _, st := range s.live {
+			st.cancel()
+		}
+		s.mu.Unlock()
+	}
+}
+
 // hear receives what readers say.
 func (s *streams) hear(m *nats.Msg) {
 	token := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]

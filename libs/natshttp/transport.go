@@ -15,7 +15,6 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 )
 
@@ -61,6 +60,12 @@ func WithRoute(ctx context.Context, r Route) context.Context {
 	return context.WithValue(ctx, routeKey{}, r)
 }
 
+// RouteOf returns the route of a request's context, as a RoundTripper that stands in for a Transport needs it.
+func RouteOf(ctx context.Context) (Route, bool) {
+	r, ok := ctx.Value(routeKey{}).(Route)
+	return r, ok
+}
+
 // Transport is an http.RoundTripper over NATS. It is safe for concurrent use.
 //
 // Its errors are faults: Unavailable when nobody answers, TooLarge or Invalid when the request cannot be sent; the
@@ -84,7 +89,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	msg, err := t.message(req, subject)
+	deadline, bounded := ctx.Deadline()
+	timeout := defaultPatience
+	if bounded {
+		timeout = time.Until(deadline)
+	}
+	msg, err := t.message(req, subject, timeout, bounded)
 	if err != nil {
 		return nil, err
 	}
@@ -92,14 +102,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.nc.IsConnected() {
 		return nil, fault.New(fault.Unavailable, "message bus is not connected")
 	}
-	wait, cancel := ctx, context.CancelFunc(func() {})
-	if deadline, ok := ctx.Deadline(); ok {
-		msg.Header[headerDeadline] = microseconds(time.Until(deadline))
-	} else {
-		msg.Header[headerPatience] = microseconds(defaultPatience)
-		wait, cancel = context.WithTimeout(ctx, defaultPatience)
+	wait := ctx
+	if !bounded {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
 	}
-	defer cancel()
 	reply, err := t.nc.RequestMsgWithContext(wait, msg)
 	if err != nil {
 		return nil, t.failure(ctx, route, err)
@@ -107,31 +115,33 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.response(req, route, reply)
 }
 
-func microseconds(d time.Duration) []string {
-	return []string{strconv.FormatInt(max(d.Microseconds(), 1), 10)}
-}
-
-func (t *Transport) message(req *http.Request, subject string) (*nats.Msg, error) {
+func (t *Transport) message(req *http.Request, subject string, wait time.Duration, bounded bool) (*nats.Msg, error) {
 	body, err := readBody(req)
 	if err != nil {
 		return nil, err
 	}
 	ctx := req.Context()
-	h := filtered(req.Header, 8)
-	h[headerMethod] = []string{methodOf(req)}
-	h[headerURI] = []string{req.URL.RequestURI()}
-	if host := req.Host; host != "" {
-		h[headerHost] = []string{host}
+	h := filtered(req.Header, 4)
+	// The values share one array, because each request makes them.
+	values := make([]string, 0, 3)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+	line := requestLine{method: methodOf(req), host: req.Host, target: req.URL.RequestURI(), wait: wait, deadline: bounded}
+	set(headerRequest, line.String())
 	if id := obs.RequestID(ctx); id != "" {
-		h[httpx.RequestIDHeader] = []string{id}
+		set(requestIDHeader, id)
 	}
 	if p := authn.FromContext(ctx); p.Kind != "" {
-		h[authn.Header] = []string{authn.ToHeader(p)}
+		set(authn.Header, authn.ToHeader(p))
 	}
 	obs.InjectHTTP(ctx, http.Header(h))
 	if err := checkHeader(h); err != nil {
 		return nil, err
+	}
+	if strings.ContainsAny(line.method, " ") || strings.ContainsAny(line.host, " ") || strings.ContainsAny(line.target, " ") {
+		return nil, fault.New(fault.Invalid, "malformed request target or method")
 	}
 	msg := &nats.Msg{Subject: subject, Header: h, Data: body}
 	if limit := t.nc.MaxPayload(); limit > 0 && int64(msg.Size()) > limit {

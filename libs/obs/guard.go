@@ -8,16 +8,34 @@ import (
 
 const redacted = "[redacted]"
 
+// The last words of keys whose values are secret, with or without a separator before them.
+var secretWords = [...]string{
+	"password", "passwd", "secret", "token", "authorization", "cookie", "seed", "creds", "credentials",
+	"api_key", "apikey", "private_key", "privatekey", "signing_key", "sealing_key",
+}
+
 var (
-	secretKey = regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|secret|token|authorization|cookie|seed|creds|credentials|api_?key|private_?key|signing_?key|sealing_?key)$`)
 	// An API key, a NATS seed, a JWT, a private key in PEM.
 	secretValue = regexp.MustCompile(`cck_[A-Za-z0-9_-]{20,}|\bS[ACNOUX][A-Z2-7]{56}\b|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*`)
 	urlPassword = regexp.MustCompile(`(://[^:/@\s]*):[^/@\s]+@`)
 )
 
+func secretKey(key string) bool {
+	for _, w := range secretWords {
+		n := len(key) - len(w)
+		if n < 0 || !strings.EqualFold(key[n:], w) {
+			continue
+		}
+		if n == 0 || strings.IndexByte("_-.", key[n-1]) >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // guard is the logger's ReplaceAttr: it redacts what must not be in a log.
 func guard(_ []string, a slog.Attr) slog.Attr {
-	if secretKey.MatchString(a.Key) {
+	if secretKey(a.Key) {
 		return slog.String(a.Key, redacted)
 	}
 	switch v := a.Value; v.Kind() {

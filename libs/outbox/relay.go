@@ -14,6 +14,7 @@ package outbox
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -28,7 +29,8 @@ type Relay struct {
 	Pool *pgxpool.Pool
 	// Publish makes messages durable on the bus, all of which are of one stream, and returns nil only when all of them
 	// are. A message that the bus has already counts as published. An error whose code is fault.Unavailable means that
-	// the bus is away; any other means that at least one of the messages is refused.
+	// the bus is away; any other means that at least one of the messages is refused, and the relay then tries them one
+	// by one. It is called for several streams at once.
 	Publish func(ctx context.Context, messages []Message) error
 	// Streams limits the relay to the rows of these streams. Nil means all.
 	Streams []string
@@ -41,9 +43,26 @@ type Relay struct {
 	// Sweep is how often the table is looked at without being woken. Zero means 250 ms.
 	Sweep time.Duration
 
-	once sync.Once
-	wake chan struct{}
+	once    sync.Once
+	wake    chan struct{}
+	meters  *meters
+	trouble *trouble
+
+	// What follows belongs to Run's goroutine.
+
+	floor    int64     // no unsent row was at or below it at the last full look
+	newest   int64     // the highest id ever claimed
+	lastFull time.Time // when the whole table was last looked at
+	failing  bool      // the last round failed
 }
+
+const (
+	defaultBatch = 250
+	defaultSweep = 250 * time.Millisecond
+	fullEvery    = time.Second
+	publishLimit = 10 * time.Second
+	drainLimit   = 3 * time.Second
+)
 
 // Wake tells the relay that rows have been committed. It never blocks, and wakes that come together count as one.
 func (r *Relay) Wake() {
@@ -54,11 +73,84 @@ func (r *Relay) Wake() {
 	}
 }
 
-func (r *Relay) init() { r.wake = make(chan struct{}, 1) }
+func (r *Relay) init() {
+	r.wake = make(chan struct{}, 1)
+	r.trouble = newTrouble()
+	r.meters = newMeters(r.Metrics, r.Streams)
+	if r.Log == nil {
+		r.Log = slog.Default()
+	}
+	if r.Batch == 0 {
+		r.Batch = defaultBatch
+	}
+	if r.Sweep == 0 {
+		r.Sweep = defaultSweep
+	}
+}
 
-// Run publishes until ctx ends, and then once more what is left, for at most three seconds. It returns nil.
+// Run publishes until ctx ends, and then once more what is left, for at most three seconds. It returns nil. While the
+// database or the bus is away it tries again.
 func (r *Relay) Run(ctx context.Context) error {
 	r.once.Do(r.init)
-	<-ctx.Done()
-	return nil
+	var pruning sync.WaitGroup
+	pruning.Go(func() { r.pruneHourly(ctx) })
+	defer pruning.Wait()
+
+	// A batch that is on its way when ctx ends is seen through: given up, it would be published twice.
+	work, cancel := lingering(ctx)
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		woken := false
+		select {
+		case <-ctx.Done():
+			r.pass(work, true)
+			return nil
+		case <-r.wake:
+			woken = true
+		case <-timer.C:
+		}
+		r.pass(work, woken)
+		timer.Reset(r.Sweep - rand.N(r.Sweep/4+1)) //nolint:gosec // spreads load, protects nothing
+	}
+}
+
+// pass publishes all rows that are due. Unless the relay was woken it looks first whether there are any.
+func (r *Relay) pass(ctx context.Context, woken bool) {
+	due, err := true, error(nil)
+	if full := time.Since(r.lastFull) >= fullEvery; full || !woken {
+		var found bool
+		found, err = r.look(ctx, full)
+		due = found || woken
+	}
+	for due && err == nil {
+		due, err = r.round(ctx)
+	}
+	if (err != nil) != r.failing {
+		r.failing = err != nil
+		r.logTurn(err)
+	}
+}
+
+// logTurn says when the relay stops working and when it works again, not each of the many attempts in between.
+func (r *Relay) logTurn(err error) {
+	if err != nil {
+		r.Log.Error("outbox cannot be relayed; trying again", "error", err)
+		return
+	}
+	r.Log.Info("outbox is relayed again")
+}
+
+// lingering returns a context that ends some time after ctx.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-late.Done():
+		case <-time.After(drainLimit):
+			cancel()
+		}
+	})
+	return late, func() { stop(); cancel() }
 }

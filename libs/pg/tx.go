@@ -74,6 +74,12 @@ func once(ctx context.Context, db Beginner, do func(tx pgx.Tx) error) error {
 // Commit commits tx, and does so even when ctx ends meanwhile: a commit that is given up half-way is in doubt. The
 // error is ErrCommitUnknown when the connection was lost.
 func Commit(ctx context.Context, tx pgx.Tx) error {
+	// pgx says "conn closed" and "safe to retry" also of a commit that it has sent and had no answer to, so whether the
+	// connection was lost before has to be asked before.
+	if tx.Conn().IsClosed() {
+		rollback(ctx, tx) // Gives the connection back to its pool.
+		return fmt.Errorf("commit: %w", pgconn.ErrConnClosed)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endOfTxLimit)
 	defer cancel()
 	err := tx.Commit(ctx)
@@ -88,7 +94,7 @@ func Commit(ctx context.Context, tx pgx.Tx) error {
 }
 
 func inDoubt(err error) bool {
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || pgconn.SafeToRetry(err) {
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
 		return false
 	}
 	server := serverError(err)

@@ -171,8 +171,9 @@ func (n Name) objection() string {
 		}
 		return ""
 	case URI:
-		if u, err := url.Parse(n.Value); err != nil || u.Scheme == "" || u.User != nil || !ascii(n.Value) {
-			return "it is not a plain URI"
+		u, err := url.Parse(n.Value)
+		if err != nil || u.Scheme == "" || u.User != nil || u.Host == "" && u.Opaque == "" || !ascii(n.Value) {
+			return "it is not a plain URI with a host"
 		}
 		return ""
 	case DNS:

@@ -177,7 +177,7 @@ CREATE UNIQUE INDEX platform_keys_one ON platform_keys ((true));
 
 -- The newest JWT of account EDGE, with its revocations. Sites whose account_revision is lower are told of it.
 CREATE TABLE edge_account (
-	only boolean PRIMARY KEY DEFAULT true CHECK (only),
+	singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
 	jwt text NOT NULL,
 	revision bigint NOT NULL
 );

@@ -18,12 +18,12 @@ type Config struct {
 
 	AgentStateDir string `split_words:"true" default:"/var/lib/certctl/agent" desc:"Identity, journal and spool. One agent to a directory."`
 
-	LeafURL    string `envconfig:"LEAF_URL" split_words:"true" default:"nats://127.0.0.1:4223" desc:"The site's leaf. Off loopback it must be tls:// or wss://."`
-	LeafCAFile string `envconfig:"LEAF_CA_FILE" split_words:"true" desc:"PEM certificates that the leaf's certificate must chain to. Empty trusts the system's."`
+	LeafURL    string `split_words:"true" default:"nats://127.0.0.1:4223" desc:"The site's leaf. Off loopback it must be tls:// or wss://."`
+	LeafCAFile string `split_words:"true" desc:"PEM certificates that the leaf's certificate must chain to. Empty trusts the system's."`
 
 	EnrolmentToken string `split_words:"true" secret:"true" desc:"One-time token (cet_...) that makes this host an agent. Ignored once it is one."`
 
-	HeartbeatInterval time.Duration `envconfig:"AGENT_HEARTBEAT_INTERVAL" split_words:"true" default:"60s" desc:"How often the agent says that it lives."`
+	AgentHeartbeatInterval time.Duration `split_words:"true" default:"60s" desc:"How often the agent says that it lives."`
 
 	AgentAllowedCommands []string `split_words:"true" desc:"Absolute paths of commands that targets may name besides nginx, openresty, systemctl and service of the system."`
 	AgentAllowedPaths    []string `split_words:"true" desc:"Folders that certificates and keys may be installed under. Empty is any, but a file that is there and is no PEM is never replaced."`
@@ -49,7 +49,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	if c.HeartbeatInterval < time.Second {
+	if c.AgentHeartbeatInterval < time.Second {
 		errs = append(errs, errors.New("CERTCTL_AGENT_HEARTBEAT_INTERVAL: at least 1s"))
 	}
 	if err := link.CheckURL(c.LeafURL); err != nil {

@@ -52,7 +52,7 @@ func Run(ctx context.Context, _ Config, deps service.Deps) error {
 			Service: name, Operations: httpapi.OperationsOf(name), Log: deps.Log,
 		}, api.API{Pool: deps.DB}.Handler())
 	})
-	g.Go(func() error { return inbox.Prune(ctx, deps.DB, deps.Log) })
+	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })
 	return g.Wait()
 }
 

@@ -156,18 +156,24 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	defer cancel()
 	select {
 	case <-c.done:
-		return nil
 	case <-ctx.Done():
+		c.end()
 	}
+	if err := os.RemoveAll(c.at.socket); err != nil {
+		return fmt.Errorf("remove folder of the socket: %w", err)
+	}
+	return nil
+}
+
+// end does not let the server take its time.
+func (c *Cluster) end() {
 	c.signal(sigImmediate)
 	select {
 	case <-c.done:
-		return nil
 	case <-time.After(killLimit):
+		c.signal(sigKill)
+		<-c.done
 	}
-	c.signal(sigKill)
-	<-c.done
-	return nil
 }
 
 // AdminURL returns the URL of the superuser, on the database postgres. It holds for as long as the cluster runs.

@@ -45,7 +45,7 @@ func (c cleanup) Run() int {
 
 // pristine is a folder with a cluster that no test has touched, since making one takes longer than most tests.
 var pristine = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("/tmp", "pglocal")
+	dir, err := os.MkdirTemp(base(), "pglocal")
 	if err != nil {
 		return "", err
 	}
@@ -58,6 +58,14 @@ var pristine = sync.OnceValues(func() (string, error) {
 	}
 	return dir, c.Stop(context.Background())
 })
+
+// base is where folders are made: in memory if there is such a place, since the tests make thousands of files.
+func base() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return "/tmp"
+}
 
 // clusterFolder returns a folder with a cluster of its own, as if it came back from a backup: all of it belongs to
 // whoever runs the tests.
@@ -86,9 +94,10 @@ func launch(dir string) {
 
 // launcher is a process that runs launch.
 type launcher struct {
-	cmd *exec.Cmd
-	url string
-	pid int // of the server
+	once sync.Once
+	cmd  *exec.Cmd
+	url  string
+	pid  int // of the server
 }
 
 // startLauncher runs a launcher as this process's user, or as nobody if asked to.
@@ -125,10 +134,10 @@ func startLauncher(t *testing.T, dir string, asNobody bool) *launcher {
 
 // kill ends the launcher the way that leaves it no time for anything.
 func (l *launcher) kill() {
-	if l.cmd.ProcessState == nil {
+	l.once.Do(func() {
 		_ = l.cmd.Process.Kill()
 		_ = l.cmd.Wait()
-	}
+	})
 }
 
 const nobody = 65534
@@ -148,7 +157,7 @@ func testBinary(t *testing.T) string {
 // openFolder returns a temporary folder that every user can enter, as the parents of a cluster's folder must be.
 func openFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "pglocal")
+	dir, err := os.MkdirTemp(base(), "pglocal")
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })

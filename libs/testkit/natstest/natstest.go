@@ -8,6 +8,7 @@ package natstest
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -18,10 +19,7 @@ import (
 	"github.com/certctl/certctl/libs/bus"
 )
 
-const (
-	patience      = 10 * time.Second
-	reconnectWait = 20 * time.Millisecond
-)
+const patience = 10 * time.Second
 
 // Option changes the options of a server before it starts. It is called again at each restart, because a server keeps
 // its options and they cannot be used twice.
@@ -117,11 +115,14 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 }
 
 // Connect returns a connection that is up and is closed when the test ends, before the server is stopped. Options may
-// be left zero; Server is set.
+// be left zero; Server is set, and without Log nothing is logged.
 func (s *Server) Connect(o bus.Options) *bus.Conn {
 	s.t.Helper()
 	if o.Name == "" {
 		o.Name = s.t.Name()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Server = s
 	c, err := bus.Connect(o)

@@ -5,14 +5,18 @@ import (
 	"net/url"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/certctl/certctl/libs/natsauth"
+	"github.com/certctl/certctl/libs/natsembed"
 	"github.com/certctl/certctl/libs/secret"
 )
+
+const reconnectWait = 20 * time.Millisecond
 
 // Hub is a server in operator mode, as the platform's hub is: the accounts of an authority, JetStream domain "hub", a
 // port for clients and one for leaves. It keeps its ports, identities and streams over a restart.
@@ -68,6 +72,8 @@ func (h *Hub) operatorMode(o *server.Options) {
 		}
 		if name == natsauth.SYS {
 			o.SystemAccount = key
+		} else if err := natsembed.LoadAtStart(o.StoreDir, key); err != nil {
+			h.t.Fatalf("account of test hub: %v", err)
 		}
 	}
 	o.TrustedOperators = []*jwt.OperatorClaims{operator}

@@ -29,9 +29,7 @@ const (
 	source      = "/certctl/deployment"
 	typeOrder   = "certctl.agent.command.v1"
 	typeAccount = "certctl.site.account.v1"
-
-	jsonText = "application/json"
-	jwtText  = "application/jwt"
+	jsonText    = "application/json"
 )
 
 // Cause is what a message follows from.
@@ -86,14 +84,19 @@ func Order(o rollout.Order, now time.Time) (outbox.Message, error) {
 	})
 }
 
-// Account is the message that brings a site the newest JWT of its account. It is the
-// JWT as it stands: the operator's signature is all the proof that the leaf needs.
+// Account is the message that brings a site the newest JWT of its account. It bears no
+// signature of the platform: the operator's, in the JWT, is the proof that the leaf
+// wants.
 func Account(siteID, accountJWT string, revision int64, now time.Time) (outbox.Message, error) {
+	body, err := json.Marshal(command.RevokedUsers{AccountJWT: accountJWT})
+	if err != nil {
+		return outbox.Message{}, fmt.Errorf("encode account of %s: %w", siteID, err)
+	}
 	return encode(subject.StreamAgentCommands, bus.Message{
 		Subject: subject.AgentCommand(siteID, subject.AgentSite, command.VerbAccount, strconv.FormatInt(revision, 10)),
 		ID:      id.New("cmd-"), Type: typeAccount, Source: source, Entity: "site/" + siteID,
-		Time: now, ContentType: jwtText, AggVersion: revision,
-		Body: []byte(accountJWT),
+		Time: now, ContentType: jsonText, AggVersion: revision,
+		Body: body,
 	})
 }
 

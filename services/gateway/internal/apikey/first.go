@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
+	"github.com/certctl/certctl/libs/atomicfile"
 	"github.com/certctl/certctl/libs/authn"
 )
 
@@ -48,29 +48,8 @@ func loadOrWrite(file string) (string, error) {
 		return "", fmt.Errorf("read the first API key: %w", err)
 	}
 	key := authn.NewKey()
-	if err := writeSecret(file, key+"\n"); err != nil {
+	if err := atomicfile.Write(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("write the first API key: %w", err)
 	}
 	return key, nil
-}
-
-// writeSecret leaves either no file or a whole one that survives a power failure.
-func writeSecret(file, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(text)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), file); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

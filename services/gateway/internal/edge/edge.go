@@ -61,7 +61,7 @@ func (e *Edge) Handler() http.Handler {
 		r.Method(http.MethodGet, "/metrics", e.operation(httpapi.Operation{ID: "getMetrics", Method: http.MethodGet, Permission: "metrics:read"}, e.Metrics))
 	}
 	r.NotFound(e.operation(httpapi.Operation{Permission: "open"}, http.HandlerFunc(httpx.NotFound)).ServeHTTP)
-	r.MethodNotAllowed(e.operation(httpapi.Operation{Permission: "open"}, http.HandlerFunc(httpx.MethodNotAllowed)).ServeHTTP)
+	r.MethodNotAllowed(e.operation(httpapi.Operation{Permission: "open"}, notAllowed(r)).ServeHTTP)
 	return r
 }
 
@@ -70,6 +70,19 @@ func (e *Edge) handlerOf(op httpapi.Operation) http.Handler {
 		return h
 	}
 	return Forward(e.Owners, op.Services[0], op.ID)
+}
+
+// notAllowed answers a method that a path has not, and says which it has (RFC 9110
+// section 15.5.6).
+func notAllowed(routes chi.Routes) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			if routes.Match(chi.NewRouteContext(), method, r.URL.Path) {
+				w.Header().Add("Allow", method)
+			}
+		}
+		httpx.MethodNotAllowed(w, r)
+	})
 }
 
 // secure sets what keeps a browser from doing with an answer what it was not meant for.

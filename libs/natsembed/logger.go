@@ -1,11 +1,4 @@
-// Package natslog lets an embedded NATS server write to slog.
-//
-// The server's words become the message, without its prefixes; its notices are
-// debug records here, since they tell of every start and connection, and its
-// warnings and errors keep their level. A fatal error of the server is an error
-// record and does not end the process: whoever started the server sees that it is
-// not ready.
-package natslog
+package natsembed
 
 import (
 	"context"
@@ -13,13 +6,15 @@ import (
 	"log/slog"
 )
 
-// Logger has the methods that a NATS server asks of its logger.
+// Logger lets a NATS server write to slog. The server's notices are debug records here, since they tell of every start
+// and connection; its warnings and errors keep their level. A fatal error of the server is an error record and does not
+// end the process: whoever started the server sees that it is not ready.
 type Logger struct {
 	log *slog.Logger
 }
 
-// New returns a logger whose records bear the server's name.
-func New(log *slog.Logger, server string) *Logger {
+// NewLogger returns a logger whose records bear the server's name.
+func NewLogger(log *slog.Logger, server string) *Logger {
 	return &Logger{log: log.With("nats_server", server)}
 }
 

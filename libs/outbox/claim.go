@@ -1,0 +1,138 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/libs/pg"
+)
+
+const (
+	lookSQL = `SELECT id, extract(epoch FROM clock_timestamp() - created_at)::float8
+FROM outbox
+WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
+ORDER BY id LIMIT 1`
+
+	claimSQL = `SELECT id, msg_id, stream, subject, headers, body
+FROM outbox
+WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
+	AND stream <> ALL($3::text[]) AND id <> ALL($4::bigint[])
+ORDER BY id LIMIT $5
+FOR UPDATE SKIP LOCKED`
+
+	markSQL = `UPDATE outbox SET sent_at = now() WHERE id = ANY($1)`
+)
+
+// row is a claimed message.
+type row struct {
+	id int64
+	Message
+}
+
+// look reports whether there are unsent rows. A full look begins at the first row and sets the floor from which the
+// others begin: the index still holds every row that was sent since it was last vacuumed, and walking over these
+// costs more than all the rest. A row that commits late, below the floor, waits for the next full look.
+func (r *Relay) look(ctx context.Context, full bool) (bool, error) {
+	from := r.floor
+	if full {
+		from = 0
+	}
+	var first int64
+	var age float64
+	err := r.Pool.QueryRow(ctx, lookSQL, from, r.Streams).Scan(&first, &age)
+	none := errors.Is(err, pgx.ErrNoRows)
+	if err != nil && !none {
+		return false, fmt.Errorf("look for unsent messages: %w", err)
+	}
+	if full {
+		r.lastFull = time.Now()
+		r.meters.unsentAge.Set(age)
+		r.floor = max(r.floor, r.newest)
+		if !none {
+			r.floor = first - 1
+		}
+	}
+	return !none, nil
+}
+
+// round claims a batch, publishes it and marks what was published as sent. The rows stay locked meanwhile, so that no
+// other relay takes them; if this process dies the lock dies with it. More reports whether the batch was a full one.
+func (r *Relay) round(ctx context.Context) (more bool, err error) {
+	rows, tx, err := r.claim(ctx)
+	if err != nil {
+		return false, err
+	}
+	sent := r.publish(ctx, rows)
+	if len(sent) == 0 {
+		return false, abandon(ctx, tx)
+	}
+	if _, err := tx.Exec(ctx, markSQL, sent); err != nil {
+		return false, errors.Join(fmt.Errorf("mark %d messages as sent: %w", len(sent), err), abandon(ctx, tx))
+	}
+	if err := pg.Commit(ctx, tx); err != nil {
+		return false, fmt.Errorf("mark %d messages as sent: %w", len(sent), err)
+	}
+	return len(rows) == r.Batch, nil
+}
+
+// claim returns due rows and the transaction that has them locked.
+func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
+	conn, err := r.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("claim messages: %w", err)
+	}
+	streams, ids := r.trouble.avoid(time.Now())
+	var rows []row
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(claimSQL, r.floor, r.Streams, streams, ids, r.Batch).Query(func(found pgx.Rows) error {
+		rows, err = pgx.CollectRows(found, scanRow)
+		return err
+	})
+	results := conn.SendBatch(ctx, batch)
+	err = results.Close()
+	tx := claimTx{results.Tx(), conn.Release}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("claim messages: %w", err), abandon(ctx, tx))
+	}
+	for _, row := range rows {
+		r.newest = max(r.newest, row.id)
+	}
+	return rows, tx, nil
+}
+
+func scanRow(from pgx.CollectableRow) (row, error) {
+	var r row
+	err := from.Scan(&r.id, &r.ID, &r.Stream, &r.Subject, &r.Header, &r.Body)
+	return r, err
+}
+
+// claimTx returns its connection to the pool when it ends.
+type claimTx struct {
+	pgx.Tx
+	release func()
+}
+
+// Commit commits and releases.
+func (tx claimTx) Commit(ctx context.Context) error {
+	defer tx.release()
+	return tx.Tx.Commit(ctx)
+}
+
+// Rollback rolls back and releases.
+func (tx claimTx) Rollback(ctx context.Context) error {
+	defer tx.release()
+	return tx.Tx.Rollback(ctx)
+}
+
+// abandon gives claimed rows back. The server does the same if the connection is gone.
+func abandon(ctx context.Context, tx pgx.Tx) error {
+	if err := tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return fmt.Errorf("give messages back: %w", err)
+	}
+	return nil
+}

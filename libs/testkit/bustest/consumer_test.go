@@ -1,0 +1,328 @@
+package bustest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/retry"
+)
+
+func TestConsumer_HandlesWhatWaitsInOneTransaction(t *testing.T) {
+	r := newRig(t)
+	r.publish(1, 150)
+	var batches []int
+	var committed atomic.Int32
+	s := spec()
+	s.Batch = 50
+	s.Committed = func() { committed.Add(1) }
+	r.consume(s, func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		batches = append(batches, len(batch))
+		return record(ctx, tx, batch)
+	})
+	r.settledAll()
+	if diff := cmp.Diff(ids(1, 150), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+	if len(batches) > 20 {
+		t.Errorf("150 waiting messages took %d transactions: %v", len(batches), batches)
+	}
+	if n := int(committed.Load()); n != len(batches) {
+		t.Errorf("Committed was called %d times for %d commits", n, len(batches))
+	}
+}
+
+func TestConsumer_HandlesALoneMessageAtOnce(t *testing.T) {
+	r := newRig(t)
+	handled := make(chan time.Time, 1)
+	s := spec()
+	s.Committed = func() { handled <- time.Now() }
+	r.consume(s, record)
+	var total time.Duration
+	for n := 1; n <= 20; n++ {
+		begun := time.Now()
+		r.publish(n, n)
+		total += (<-handled).Sub(begun)
+	}
+	if mean := total / 20; mean > 50*time.Millisecond {
+		t.Errorf("from publish to commit takes %s", mean)
+	}
+	r.settledAll()
+}
+
+func TestConsumer_HasTheEffectOfADuplicateOnce(t *testing.T) {
+	r := newRig(t)
+	var calls atomic.Int32
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		calls.Add(int32(len(batch)))
+		return record(ctx, tx, batch)
+	})
+	r.publish(1, 5)
+	r.settledAll()
+	// The server forgets its window with the stream's state, as after a restart that is too long; the inbox does not.
+	m := event(3)
+	msg, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg.Header.Del("Nats-Msg-Id")
+	for range 3 {
+		if _, err := r.conn.JS.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.publish(6, 6)
+	if info := r.settledAll(); info.Delivered.Stream != 9 {
+		t.Errorf("delivered up to %d, want 9", info.Delivered.Stream)
+	}
+	if diff := cmp.Diff(ids(1, 6), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+	if n := calls.Load(); n != 6 {
+		t.Errorf("handler got %d messages", n)
+	}
+}
+
+func TestConsumer_HasTheEffectOnceWhenItDiesBetweenCommitAndAck(t *testing.T) {
+	r := newRig(t, func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second })
+	r.publish(1, 10)
+	doomed := r.server.Connect(bus.Options{})
+	died := make(chan struct{})
+	s := spec()
+	s.Committed = sync.OnceFunc(func() {
+		doomed.NC.Close()
+		close(died)
+	})
+	stop := r.consumeOn(doomed, s, record)
+	<-died
+	stop()
+	r.consume(spec(), record)
+	if info := r.settledAll(); info.NumRedelivered != 0 {
+		t.Errorf("%d messages are still to be redelivered", info.NumRedelivered)
+	}
+	if diff := cmp.Diff(ids(1, 10), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumer_TriesAFailedMessageAgainAndTheOthersNot(t *testing.T) {
+	r := newRig(t)
+	r.publish(1, 10)
+	var tries atomic.Int32
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		if err := record(ctx, tx, batch); err != nil {
+			return err
+		}
+		for _, m := range batch {
+			if m.ID == event(4).ID && m.Delivered < 3 {
+				tries.Add(1)
+				return fault.New(fault.Unavailable, "not yet")
+			}
+		}
+		return nil
+	})
+	r.settledAll()
+	got := r.effects()
+	if last := got[len(got)-1]; last != event(4).ID {
+		t.Errorf("last effect is of %s", last)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(ids(1, 10), got); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+	if len(r.deadLetters()) != 0 {
+		t.Error("a message that succeeded in the end is a dead letter")
+	}
+}
+
+func TestConsumer_SaysWhenARedeliveredMessageIsOld(t *testing.T) {
+	r := newRig(t)
+	var latest int64 // of the handler, as a row of the aggregate would hold it
+	var dropped []string
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		if !slices.IsSortedFunc(batch, func(a, b bus.Message) int { return int(a.Sequence) - int(b.Sequence) }) {
+			t.Errorf("batch is not in the order of its stream: %v", batch)
+		}
+		for _, m := range batch {
+			switch {
+			case m.AggVersion == 1 && m.Delivered == 1:
+				return fault.New(fault.Unavailable, "not now")
+			case m.AggVersion < latest:
+				dropped = append(dropped, m.ID)
+			default:
+				latest = m.AggVersion
+				if err := record(ctx, tx, []bus.Message{m}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	r.publish(1, 1)
+	r.publish(2, 20)
+	r.settledAll()
+	if len(dropped) > 0 && joined(dropped) != event(1).ID {
+		t.Errorf("dropped as old: %v", dropped)
+	}
+	if latest != 20 {
+		t.Errorf("latest version is %d", latest)
+	}
+}
+
+func TestConsumer_SendsPoisonToTheDeadLetters(t *testing.T) {
+	r := newRig(t)
+	r.publish(1, 10)
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		for _, m := range batch {
+			if m.ID == event(7).ID {
+				return fault.New(fault.Invalid, "no such\r\ncertificate")
+			}
+		}
+		return record(ctx, tx, batch)
+	})
+	r.settledAll()
+	if got := r.effects(); len(got) != 9 || slices.Contains(got, event(7).ID) {
+		t.Errorf("effects are of %v", got)
+	}
+	letters := r.deadLetters()
+	if len(letters) != 1 {
+		t.Fatalf("%d dead letters", len(letters))
+	}
+	l := letters[0]
+	got := map[string]string{
+		"subject": l.Subject, "body": string(l.Data), "id": l.Header.Get("Nats-Msg-Id"), "ce-id": l.Header.Get("ce-id"),
+		"error": l.Header.Get(bus.HeaderDLQError), "was on": l.Header.Get(bus.HeaderDLQSubject),
+		"stream": l.Header.Get(bus.HeaderDLQStream) + "/" + l.Header.Get(bus.HeaderDLQSequence),
+		"by":     l.Header.Get(bus.HeaderDLQConsumer), "delivered": l.Header.Get(bus.HeaderDLQDelivered),
+	}
+	want := map[string]string{
+		"subject": "certctl.dlq.issuer.issuer-evt", "body": "{}", "id": "dlq:issuer-evt:ev-0007", "ce-id": "ev-0007",
+		"error": "no such  certificate", "was on": "certctl.evt.certificate.mc-1.issued",
+		"stream": "EVT/7", "by": "issuer-evt", "delivered": "1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("dead letter (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumer_SendsWhatItCannotDecodeToTheDeadLetters(t *testing.T) {
+	r := newRig(t)
+	if _, err := r.conn.JS.Publish(t.Context(), "certctl.evt.x", []byte("not an event")); err != nil {
+		t.Fatal(err)
+	}
+	r.publish(1, 3)
+	r.consume(spec(), record)
+	r.settledAll()
+	letters := r.deadLetters()
+	if len(letters) != 1 || string(letters[0].Data) != "not an event" || letters[0].Header.Get("Nats-Msg-Id") != "dlq:issuer-evt:EVT-1" {
+		t.Errorf("dead letters: %+v", letters)
+	}
+	if diff := cmp.Diff(ids(1, 3), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumer_GivesUpAfterTenDeliveries(t *testing.T) {
+	r := newRig(t)
+	var tries atomic.Int32
+	r.consume(spec(), func(context.Context, pgx.Tx, []bus.Message) error {
+		tries.Add(1)
+		panic("always")
+	})
+	r.publish(1, 1)
+	r.settledAll()
+	if n := tries.Load(); n != 10 {
+		t.Errorf("tried %d times", n)
+	}
+	letters := r.deadLetters()
+	if len(letters) != 1 || letters[0].Header.Get(bus.HeaderDLQError) != "handler panicked: panic: always" {
+		t.Errorf("dead letters: %+v", letters)
+	}
+}
+
+func TestConsumer_KeepsAMessageWhoseDeadLetterCannotBeStored(t *testing.T) {
+	r := newRig(t)
+	if err := r.conn.JS.DeleteStream(t.Context(), "DLQ"); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(context.Context, pgx.Tx, []bus.Message) error { return fault.New(fault.Invalid, "never") }
+	r.publish(1, 1)
+	tried := make(chan struct{}, 100)
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, b []bus.Message) error {
+		tried <- struct{}{}
+		return refuse(ctx, tx, b)
+	})
+	<-tried
+	if _, err := r.conn.JS.CreateStream(t.Context(), streamConfig("DLQ", "certctl.dlq.>")); err != nil {
+		t.Fatal(err)
+	}
+	r.settledAll()
+	if n := len(r.deadLetters()); n != 1 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+func TestConsumer_SlowHandlerKeepsItsMessages(t *testing.T) {
+	r := newRig(t, func(c *jetstream.ConsumerConfig) { c.AckWait = 600 * time.Millisecond })
+	var calls atomic.Int32
+	r.consume(spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		if calls.Add(1) == 1 {
+			<-time.After(2500 * time.Millisecond) // four times as long as the server waits unasked
+		}
+		for _, m := range batch {
+			if m.Delivered != 1 {
+				t.Errorf("%s was delivered %d times", m.ID, m.Delivered)
+			}
+		}
+		return record(ctx, tx, batch)
+	})
+	r.publish(1, 1)
+	eventually(t, "the handler runs", func() bool { return calls.Load() > 0 })
+	r.publish(2, 40) // these wait behind it
+	r.settledAll()
+	if diff := cmp.Diff(ids(1, 40), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+}
+
+func TestConsumer_ReplicasShareTheWork(t *testing.T) {
+	r := newRig(t)
+	var by [2]atomic.Int32
+	for i := range by {
+		r.consumeOn(r.server.Connect(bus.Options{}), spec(), func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+			by[i].Add(int32(len(batch)))
+			return record(ctx, tx, batch)
+		})
+	}
+	r.publish(1, 1000)
+	r.settledAll()
+	got := r.effects()
+	slices.Sort(got)
+	if diff := cmp.Diff(ids(1, 1000), got); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+	if by[0].Load() == 0 || by[1].Load() == 0 {
+		t.Errorf("one replica did all: %d and %d", by[0].Load(), by[1].Load())
+	}
+}
+
+func TestConsumer_RefusesASpecThatCannotWork(t *testing.T) {
+	r := newRig(t)
+	s := spec()
+	s.DLQSubject = ""
+	if err := r.conn.Consume(t.Context(), s, r.pool, record); err == nil {
+		t.Error("a consumer without dead letters was accepted")
+	}
+	if p := spec().Retry; p == (retry.Policy{}) {
+		t.Error("the test's own policy is empty")
+	}
+}

@@ -1,0 +1,71 @@
+// Package admin holds the operator's tools, which work on the data folder of an
+// installation rather than through its API.
+package admin
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/certctl/certctl/services/certctl/internal/up"
+)
+
+// tool is one of them.
+type tool struct {
+	name, args, summary string
+	run                 func(ctx context.Context, t *toolbox, args []string) error
+}
+
+// toolbox is what a tool works with.
+type toolbox struct {
+	cfg up.Config
+	out io.Writer
+	log *slog.Logger
+}
+
+func tools() []tool {
+	return []tool{
+		{"audit verify", "", "read the whole audit chain and tell whether it is intact", verifyAudit},
+		{"streams plan", "", "show what differs between the streams and what they should be", planStreams},
+		{"streams apply", "", "make the streams what they should be", applyStreams},
+		{"credentials", "SERVICE DIR", "write what a service needs to run apart into a folder", writeCredentials},
+	}
+}
+
+// Run carries out one tool.
+func Run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) error {
+	line := strings.Join(args, " ")
+	if line == "" || line == "help" || line == "--help" || line == "-h" {
+		return help(out)
+	}
+	for _, t := range tools() {
+		rest, found := strings.CutPrefix(line+" ", t.name+" ")
+		if !found {
+			continue
+		}
+		cfg, err := up.Load(log)
+		if err != nil {
+			return err
+		}
+		given := strings.Fields(rest)
+		if want := len(strings.Fields(t.args)); len(given) != want {
+			return fmt.Errorf("usage: certctl admin %s", strings.TrimSpace(t.name+" "+t.args))
+		}
+		return t.run(ctx, &toolbox{cfg: cfg, out: out, log: log}, given)
+	}
+	return errors.Join(fmt.Errorf("no tool %q", line), help(io.Discard), flagHint())
+}
+
+func flagHint() error { return errors.New("certctl admin help lists the tools") }
+
+func help(out io.Writer) error {
+	fmt.Fprint(out, "certctl admin works on the installation whose data folder is CERTCTL_DATA_DIR.\n\nTools:\n")
+	for _, t := range tools() {
+		fmt.Fprintf(out, "  %-28s %s\n", strings.TrimSpace(t.name+" "+t.args), t.summary)
+	}
+	return flag.ErrHelp
+}

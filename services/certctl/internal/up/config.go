@@ -1,0 +1,78 @@
+package up
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/certctl/certctl/libs/config"
+	"github.com/certctl/certctl/services/certctl/internal/platform"
+)
+
+// prefix of every variable.
+const prefix = "CERTCTL"
+
+// Load reads the configuration from the environment, and warns of variables that
+// nothing reads.
+func Load(log *slog.Logger) (Config, error) {
+	var cfg Config
+	parts := []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Leaf}
+	var errs []error
+	var known []config.Var
+	for _, part := range parts {
+		errs = append(errs, config.Load(prefix, part))
+		vars, err := config.Describe(prefix, part)
+		errs, known = append(errs, err), append(known, vars...)
+	}
+	for _, name := range []string{"CERTCTL_LOG_LEVEL", "CERTCTL_LOG_FORMAT", "CERTCTL_API_KEY", "CERTCTL_API_KEY_FILE", "CERTCTL_SERVER_URL", "CERTCTL_NGINX_BIN"} {
+		known = append(known, config.Var{Name: name})
+	}
+	for _, u := range config.Unknown(prefix, known) {
+		if u.Nearest == "" {
+			log.Warn("a variable is set that nothing reads", "name", u.Name)
+		} else {
+			log.Warn("a variable is set that nothing reads", "name", u.Name, "meant", u.Nearest)
+		}
+	}
+	return cfg, errors.Join(append(errs, cfg.complete())...)
+}
+
+// complete fills in what depends on the machine.
+func (c *Config) complete() (err error) {
+	if c.Platform.DataDir == "" {
+		if c.Platform.DataDir, err = DefaultDataDir(); err != nil {
+			return err
+		}
+	}
+	if c.Platform.DataDir, err = filepath.Abs(c.Platform.DataDir); err != nil {
+		return err
+	}
+	if c.Platform.PeersDir, err = filepath.Abs(c.Platform.PeersDir); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Describe lists every variable, for documentation.
+func Describe() ([]config.Var, error) {
+	var cfg Config
+	var all []config.Var
+	for _, part := range []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Leaf} {
+		vars, err := config.Describe(prefix, part)
+		if err != nil {
+			return nil, fmt.Errorf("describe the configuration: %w", err)
+		}
+		all = append(all, vars...)
+	}
+	return all, nil
+}
+
+// Exclusive makes sure that no other process uses the data folder.
+func Exclusive(cfg platform.Config) (release func(), err error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o711); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	return lock(filepath.Join(cfg.DataDir, "lock"))
+}

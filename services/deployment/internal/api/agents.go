@@ -1,0 +1,130 @@
+package api
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/contracts/httpapi/deploymentapi"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/deployment/internal/fleet"
+	"github.com/certctl/certctl/services/deployment/internal/outgoing"
+	"github.com/certctl/certctl/services/deployment/internal/postgres"
+)
+
+// mentioned is how many of the things that use something a refusal lists.
+const mentioned = 10
+
+// ListAgents implements the operation.
+func (a *Answers) ListAgents(ctx context.Context, r deploymentapi.ListAgentsRequestObject) (deploymentapi.ListAgentsResponseObject, error) {
+	w, err := ask(r.Params.Page, r.Params.PerPage)
+	if err != nil {
+		return nil, err
+	}
+	var filter postgres.AgentFilter
+	if s := r.Params.Status; s != nil {
+		if !s.Valid() {
+			return nil, fault.InvalidFields(fault.Field{Name: "status", Reason: "must be one of Online, Offline, Degraded, Retired"})
+		}
+		filter.Status = string(*s)
+	}
+	if s := r.Params.SiteID; s != nil && *s != "" {
+		if !id.Valid(*s) {
+			return nil, fault.InvalidFields(fault.Field{Name: "site_id", Reason: "is no id"})
+		}
+		filter.SiteID = *s
+	}
+	agents, total, err := postgres.ListAgents(ctx, a.DB, filter, w.size, w.offset())
+	if err != nil {
+		return nil, err
+	}
+	list := deploymentapi.ListAgents200JSONResponse{Data: make([]deploymentapi.Agent, len(agents)), Total: total, Page: w.number, PerPage: w.size}
+	for i, agent := range agents {
+		list.Data[i] = shownAgent(agent)
+	}
+	return list, nil
+}
+
+// GetAgent implements the operation.
+func (a *Answers) GetAgent(ctx context.Context, r deploymentapi.GetAgentRequestObject) (deploymentapi.GetAgentResponseObject, error) {
+	if err := known("agent", r.ID); err != nil {
+		return nil, err
+	}
+	agent, err := postgres.Agent(ctx, a.DB, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return deploymentapi.GetAgent200JSONResponse(shownAgent(agent)), nil
+}
+
+func shownAgent(a fleet.Agent) deploymentapi.Agent {
+	return deploymentapi.Agent{
+		ID: a.ID, Name: a.Name, Hostname: a.Hostname, Status: deploymentapi.AgentStatus(a.Status),
+		LastHeartbeatAt: &a.HeardAt, RegisteredAt: a.RegisteredAt,
+		Os: a.OS, Architecture: a.Architecture, IPAddress: a.IPAddress, Version: a.Version,
+		SiteID: a.SiteID, PublicKey: &a.PublicKey,
+	}
+}
+
+// RetireAgent implements the operation. The row is the promise: the key's revocation
+// is asked for until it is had.
+func (a *Answers) RetireAgent(ctx context.Context, r deploymentapi.RetireAgentRequestObject) (deploymentapi.RetireAgentResponseObject, error) {
+	if err := shapes(ctx); err != nil {
+		return nil, err
+	}
+	if err := known("agent", r.ID); err != nil {
+		return nil, err
+	}
+	err := a.change(ctx, func(tx pgx.Tx) error {
+		agent, err := postgres.LockAgent(ctx, tx, r.ID)
+		if err != nil || agent.Status == fleet.Retired {
+			return err
+		}
+		targets, err := postgres.TargetsOf(ctx, tx, agent.ID, mentioned)
+		if err != nil {
+			return err
+		}
+		if len(targets) > 0 {
+			return fault.New(fault.Conflict, "agent %s looks after targets, which must be removed or given to another agent first: %s",
+				agent.ID, strings.Join(targets, ", "))
+		}
+		if err := a.Desk.Withdraw(ctx, tx, agent.ID, "agent "+agent.ID+" was retired", outgoing.CauseOf(ctx)); err != nil {
+			return err
+		}
+		return postgres.RetireAgent(ctx, tx, agent.ID, a.Clock.Now())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return deploymentapi.RetireAgent204Response{}, nil
+}
+
+// CreateEnrolmentToken implements the operation.
+func (a *Answers) CreateEnrolmentToken(ctx context.Context, r deploymentapi.CreateEnrolmentTokenRequestObject) (deploymentapi.CreateEnrolmentTokenResponseObject, error) {
+	if err := shapes(ctx); err != nil {
+		return nil, err
+	}
+	site, life := fleet.LocalSite, fleet.DefaultTokenLife
+	if b := r.Body; b != nil {
+		if b.SiteID != nil && *b.SiteID != "" {
+			site = *b.SiteID
+		}
+		if b.TTLSeconds != nil {
+			life = time.Duration(*b.TTLSeconds) * time.Second
+			if *b.TTLSeconds > int(fleet.MaxTokenLife/time.Second) || life < fleet.MinTokenLife {
+				return nil, fault.InvalidFields(fault.Field{Name: "ttl_seconds", Reason: "must be from 60 to 604800"})
+			}
+		}
+	}
+	if err := known("site", site); err != nil {
+		return nil, err
+	}
+	token, text, err := a.Office.AgentToken(ctx, site, life)
+	if err != nil {
+		return nil, err
+	}
+	return deploymentapi.CreateEnrolmentToken201JSONResponse{ID: token.ID, Token: text, SiteID: token.SiteID, ExpiresAt: token.ExpiresAt}, nil
+}

@@ -1,0 +1,159 @@
+package desk
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/contracts/command"
+	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/natsauth"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/services/deployment/internal/fleet"
+	"github.com/certctl/certctl/services/deployment/internal/outgoing"
+	"github.com/certctl/certctl/services/deployment/internal/postgres"
+	"github.com/certctl/certctl/services/deployment/internal/rollout"
+)
+
+// report is what an agent says, once it is certain that the agent says it.
+type report struct {
+	command.AgentReport
+	message bus.Message
+}
+
+// Reports takes in what agents say of their orders. It is a bus.Handler. A report
+// whose author or order is not as it claims is refused whole, for the dead letters.
+func (d *Desk) Reports(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error {
+	reports, err := d.authenticate(ctx, tx, msgs)
+	if err != nil {
+		return err
+	}
+	keys := make([]postgres.OrderKey, len(reports))
+	jobIDs := make([]string, len(reports))
+	for i, r := range reports {
+		keys[i], jobIDs[i] = postgres.OrderKey{JobID: r.JobID, Attempt: r.Attempt}, r.JobID
+	}
+	jobs, err := postgres.LockJobs(ctx, tx, unique(jobIDs))
+	if err != nil {
+		return err
+	}
+	orders, err := postgres.LockOrders(ctx, tx, uniqueKeys(keys))
+	if err != nil {
+		return err
+	}
+	s := &said{now: d.Clock.Now()}
+	for i, r := range reports {
+		o := orders[keys[i]]
+		if err := d.owns(ctx, r, o); err != nil {
+			return err
+		}
+		facts, err := rollout.Hear(o, jobs[r.JobID], r.AgentReport, s.now, d.Policy.Retry)
+		if err != nil {
+			return err
+		}
+		cause := outgoing.Cause{ID: r.message.ID, Correlation: o.Correlation, TraceParent: o.TraceParent}
+		if err := s.facts(facts, cause); err != nil {
+			return err
+		}
+	}
+	if err := postgres.SaveJobs(ctx, tx, values(jobs)); err != nil {
+		return err
+	}
+	if err := postgres.SaveOrders(ctx, tx, values(orders)); err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if !j.NextActionAt.IsZero() {
+			d.planned.Store(true)
+		}
+	}
+	return s.write(ctx, tx)
+}
+
+// authenticate decodes reports and checks each against the key of the agent that the
+// subject names: the servers let nobody else publish there, and the signature shows
+// that the leaf on the way has not put words into the agent's mouth.
+func (d *Desk) authenticate(ctx context.Context, tx pgx.Tx, msgs []bus.Message) ([]report, error) {
+	speakers := make([]subject.Agent, len(msgs))
+	ids := make([]string, len(msgs))
+	for i, m := range msgs {
+		speaker, ok := subject.ParseAgent(m.Subject)
+		if !ok {
+			return nil, fault.New(fault.Invalid, "subject %s names no agent", m.Subject)
+		}
+		speakers[i], ids[i] = speaker, speaker.Agent
+	}
+	agents, err := postgres.Agents(ctx, tx, unique(ids))
+	if err != nil {
+		return nil, err
+	}
+	reports := make([]report, len(msgs))
+	for i, m := range msgs {
+		r, err := verify(m, speakers[i], agents)
+		if err != nil {
+			d.Log.ErrorContext(ctx, "refused a report", obs.KeySubject, m.Subject, obs.KeyAgent, speakers[i].Agent,
+				obs.KeySite, speakers[i].Site, obs.KeyJob, speakers[i].Job, obs.KeyError, err)
+			return nil, err
+		}
+		reports[i] = report{AgentReport: r, message: m}
+	}
+	return reports, nil
+}
+
+func verify(m bus.Message, speaker subject.Agent, agents map[string]fleet.Agent) (command.AgentReport, error) {
+	var r command.AgentReport
+	agent, known := agents[speaker.Agent]
+	switch {
+	case !known:
+		return r, fault.New(fault.Forbidden, "there is no agent %s", speaker.Agent)
+	case agent.SiteID != speaker.Site:
+		return r, fault.New(fault.Forbidden, "agent %s is of site %s and spoke through %s", agent.ID, agent.SiteID, speaker.Site)
+	case agent.Status == fleet.Retired:
+		return r, fault.New(fault.Forbidden, "agent %s is retired", agent.ID)
+	}
+	var signed command.Signed
+	if err := json.Unmarshal(m.Body, &signed); err != nil {
+		return r, fault.Wrap(err, fault.Invalid, "the report is not a signed one")
+	}
+	if err := natsauth.VerifyReport(agent.PublicKey, signed.Payload, signed.Signature); err != nil {
+		return r, fault.Wrap(err, fault.Forbidden, "the report is not signed by agent %s", agent.ID)
+	}
+	if err := json.Unmarshal(signed.Payload, &r); err != nil {
+		return r, fault.Wrap(err, fault.Invalid, "the report cannot be read")
+	}
+	if r.AgentID != agent.ID || r.JobID != speaker.Job {
+		return r, fault.New(fault.Forbidden, "the report is by %s on job %s and came as by %s on job %s",
+			r.AgentID, r.JobID, agent.ID, speaker.Job)
+	}
+	return r, nil
+}
+
+// owns checks that the order was given to the agent that reports on it.
+func (d *Desk) owns(ctx context.Context, r report, o *rollout.Order) error {
+	var err error
+	switch {
+	case o == nil:
+		err = fault.New(fault.NotFound, "job %s has no attempt %d", r.JobID, r.Attempt)
+	case o.AgentID != r.AgentID:
+		err = fault.New(fault.Forbidden, "attempt %d of job %s was given to agent %s, not to %s", r.Attempt, r.JobID, o.AgentID, r.AgentID)
+	default:
+		return nil
+	}
+	d.Log.ErrorContext(ctx, "refused a report", obs.KeyAgent, r.AgentID, obs.KeyJob, r.JobID, obs.KeyAttempt, r.Attempt, obs.KeyError, err)
+	return err
+}
+
+func uniqueKeys(keys []postgres.OrderKey) []postgres.OrderKey {
+	seen := make(map[postgres.OrderKey]bool, len(keys))
+	out := keys[:0:0]
+	for _, k := range keys {
+		if !seen[k] {
+			seen[k] = true
+			out = append(out, k)
+		}
+	}
+	return out
+}

@@ -1,0 +1,187 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/services/deployment/internal/rollout"
+)
+
+// OrderKey names an order.
+type OrderKey struct {
+	JobID   string
+	Attempt int
+}
+
+// Key is the key of an order.
+func Key(o *rollout.Order) OrderKey { return OrderKey{o.JobID, o.Attempt} }
+
+const insertOrders = `WITH n AS (
+	SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
+		AS n (job_id, attempt, verb, agent_id, site_id, certificate_id, signed, deadline, expires_at, correlation_id, trace_parent)
+	WHERE NOT EXISTS (SELECT FROM agent_work w WHERE w.job_id = n.job_id AND w.attempt > n.attempt)
+), earlier AS (
+	UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $12
+	FROM n WHERE w.job_id = n.job_id AND w.attempt < n.attempt AND w.closed_at IS NULL
+)
+INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline,
+	expires_at, correlation_id, trace_parent, created_at)
+SELECT job_id, attempt, verb, agent_id, site_id, certificate_id, 'Sent', signed, deadline, expires_at,
+	correlation_id, trace_parent, $12
+FROM n
+ON CONFLICT (job_id, attempt) DO NOTHING
+RETURNING job_id, attempt`
+
+// InsertOrders adds orders and returns the keys of those that were added. An order
+// that is there already, or whose job has come to a later attempt, is not; an open
+// order of an earlier attempt is closed.
+func InsertOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order, now time.Time) (map[OrderKey]bool, error) {
+	if len(orders) == 0 {
+		return nil, nil
+	}
+	keys, err := collect(
+		ctx, tx, pgx.RowToStructByPos[OrderKey], insertOrders,
+		column(orders, func(o *rollout.Order) string { return o.JobID }),
+		column(orders, func(o *rollout.Order) int { return o.Attempt }),
+		column(orders, func(o *rollout.Order) string { return o.Verb }),
+		column(orders, func(o *rollout.Order) string { return o.AgentID }),
+		column(orders, func(o *rollout.Order) string { return o.SiteID }),
+		column(orders, func(o *rollout.Order) string { return o.CertificateID }),
+		column(orders, func(o *rollout.Order) []byte { return o.Signed }),
+		column(orders, func(o *rollout.Order) time.Time { return o.Deadline }),
+		column(orders, func(o *rollout.Order) time.Time { return o.ExpiresAt }),
+		column(orders, func(o *rollout.Order) string { return o.Correlation }),
+		column(orders, func(o *rollout.Order) string { return o.TraceParent }),
+		now,
+	)
+	if err != nil {
+		return nil, fmt.Errorf("insert %d orders: %w", len(orders), err)
+	}
+	added := make(map[OrderKey]bool, len(keys))
+	for _, k := range keys {
+		added[k] = true
+	}
+	return added, nil
+}
+
+const lockOrders = `SELECT w.job_id, w.attempt, w.verb, w.agent_id, w.site_id, w.certificate_id, w.state, w.signed, w.sends,
+	w.deadline, w.expires_at, w.created_at, w.closed_at, w.correlation_id, w.trace_parent
+FROM agent_work w JOIN unnest($1::text[], $2::int[]) AS n (job_id, attempt)
+	ON w.job_id = n.job_id AND w.attempt = n.attempt
+ORDER BY w.job_id, w.attempt FOR UPDATE OF w`
+
+// LockOrders reads orders for a change, by key.
+func LockOrders(ctx context.Context, tx pgx.Tx, keys []OrderKey) (map[OrderKey]*rollout.Order, error) {
+	found, err := collect(
+		ctx, tx, scanOrder, lockOrders,
+		column(keys, func(k OrderKey) string { return k.JobID }),
+		column(keys, func(k OrderKey) int { return k.Attempt }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("lock %d orders: %w", len(keys), err)
+	}
+	orders := make(map[OrderKey]*rollout.Order, len(found))
+	for _, o := range found {
+		orders[Key(o)] = o
+	}
+	return orders, nil
+}
+
+func scanOrder(row pgx.CollectableRow) (*rollout.Order, error) {
+	var o rollout.Order
+	var deadline, closed *time.Time
+	err := row.Scan(&o.JobID, &o.Attempt, &o.Verb, &o.AgentID, &o.SiteID, &o.CertificateID, &o.State, &o.Signed,
+		&o.Sends, &deadline, &o.ExpiresAt, &o.CreatedAt, &closed, &o.Correlation, &o.TraceParent)
+	o.Deadline, o.ClosedAt = orZero(deadline), orZero(closed)
+	return &o, err
+}
+
+const (
+	dueOrders  = `SELECT job_id, attempt FROM agent_work WHERE deadline <= $1 ORDER BY deadline LIMIT $2`
+	openOrders = `SELECT job_id, attempt FROM agent_work WHERE agent_id = $1 AND closed_at IS NULL`
+)
+
+// DueOrders lists orders whose deadline has passed. They are not claimed yet: their
+// jobs are to be locked first.
+func DueOrders(ctx context.Context, tx pgx.Tx, now time.Time, limit int) ([]OrderKey, error) {
+	keys, err := collect(ctx, tx, pgx.RowToStructByPos[OrderKey], dueOrders, now, limit)
+	if err != nil {
+		return nil, fmt.Errorf("find due orders: %w", err)
+	}
+	return keys, nil
+}
+
+// OpenOrders lists what an agent has not answered.
+func OpenOrders(ctx context.Context, tx pgx.Tx, agentID string) ([]OrderKey, error) {
+	keys, err := collect(ctx, tx, pgx.RowToStructByPos[OrderKey], openOrders, agentID)
+	if err != nil {
+		return nil, fmt.Errorf("find open orders of %s: %w", agentID, err)
+	}
+	return keys, nil
+}
+
+// NextOrder is when the next deadline of any order is.
+func NextOrder(ctx context.Context, db Querier) (time.Time, error) {
+	return next(ctx, db, "an order", `SELECT min(deadline) FROM agent_work WHERE deadline IS NOT NULL`)
+}
+
+const saveOrders = `UPDATE agent_work w SET state = n.state, sends = n.sends, deadline = n.deadline, closed_at = n.closed_at,
+	signed = CASE WHEN n.closed_at IS NULL THEN w.signed END
+FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[])
+	AS n (job_id, attempt, state, sends, deadline, closed_at)
+WHERE w.job_id = n.job_id AND w.attempt = n.attempt`
+
+// SaveOrders writes back orders that this transaction holds.
+func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
+	if len(orders) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(
+		ctx, saveOrders,
+		column(orders, func(o *rollout.Order) string { return o.JobID }),
+		column(orders, func(o *rollout.Order) int { return o.Attempt }),
+		column(orders, func(o *rollout.Order) string { return string(o.State) }),
+		column(orders, func(o *rollout.Order) int { return o.Sends }),
+		column(orders, func(o *rollout.Order) *time.Time { return orNull(o.Deadline) }),
+		column(orders, func(o *rollout.Order) *time.Time { return orNull(o.ClosedAt) }),
+	)
+	if err != nil {
+		return fmt.Errorf("save %d orders: %w", len(orders), err)
+	}
+	return nil
+}
+
+const hurryOrders = `UPDATE agent_work SET deadline = least(deadline, $2)
+WHERE agent_id = ANY($1) AND closed_at IS NULL AND state = 'Sent' AND deadline > $2`
+
+// HurryOrders brings the deadlines of agents that came back forward: what was on its
+// way to them may have been lost.
+func HurryOrders(ctx context.Context, tx pgx.Tx, agentIDs []string, deadline time.Time) error {
+	if _, err := tx.Exec(ctx, hurryOrders, agentIDs, deadline); err != nil {
+		return fmt.Errorf("hurry the orders of %d agents: %w", len(agentIDs), err)
+	}
+	return nil
+}
+
+const pruneOrders = `DELETE FROM agent_work WHERE (job_id, attempt) IN (
+	SELECT job_id, attempt FROM agent_work WHERE closed_at < $1 ORDER BY closed_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
+
+// PruneOrders forgets orders that were closed before a time, in short statements. A
+// report on one of them would be refused, so the time lies further back than any
+// report can come from.
+func PruneOrders(ctx context.Context, db Querier, before time.Time) error {
+	const batch = 5000
+	for {
+		tag, err := db.Exec(ctx, pruneOrders, before, batch)
+		if err != nil {
+			return fmt.Errorf("prune orders: %w", err)
+		}
+		if tag.RowsAffected() < batch {
+			return nil
+		}
+	}
+}

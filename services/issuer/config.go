@@ -1,0 +1,33 @@
+package issuer
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+)
+
+// Config is read from CERTCTL_*. Its zero value is that of a Local CA that signs itself.
+type Config struct {
+	PublicURL string `split_words:"true" default:"http://127.0.0.1:8080" desc:"Where relying parties reach CRL, OCSP and CA certificates; written into every certificate that the Local CA issues."`
+
+	CACertPath string `split_words:"true" desc:"PEM file with the Local CA's certificate and those above it. Without it the Local CA signs itself."`
+	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1)."`
+
+	SchedulerJobProcessorInterval time.Duration `split_words:"true" default:"30s" desc:"How often jobs are looked for that nothing has woken a worker for."`
+	CSRDeadline                   time.Duration `split_words:"true" default:"10m" desc:"How long an agent has to answer a request for a key before it is asked again."`
+}
+
+// Validate implements the check of libs/config.
+func (c *Config) Validate() error {
+	if (c.CACertPath == "") != (c.CAKeyPath == "") {
+		return errors.New("CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH belong together; set both or none")
+	}
+	if u, err := url.Parse(c.PublicURL); err != nil || c.PublicURL != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("CERTCTL_PUBLIC_URL must be of the form http://host:port")
+	}
+	if c.SchedulerJobProcessorInterval < 0 || c.CSRDeadline < 0 {
+		return errors.New("CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL and CERTCTL_CSR_DEADLINE must not be negative")
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+)
+
+// Statuses of accepted requests, as clients of the older API know them.
+const (
+	renewalTriggered = "renewal_triggered"
+	csrSigned        = "csr_signed"
+	csrAccepted      = "csr_accepted"
+	jobCancelled     = "job_cancelled"
+)
+
+// known refuses an id that nothing can have, before it reaches the database.
+func known(what, s string) error {
+	if !id.Valid(s) {
+		return fault.New(fault.NotFound, "there is no %s of this id", what)
+	}
+	return nil
+}
+
+// ListCertificates implements the operation of that name.
+func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertificatesRequestObject) (issuerapi.ListCertificatesResponseObject, error) {
+	p, _ := asking(ctx)
+	q := postgres.CertificateQuery{Scope: p.Scope, Sort: postgres.ByCreation}
+	var err error
+	if q.Page, err = pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor); err != nil {
+		return nil, err
+	}
+	if status := r.Params.Status; status != nil && *status != "" {
+		if !status.Valid() {
+			return nil, invalid("status", "is none of the states of a certificate")
+		}
+		text := string(*status)
+		q.Status = &text
+	}
+	for _, f := range []struct {
+		name string
+		in   *string
+		out  **string
+	}{
+		{"environment", r.Params.Environment, &q.Environment},
+		{"owner_id", r.Params.OwnerID, &q.OwnerID},
+		{"team_id", r.Params.TeamID, &q.TeamID},
+		{"issuer_id", r.Params.IssuerID, &q.IssuerID},
+	} {
+		if *f.out, err = filter(f.name, f.in); err != nil {
+			return nil, err
+		}
+	}
+	if sort := r.Params.Sort; sort != nil && *sort != "" {
+		if !sort.Valid() {
+			return nil, invalid("sort", "is none of createdAt, notAfter and commonName, with or without a leading -")
+		}
+		var name string
+		name, q.Descending = strings.CutPrefix(string(*sort), "-")
+		q.Sort = postgres.Sort(name)
+	}
+	list, err := s.store.Certificates(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.ListCertificates200JSONResponse{
+		Data: make([]issuerapi.Certificate, len(list.Rows)), Total: list.Total,
+		Page: q.Page.Number, PerPage: q.Page.Size, NextCursor: next(list.Next),
+	}
+	for i := range list.Rows {
+		out.Data[i] = certificate(&list.Rows[i])
+	}
+	return out, nil
+}
+
+// CreateCertificate implements the operation of that name.
+func (s *server) CreateCertificate(ctx context.Context, r issuerapi.CreateCertificateRequestObject) (issuerapi.CreateCertificateResponseObject, error) {
+	p, origin := asking(ctx)
+	b := r.Body
+	request := issuance.Request{
+		ID: value(b.ID), Name: value(b.Name), CommonName: b.CommonName, Environment: value(b.Environment),
+		OwnerID: value(b.OwnerID), TeamID: value(b.TeamID), IssuerID: value(b.IssuerID),
+		RenewalPolicyID: value(b.RenewalPolicyID), CSRPEM: value(b.CsrPem),
+	}
+	if b.Sans != nil {
+		request.SANs = *b.Sans
+	}
+	if b.TargetIds != nil {
+		request.TargetIDs = *b.TargetIds
+	}
+	if b.Tags != nil {
+		request.Tags = *b.Tags
+	}
+	created, err := s.service.Create(ctx, p, origin, request)
+	if err != nil {
+		return nil, err
+	}
+	out := certificate(&created.Certificate)
+	out.JobID = &created.Job.ID
+	out.Version = version(created.Version)
+	return issuerapi.CreateCertificate201JSONResponse(out), nil
+}
+
+// GetCertificate implements the operation of that name.
+func (s *server) GetCertificate(ctx context.Context, r issuerapi.GetCertificateRequestObject) (issuerapi.GetCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	c, err := s.store.Certificate(ctx, p.Scope, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.GetCertificate200JSONResponse(certificate(&c)), nil
+}
+
+// ArchiveCertificate implements the operation of that name.
+func (s *server) ArchiveCertificate(ctx context.Context, r issuerapi.ArchiveCertificateRequestObject) (issuerapi.ArchiveCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	if err := s.service.Archive(ctx, p, origin, r.ID); err != nil {
+		return nil, err
+	}
+	return issuerapi.ArchiveCertificate204Response{}, nil
+}
+
+// RenewCertificate implements the operation of that name.
+func (s *server) RenewCertificate(ctx context.Context, r issuerapi.RenewCertificateRequestObject) (issuerapi.RenewCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	csr := ""
+	if r.Body != nil {
+		csr = value(r.Body.CsrPem)
+	}
+	p, origin := asking(ctx)
+	triggered, err := s.service.Renew(ctx, p, origin, r.ID, csr)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.RenewCertificate202JSONResponse{
+		Status: renewalTriggered, JobID: triggered.JobID, Version: version(triggered.Version),
+	}, nil
+}
+
+// SubmitCertificateCSR implements the operation of that name.
+func (s *server) SubmitCertificateCSR(ctx context.Context, r issuerapi.SubmitCertificateCSRRequestObject) (issuerapi.SubmitCertificateCSRResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	triggered, err := s.service.Submit(ctx, p, origin, r.ID, r.Body.CsrPem)
+	if err != nil {
+		return nil, err
+	}
+	status := csrAccepted
+	if triggered.Version != nil {
+		status = csrSigned
+	}
+	return issuerapi.SubmitCertificateCSR202JSONResponse{
+		Status: status, JobID: triggered.JobID, Version: version(triggered.Version),
+	}, nil
+}
+
+// ListCertificateVersions implements the operation of that name.
+func (s *server) ListCertificateVersions(ctx context.Context, r issuerapi.ListCertificateVersionsRequestObject) (issuerapi.ListCertificateVersionsResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	at, err := pageOf(r.Params.Page, r.Params.PerPage, nil)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.Versions(ctx, p.Scope, r.ID, at)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.ListCertificateVersions200JSONResponse{
+		Data: make([]issuerapi.CertificateVersion, len(list.Rows)), Total: list.Total, Page: at.Number, PerPage: at.Size,
+	}
+	for i := range list.Rows {
+		out.Data[i] = *version(&list.Rows[i])
+	}
+	return out, nil
+}

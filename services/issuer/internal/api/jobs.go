@@ -1,0 +1,105 @@
+package api
+
+import (
+	"context"
+
+	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+)
+
+// ListJobs implements the operation of that name, for the issuer's own jobs.
+func (s *server) ListJobs(ctx context.Context, r issuerapi.ListJobsRequestObject) (issuerapi.ListJobsResponseObject, error) {
+	p, _ := asking(ctx)
+	q := postgres.JobQuery{Scope: p.Scope}
+	var err error
+	if q.Page, err = pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor); err != nil {
+		return nil, err
+	}
+	if status := r.Params.Status; status != nil && *status != "" {
+		if !status.Valid() {
+			return nil, invalid("status", "is none of the states of a job")
+		}
+		text := string(*status)
+		q.Status = &text
+	}
+	if kind := r.Params.Type; kind != nil && *kind != "" {
+		if !kind.Valid() {
+			return nil, invalid("type", "is none of the types of a job")
+		}
+		text := string(*kind)
+		q.Type = &text
+	}
+	if q.CertificateID, err = filter("certificate_id", r.Params.CertificateID); err != nil {
+		return nil, err
+	}
+	list, err := s.store.Jobs(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.ListJobs200JSONResponse{
+		Data: make([]issuerapi.Job, len(list.Rows)), Total: list.Total,
+		Page: q.Page.Number, PerPage: q.Page.Size, NextCursor: next(list.Next),
+	}
+	for i := range list.Rows {
+		out.Data[i] = job(&list.Rows[i])
+	}
+	return out, nil
+}
+
+// GetJob implements the operation of that name.
+func (s *server) GetJob(ctx context.Context, r issuerapi.GetJobRequestObject) (issuerapi.GetJobResponseObject, error) {
+	if err := known("job", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	j, err := s.store.JobByID(ctx, p.Scope, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.GetJob200JSONResponse(job(&j)), nil
+}
+
+// CancelJob implements the operation of that name.
+func (s *server) CancelJob(ctx context.Context, r issuerapi.CancelJobRequestObject) (issuerapi.CancelJobResponseObject, error) {
+	if err := known("job", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	if err := s.service.Cancel(ctx, p, origin, r.ID); err != nil {
+		return nil, err
+	}
+	return issuerapi.CancelJob200JSONResponse{Status: jobCancelled}, nil
+}
+
+// ListIssuers implements the operation of that name.
+func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequestObject) (issuerapi.ListIssuersResponseObject, error) {
+	p, _ := asking(ctx)
+	at, err := pageOf(r.Params.Page, r.Params.PerPage, nil)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.Issuers(ctx, p.Scope, at)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.ListIssuers200JSONResponse{
+		Data: make([]issuerapi.Issuer, len(list.Rows)), Total: list.Total, Page: at.Number, PerPage: at.Size,
+	}
+	for i := range list.Rows {
+		out.Data[i] = issuer(&list.Rows[i])
+	}
+	return out, nil
+}
+
+// GetIssuer implements the operation of that name.
+func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObject) (issuerapi.GetIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	i, err := s.store.Issuer(ctx, p.Scope, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.GetIssuer200JSONResponse(issuer(&i)), nil
+}

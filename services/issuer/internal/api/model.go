@@ -1,0 +1,83 @@
+package api
+
+import (
+	"time"
+
+	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+)
+
+func certificate(c *issuance.Certificate) issuerapi.Certificate {
+	return issuerapi.Certificate{
+		ID: c.ID, Name: c.Name, CommonName: c.CommonName, Sans: list(c.SANs), Environment: c.Environment,
+		OwnerID: c.OwnerID, TeamID: c.TeamID, IssuerID: c.IssuerID, RenewalPolicyID: c.RenewalPolicyID,
+		TargetIds: list(c.TargetIDs), Tags: tags(c.Tags),
+		Status: issuerapi.CertificateStatus(c.Status), StatusReason: text(c.StatusReason),
+		ExpiresAt: c.ExpiresAt.UTC(), SerialNumber: text(c.SerialNumber), FingerprintSha256: text(c.Fingerprint),
+		LastRenewalAt: moment(c.LastRenewalAt), LastDeploymentAt: moment(c.LastDeploymentAt),
+		CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
+	}
+}
+
+func version(v *issuance.Version) *issuerapi.CertificateVersion {
+	if v == nil {
+		return nil
+	}
+	return &issuerapi.CertificateVersion{
+		ID: v.ID, CertificateID: v.CertificateID, SerialNumber: v.SerialNumber, FingerprintSha256: v.Fingerprint,
+		NotBefore: v.NotBefore.UTC(), NotAfter: v.NotAfter.UTC(), PemChain: v.PEMChain, CsrPem: v.CSRPEM,
+		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, CreatedAt: v.CreatedAt.UTC(),
+	}
+}
+
+func job(j *issuance.Job) issuerapi.Job {
+	return issuerapi.Job{
+		ID: j.ID, Type: issuerapi.JobType(j.Type), CertificateID: j.CertificateID, Status: issuerapi.JobStatus(j.Status),
+		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, AgentID: text(j.AgentID), VersionID: text(j.VersionID),
+		LastError: text(j.LastError), ScheduledAt: j.NextActionAt.UTC(), CreatedAt: j.CreatedAt.UTC(),
+		StartedAt: moment(j.StartedAt), CompletedAt: moment(j.CompletedAt),
+	}
+}
+
+func issuer(i *postgres.Issuer) issuerapi.Issuer {
+	config := i.Config
+	if config == nil {
+		config = map[string]any{}
+	}
+	return issuerapi.Issuer{
+		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+	}
+}
+
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func tags(t map[string]string) map[string]string {
+	if t == nil {
+		return map[string]string{}
+	}
+	return t
+}
+
+// text leaves out what is empty.
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// moment leaves out what has not been.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	u := t.UTC()
+	return &u
+}

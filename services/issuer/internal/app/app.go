@@ -1,0 +1,67 @@
+// Package app wires the issuer together.
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certctl/certctl/contracts/httpapi"
+	libbus "github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/natshttp"
+	"github.com/certctl/certctl/libs/outbox"
+	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/api"
+	"github.com/certctl/certctl/services/issuer/internal/bus"
+	"github.com/certctl/certctl/services/issuer/internal/deployment"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/rpc"
+	"github.com/certctl/certctl/services/issuer/internal/worker"
+)
+
+// Settings are the issuer's settings. Zero durations are the defaults.
+type Settings struct {
+	PublicURL             string
+	CACertPath, CAKeyPath string
+	Sweep, CSRDeadline    time.Duration
+}
+
+// Run runs the issuer until ctx ends.
+func Run(ctx context.Context, settings Settings, deps service.Deps) error {
+	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	// The worker is woken by the store that it works on.
+	var work *worker.Worker
+	committed := func() {
+		relay.Wake()
+		work.Wake()
+	}
+	store := postgres.New(deps.DB, committed)
+	issuers := registry{}
+	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
+		issuance.Settings{CSRDeadline: settings.CSRDeadline})
+	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
+	if err := issuers.open(ctx, store, settings, deps); err != nil {
+		return err
+	}
+
+	// The relay outlives the rest, so that the last commit is published.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var last errgroup.Group
+	last.Go(func() error { return relay.Run(background) })
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
+			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
+		}, api.New(certificates, store))
+	})
+	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
+	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, committed) })
+	g.Go(func() error { return work.Run(ctx) })
+	err := g.Wait()
+	stop()
+	return errors.Join(err, last.Wait())
+}

@@ -1,0 +1,207 @@
+package app_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/issuer/internal/app"
+	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
+)
+
+// BenchmarkIssue issues certificates from signing requests over the bus, as the gateway asks for them: durable, with
+// inventory, job, version and two events published. CPU is that of everything that takes part: this process (issuer,
+// NATS, and the clients, whose share is reported apart as what it costs to make the requests) and Postgres. It is
+// counted until the last event has been published.
+func BenchmarkIssue(b *testing.B) {
+	for _, clients := range []int{1, 8, 32} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			w := newWorld(b)
+			w.start(app.Settings{PublicURL: "http://127.0.0.1:8080"})
+			key := catest.NewKey(b, ecdsa)
+			bodies := make([]string, 256)
+			for i := range bodies {
+				name := fmt.Sprintf("host-%d.example.com", i)
+				csr := strings.ReplaceAll(catest.NewCSR(b, key, name, name), "\n", `\n`)
+				bodies[i] = fmt.Sprintf(`{"common_name":%q,"csr_pem":"%s"}`, name, csr)
+			}
+			w.create(bodies[0])
+			cpu := newMeter(b, w)
+			b.ResetTimer()
+			each(clients, b.N, func(n int) {
+				if status, text := w.try(http.MethodPost, "createCertificate", "/api/v1/certificates", bodies[n%len(bodies)]); status != http.StatusCreated {
+					b.Errorf("%d %s", status, text)
+				}
+			})
+			b.StopTimer()
+			elapsed := b.Elapsed()
+			w.drained()
+			cpu.report(b, elapsed)
+		})
+	}
+}
+
+// BenchmarkRenew has agents' requests signed: what bulk renewal costs the issuer from csr.submitted to the last event.
+func BenchmarkRenew(b *testing.B) {
+	w := newWorld(b)
+	w.start(app.Settings{PublicURL: "http://127.0.0.1:8080"})
+	w.target("tgt-1", "agent-1")
+	key := catest.NewKey(b, ecdsa)
+	ids := make([]string, b.N)
+	each(32, b.N, func(n int) {
+		ids[n] = w.create(map[string]any{"common_name": "www.example.com", "target_ids": []string{"tgt-1"}}).ID
+	})
+	asked := func() []heardEvent {
+		return all(w.heard, func(event.CertificateKeyRequested) bool { return true })
+	}
+	w.await("all agents to be asked", func() bool { return len(asked()) == b.N })
+	csr := catest.NewCSR(b, key, "www.example.com", "www.example.com")
+	publisher := w.conn.NewPublisher("EVT")
+	questions := asked()
+	cpu := newMeter(b, w)
+	b.ResetTimer()
+	each(64, b.N, func(n int) {
+		q := questions[n].Event.(event.CertificateKeyRequested)
+		m := encode(b, id.New("ev-"), event.CSRSubmitted{
+			CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.Attempt, AgentID: q.AgentID, CSRPEM: csr,
+		}, 1)
+		if err := publisher.Publish(b.Context(), m); err != nil {
+			b.Error(err)
+		}
+	})
+	w.await("all to be issued", func() bool {
+		var n int
+		if err := w.pool.QueryRow(b.Context(), `SELECT count(*) FROM certificate_versions`).Scan(&n); err != nil {
+			b.Fatal(err)
+		}
+		return n == b.N
+	})
+	b.StopTimer()
+	elapsed := b.Elapsed()
+	w.drained()
+	cpu.report(b, elapsed)
+}
+
+// drained waits until every event has been published.
+func (w *world) drained() {
+	w.t.Helper()
+	w.await("the outbox to be empty", func() bool {
+		var n int
+		if err := w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM outbox WHERE sent_at IS NULL`).Scan(&n); err != nil {
+			w.t.Fatal(err)
+		}
+		return n == 0
+	})
+}
+
+// each runs n pieces of work by so many at once.
+func each(workers, n int, do func(int)) {
+	next := make(chan int, n)
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// meter reads the CPU time of this process and of Postgres.
+type meter struct {
+	w              *world
+	commits        int64
+	postmaster     int
+	here, postgres time.Duration
+}
+
+func newMeter(b *testing.B, w *world) *meter {
+	b.Helper()
+	var backend int
+	if err := w.pool.QueryRow(b.Context(), `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
+		b.Fatal(err)
+	}
+	m := &meter{w: w, postmaster: stat(backend)[1]}
+	m.commits = m.committed(b)
+	m.here, m.postgres = m.read(b)
+	return m
+}
+
+// committed is how many transactions there have been; Postgres counts with a delay of up to a second.
+func (m *meter) committed(b *testing.B) (n int64) {
+	b.Helper()
+	err := m.w.pool.QueryRow(b.Context(), `SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+func (m *meter) read(b *testing.B) (here, postgres time.Duration) {
+	b.Helper()
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	here = time.Duration(use.Utime.Nano() + use.Stime.Nano())
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		b.Fatal(err)
+	}
+	const tick = 10 * time.Millisecond
+	for _, p := range processes {
+		pid, err := strconv.Atoi(filepath.Base(p))
+		if err != nil {
+			continue
+		}
+		s := stat(pid)
+		if s == nil || pid != m.postmaster && s[1] != m.postmaster {
+			continue
+		}
+		postgres += time.Duration(s[11]+s[12]) * tick
+		if pid == m.postmaster {
+			// Of the children that have ended.
+			postgres += time.Duration(s[13]+s[14]) * tick
+		}
+	}
+	return here, postgres
+}
+
+// stat returns the numbers of /proc/<pid>/stat behind the command's name: [1] the parent, [11] to [14] utime, stime and
+// those of ended children.
+func stat(pid int) []int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	out := make([]int, len(fields))
+	for i, f := range fields {
+		out[i], _ = strconv.Atoi(f)
+	}
+	return out
+}
+
+func (m *meter) report(b *testing.B, elapsed time.Duration) {
+	b.Helper()
+	here, postgres := m.read(b)
+	n := float64(b.N)
+	b.ReportMetric(n/elapsed.Seconds(), "certs/s")
+	b.ReportMetric(float64((here-m.here).Microseconds())/n, "µs-go/op")
+	b.ReportMetric(float64((postgres-m.postgres).Microseconds())/n, "µs-pg/op")
+	b.ReportMetric(float64(m.committed(b)-m.commits)/n, "tx/op")
+}

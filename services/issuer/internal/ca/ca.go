@@ -1,0 +1,78 @@
+// Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
+//
+// An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
+// of its own, asked for with a type assertion: CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
+// catest runs against every one of them.
+//
+// Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
+// it may be later. An Issuer never judges whether a name may be had, nor compares the request with a record: that was
+// done before it is asked.
+package ca
+
+import (
+	"context"
+	"crypto/x509"
+	"math/big"
+	"time"
+
+	"github.com/certctl/certctl/libs/x509x"
+)
+
+// Request asks for a certificate.
+type Request struct {
+	// CSR has been verified: it is signed by its own key, which is strong enough. Only its key is used.
+	CSR *x509.CertificateRequest
+	// CommonName becomes the subject if it is short enough to be one.
+	CommonName string
+	// Names are the subject's alternative names: host names and addresses.
+	Names x509x.Names
+	// Lifetime is from now; zero is the CA's default. A CA may grant less.
+	Lifetime time.Duration
+}
+
+// Issued is a certificate as it was issued.
+type Issued struct {
+	// DER is the leaf.
+	DER                 []byte
+	Serial              *big.Int
+	NotBefore, NotAfter time.Time
+	// ChainPEM holds the leaf, then its issuers, without the root.
+	ChainPEM []byte
+}
+
+// Issuer issues certificates. It is safe for concurrent use.
+type Issuer interface {
+	// Issue returns a certificate for the key of a request.
+	Issue(ctx context.Context, r Request) (Issued, error)
+	// Chain returns the issuing CA's certificate and those above it, root last.
+	Chain() []*x509.Certificate
+}
+
+// Revoked is one entry of a revocation list.
+type Revoked struct {
+	Serial *big.Int
+	At     time.Time
+	// Reason is a CRLReason of RFC 5280 section 5.3.1; zero, unspecified, is left out of the list as the RFC asks.
+	Reason int
+}
+
+// RevocationList is what a CRL is to say.
+type RevocationList struct {
+	Number                 *big.Int
+	ThisUpdate, NextUpdate time.Time
+	Entries                []Revoked
+}
+
+// CRLSigner is an Issuer that signs revocation lists when asked.
+type CRLSigner interface {
+	// SignsCRLs reports whether its certificate allows it to.
+	SignsCRLs() bool
+	// SignCRL returns the list in DER.
+	SignCRL(ctx context.Context, l RevocationList) ([]byte, error)
+}
+
+// OCSPResponderIssuer is an Issuer that lets another key answer OCSP in its name (RFC 6960 section 4.2.2.2).
+type OCSPResponderIssuer interface {
+	// IssueOCSPResponder returns a short-lived certificate for the key of a verified request.
+	IssueOCSPResponder(ctx context.Context, csr *x509.CertificateRequest) (Issued, error)
+}

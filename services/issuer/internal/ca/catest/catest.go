@@ -1,0 +1,148 @@
+// Package catest is what every CA must do, whatever stands behind it: a suite that each connector's tests run against
+// its real server. It verifies what was issued with crypto/x509 and with the openssl command, because relying parties
+// read certificates with more than one parser.
+//
+// Capabilities that a CA does not have are not asked for; those that it has are held to the same suite.
+package catest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+// Run runs the suite.
+func Run(t *testing.T, issuer ca.Issuer) {
+	t.Helper()
+	t.Run("chain", func(t *testing.T) { chain(t, issuer) })
+	for _, kind := range []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048", "Ed25519"} {
+		t.Run("issues for "+kind, func(t *testing.T) { issues(t, issuer, NewKey(t, kind)) })
+	}
+	t.Run("serials are random", func(t *testing.T) { serials(t, issuer) })
+	t.Run("long common name", func(t *testing.T) { longName(t, issuer) })
+	t.Run("only the key of the request counts", func(t *testing.T) { ignoresExtensions(t, issuer) })
+	if s, ok := issuer.(ca.CRLSigner); ok && s.SignsCRLs() {
+		t.Run("signs revocation lists", func(t *testing.T) { revocationList(t, issuer, s) })
+	}
+	if s, ok := issuer.(ca.OCSPResponderIssuer); ok {
+		t.Run("issues for an OCSP responder", func(t *testing.T) { responder(t, issuer, s) })
+	}
+}
+
+// NewKey makes a key of a kind: "ECDSA P-256", "ECDSA P-384", "RSA 2048", "RSA 1024" or "Ed25519".
+func NewKey(t testing.TB, kind string) crypto.Signer {
+	t.Helper()
+	var key crypto.Signer
+	var err error
+	switch kind {
+	case "ECDSA P-256":
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ECDSA P-384":
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "RSA 2048":
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "Ed25519":
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		t.Fatalf("no kind of key is called %q", kind)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// NewCSR makes a request in PEM for a key, a common name and host names.
+func NewCSR(t testing.TB, key crypto.Signer, commonName string, dns ...string) string {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: commonName}, DNSNames: dns,
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(x509x.EncodeCSR(der))
+}
+
+// request is a verified request for the names.
+func request(t *testing.T, key crypto.Signer, names ...string) ca.Request {
+	t.Helper()
+	csr, err := x509x.ParseCSR([]byte(NewCSR(t, key, names[0], names...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := x509x.ParseNames(names[0], names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca.Request{CSR: csr, CommonName: names[0], Names: set}
+}
+
+// issue issues and parses the chain, leaf first.
+func issue(t *testing.T, issuer ca.Issuer, r ca.Request) (ca.Issued, []*x509.Certificate) {
+	t.Helper()
+	issued, err := issuer.Issue(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := x509x.ParseCertificates(issued.ChainPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued, certs
+}
+
+// verify builds a path with crypto/x509 from the leaf to the top of the CA's chain.
+func verify(t *testing.T, issuer ca.Issuer, certs []*x509.Certificate, usage x509.ExtKeyUsage) {
+	t.Helper()
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	above := issuer.Chain()
+	roots.AddCert(above[len(above)-1])
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	_, err := certs[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		t.Errorf("crypto/x509: %v", err)
+	}
+}
+
+// verifyOpenSSL does the same with the openssl command, strictly.
+func verifyOpenSSL(t *testing.T, issuer ca.Issuer, certs []*x509.Certificate, purpose string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, certs ...*x509.Certificate) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, x509x.EncodeCertificates(certs...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	above := issuer.Chain()
+	args := []string{
+		"verify", "-x509_strict", "-check_ss_sig", "-partial_chain", "-purpose", purpose,
+		"-CAfile", write("root.pem", above[len(above)-1]),
+	}
+	if len(certs) > 1 {
+		args = append(args, "-untrusted", write("between.pem", certs[1:]...))
+	}
+	out, err := exec.CommandContext(t.Context(), "openssl", append(args, write("leaf.pem", certs[0]))...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "leaf.pem: OK") {
+		t.Errorf("openssl: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,160 @@
+package catest
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+func chain(t *testing.T, issuer ca.Issuer) {
+	certs := issuer.Chain()
+	if len(certs) == 0 {
+		t.Fatal("the CA has no certificate")
+	}
+	for i, c := range certs {
+		if !c.IsCA {
+			t.Errorf("%s is no CA", c.Subject)
+		}
+		if i+1 < len(certs) {
+			if err := c.CheckSignatureFrom(certs[i+1]); err != nil {
+				t.Errorf("%s: %v", c.Subject, err)
+			}
+		}
+	}
+}
+
+func issues(t *testing.T, issuer ca.Issuer, key crypto.Signer) {
+	names := []string{"www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"}
+	issued, certs := issue(t, issuer, request(t, key, names...))
+	leaf := certs[0]
+
+	if !bytes.Equal(leaf.Raw, issued.DER) {
+		t.Error("the chain does not begin with the leaf")
+	}
+	if leaf.SerialNumber.Cmp(issued.Serial) != 0 || !leaf.NotBefore.Equal(issued.NotBefore) || !leaf.NotAfter.Equal(issued.NotAfter) {
+		t.Error("what is said of the leaf is not what it holds")
+	}
+	if !x509x.SameKey(leaf.PublicKey, key.Public()) {
+		t.Error("the leaf is for another key")
+	}
+	want, err := x509x.ParseNames(names[0], names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, x509x.CertificateNames(leaf)); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	if len(leaf.IPAddresses) != 2 || len(leaf.DNSNames) != 2 {
+		t.Errorf("addresses %v, host names %v", leaf.IPAddresses, leaf.DNSNames)
+	}
+	checkLeaf(t, issuer, leaf, key)
+	for _, c := range certs[1:] {
+		if bytes.Equal(c.RawIssuer, c.RawSubject) {
+			t.Error("the chain holds the root")
+		}
+	}
+	verify(t, issuer, certs, x509.ExtKeyUsageServerAuth)
+	verify(t, issuer, certs, x509.ExtKeyUsageClientAuth)
+	verifyOpenSSL(t, issuer, certs, "sslserver")
+	verifyOpenSSL(t, issuer, certs, "sslclient")
+}
+
+func checkLeaf(t *testing.T, issuer ca.Issuer, leaf *x509.Certificate, key crypto.Signer) {
+	t.Helper()
+	usage := x509.KeyUsageDigitalSignature
+	if _, isRSA := key.(*rsa.PrivateKey); isRSA {
+		usage |= x509.KeyUsageKeyEncipherment
+	}
+	if leaf.KeyUsage != usage {
+		t.Errorf("key usage = %b, want %b", leaf.KeyUsage, usage)
+	}
+	if leaf.IsCA || !leaf.BasicConstraintsValid {
+		t.Error("the leaf is a CA, or does not say that it is none")
+	}
+	above := issuer.Chain()[0]
+	if len(leaf.SubjectKeyId) != 20 || !bytes.Equal(leaf.AuthorityKeyId, above.SubjectKeyId) {
+		t.Errorf("subject key id %x, authority key id %x", leaf.SubjectKeyId, leaf.AuthorityKeyId)
+	}
+	now := time.Now()
+	if age := now.Sub(leaf.NotBefore); age < 4*time.Minute || age > time.Hour {
+		t.Errorf("valid from %s before now", age)
+	}
+	if !leaf.NotAfter.After(now) || leaf.NotAfter.After(above.NotAfter) {
+		t.Errorf("valid until %s, the CA until %s", leaf.NotAfter, above.NotAfter)
+	}
+	for _, urls := range [][]string{leaf.CRLDistributionPoints, leaf.OCSPServer, leaf.IssuingCertificateURL} {
+		if len(urls) > 1 || len(urls) == 1 && !strings.HasPrefix(urls[0], "http") {
+			t.Errorf("places %v", urls)
+		}
+	}
+}
+
+func serials(t *testing.T, issuer ca.Issuer) {
+	key := NewKey(t, "ECDSA P-256")
+	seen := map[string]bool{}
+	widest := 0
+	for range 8 {
+		issued, _ := issue(t, issuer, request(t, key, "www.example.com"))
+		seen[issued.Serial.String()] = true
+		widest = max(widest, issued.Serial.BitLen())
+		if issued.Serial.Sign() <= 0 || issued.Serial.BitLen() > 159 {
+			t.Errorf("serial number %x", issued.Serial)
+		}
+	}
+	if len(seen) != 8 || widest < 64 {
+		t.Errorf("%d serial numbers of 8, the longest of %d bits", len(seen), widest)
+	}
+}
+
+func longName(t *testing.T, issuer ca.Issuer) {
+	name := strings.Repeat("long.", 12) + "example.com"
+	_, certs := issue(t, issuer, request(t, NewKey(t, "ECDSA P-256"), name))
+	if cn := certs[0].Subject.CommonName; cn != "" {
+		t.Errorf("common name %q has %d characters", cn, len(cn))
+	}
+	san := slices.IndexFunc(certs[0].Extensions, func(e pkix.Extension) bool {
+		return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17})
+	})
+	if san < 0 || !certs[0].Extensions[san].Critical {
+		t.Error("without a subject the alternative names must be critical (RFC 5280 section 4.1.2.6)")
+	}
+	if err := certs[0].VerifyHostname(name); err != nil {
+		t.Error(err)
+	}
+	verifyOpenSSL(t, issuer, certs, "sslserver")
+}
+
+func ignoresExtensions(t *testing.T, issuer ca.Issuer) {
+	key := NewKey(t, "ECDSA P-256")
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject:  pkix.Name{CommonName: "www.example.com", Organization: []string{"Somebody Else"}},
+		DNSNames: []string{"www.example.com"},
+		ExtraExtensions: []pkix.Extension{
+			{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Critical: true, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}},
+		},
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, key, "www.example.com")
+	if r.CSR, err = x509x.ParseCSRDER(der); err != nil {
+		t.Fatal(err)
+	}
+	_, certs := issue(t, issuer, r)
+	if certs[0].IsCA || len(certs[0].Subject.Organization) > 0 {
+		t.Errorf("the request made its own certificate: CA %v, subject %s", certs[0].IsCA, certs[0].Subject)
+	}
+}

@@ -1,0 +1,195 @@
+// Package local is the CA that lives in the issuer's own process. It signs with a root of its own making, or with the
+// certificate and key that an operator gave it, as a CA below another.
+//
+// A root of its own is made once, at the first start, and then kept for good in the database, its key sealed: were it
+// made again, every certificate issued before would be orphaned. When the key cannot be unsealed the CA does not open.
+//
+// A leaf has a random serial number of 128 bits and begins five minutes ago, for the sake of hosts whose clocks are slow.
+// It never outlives the CA. Its subject is the common name, or nothing if that is longer than the 64 characters of
+// X.520; all names are alternative names. Of the request only the key is used.
+package local
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+const (
+	// DefaultLifetime is that of a leaf.
+	DefaultLifetime   = 90 * 24 * time.Hour
+	backdate          = 5 * time.Minute
+	responderLifetime = 7 * 24 * time.Hour
+	// X.520's upper bound of a common name.
+	maxCommonName = 64
+)
+
+// Authority is a CA with its key in this process. It is safe for concurrent use.
+type Authority struct {
+	chain []*x509.Certificate
+	key   crypto.Signer
+	clock clock.Clock
+	above []byte // the PEM of the issuers below the root
+	crl   []string
+	ocsp  []string
+	ca    []string
+}
+
+// Places are the URLs that certificates point relying parties to. Empty ones are left out.
+type Places struct {
+	CRL, OCSP, CA string
+}
+
+// PlacesAt are the places of an issuer under certctl's public URL, none if that is empty.
+func PlacesAt(publicURL, issuerID string) Places {
+	if publicURL == "" {
+		return Places{}
+	}
+	base := strings.TrimSuffix(publicURL, "/") + "/api/v1/"
+	return Places{CRL: base + "crl/" + issuerID, OCSP: base + "ocsp/" + issuerID, CA: base + "ca/" + issuerID}
+}
+
+// New returns the CA of a chain, root last, whose first certificate's key is given. It does not check that they fit;
+// see OpenRoot and OpenFiles.
+func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) *Authority {
+	a := &Authority{chain: chain, key: key, clock: c, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
+	for _, cert := range chain {
+		if !selfSigned(cert) {
+			a.above = append(a.above, x509x.EncodePEM(cert.Raw)...)
+		}
+	}
+	return a
+}
+
+func list(url string) []string {
+	if url == "" {
+		return nil
+	}
+	return []string{url}
+}
+
+func selfSigned(cert *x509.Certificate) bool {
+	return string(cert.RawIssuer) == string(cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
+}
+
+// Chain implements [ca.Issuer].
+func (a *Authority) Chain() []*x509.Certificate { return a.chain }
+
+// Issue implements [ca.Issuer].
+func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
+	lifetime := r.Lifetime
+	if lifetime == 0 {
+		lifetime = DefaultLifetime
+	}
+	template, err := a.template(r.CSR, lifetime)
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	if len(r.CommonName) <= maxCommonName {
+		template.Subject = pkix.Name{CommonName: r.CommonName}
+	}
+	for _, n := range r.Names {
+		switch n.Kind {
+		case x509x.DNS:
+			template.DNSNames = append(template.DNSNames, n.Value)
+		case x509x.IP:
+			template.IPAddresses = append(template.IPAddresses, net.ParseIP(n.Value))
+		default:
+			return ca.Issued{}, fault.New(fault.Invalid, "the Local CA issues for host names and addresses, not for %s", n.Value)
+		}
+	}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.CRLDistributionPoints, template.OCSPServer = a.crl, a.ocsp
+	return a.sign(template, r.CSR.PublicKey)
+}
+
+// template is what every certificate that this CA issues has in common.
+func (a *Authority) template(csr *x509.CertificateRequest, lifetime time.Duration) (*x509.Certificate, error) {
+	now, issuer := a.clock.Now(), a.chain[0]
+	notAfter := now.Add(lifetime).Truncate(time.Second)
+	if notAfter.After(issuer.NotAfter) {
+		notAfter = issuer.NotAfter
+	}
+	notBefore := now.Add(-backdate).Truncate(time.Second)
+	if notBefore.Before(issuer.NotBefore) {
+		notBefore = issuer.NotBefore
+	}
+	if !notAfter.After(now) {
+		return nil, fault.New(fault.Unavailable, "the CA's own certificate expired on %s", issuer.NotAfter.Format(time.RFC3339))
+	}
+	ski, err := keyID(csr.RawSubjectPublicKeyInfo)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber:          x509x.NewSerial(),
+		NotBefore:             notBefore,
+		NotAfter:              notAfter,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		BasicConstraintsValid: true,
+		SubjectKeyId:          ski,
+		// crypto/x509 would leave it out of a leaf that bears the CA's own name.
+		AuthorityKeyId:        issuer.SubjectKeyId,
+		IssuingCertificateURL: a.ca,
+	}
+	if _, isRSA := csr.PublicKey.(*rsa.PublicKey); isRSA {
+		t.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	return t, nil
+}
+
+func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.Issued, error) {
+	template.SignatureAlgorithm = signatureAlgorithm(a.key.Public())
+	der, err := x509.CreateCertificate(rand.Reader, template, a.chain[0], pub, a.key)
+	if err != nil {
+		return ca.Issued{}, fault.Wrap(err, fault.Internal, "the certificate could not be signed")
+	}
+	leaf := x509x.EncodePEM(der)
+	return ca.Issued{
+		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
+		ChainPEM: append(leaf, a.above...),
+	}, nil
+}
+
+// signatureAlgorithm fits the hash to the strength of the CA's key; for other keys it is crypto/x509's choice.
+func signatureAlgorithm(pub crypto.PublicKey) x509.SignatureAlgorithm {
+	k, ok := pub.(*ecdsa.PublicKey)
+	if !ok {
+		return x509.UnknownSignatureAlgorithm
+	}
+	switch bits := k.Curve.Params().BitSize; {
+	case bits > 384:
+		return x509.ECDSAWithSHA512
+	case bits > 256:
+		return x509.ECDSAWithSHA384
+	default:
+		return x509.ECDSAWithSHA256
+	}
+}
+
+// keyID is a subject key identifier by RFC 7093 section 2, method 1: the leftmost 160 bits of the SHA-256 of the key.
+func keyID(spki []byte) ([]byte, error) {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the public key is malformed")
+	}
+	sum := sha256.Sum256(info.Key.RightAlign())
+	return sum[:20], nil
+}

@@ -1,0 +1,160 @@
+package issuance
+
+import (
+	"context"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+)
+
+// Created is the answer to a request for a certificate. Version is nil unless it was signed at once.
+type Created struct {
+	Certificate Certificate
+	Job         Job
+	Version     *Version
+}
+
+// Create records a certificate and the job that issues it. With a signing request it is signed first, so that all of it
+// is stored in one piece; a CA that cannot be reached leaves that to a worker.
+func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Request) (Created, error) {
+	now := s.clock.Now()
+	c, err := r.draft(now)
+	if err != nil {
+		return Created{}, err
+	}
+	if !p.Can(authn.Scope{Teams: []string{c.TeamID}, Environments: []string{c.Environment}, Issuers: []string{c.IssuerID}}) {
+		return Created{}, fault.New(fault.Forbidden,
+			"your scope does not hold team %q, environment %q and issuer %q together", c.TeamID, c.Environment, c.IssuerID)
+	}
+	if _, ok := s.issuers.Issuer(c.IssuerID); !ok {
+		return Created{}, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + c.IssuerID})
+	}
+	targets, err := s.reach(ctx, c.TargetIDs)
+	if err != nil {
+		return Created{}, err
+	}
+	c.Revision = 1
+	w := Work{
+		Job: Job{
+			ID: id.New(jobPrefix), Type: Issuance, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
+			Origin: o, CreatedAt: now, Token: 1,
+		},
+		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
+	}
+	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
+	first, err := s.first(ctx, &w, r.CSRPEM)
+	if err != nil {
+		return Created{}, asField(err)
+	}
+	w.Job, c.StatusReason = first.job, first.Reason
+	if v := first.Version; v != nil {
+		c.VersionID, c.SerialNumber, c.Fingerprint, c.ExpiresAt = v.ID, v.SerialNumber, v.Fingerprint, v.NotAfter
+	}
+	if first.Fact != nil {
+		facts = append(facts, *first.Fact)
+		c.Revision++
+	}
+	if first.CertificateStatus != "" {
+		c.Status = first.CertificateStatus
+	}
+	if err := s.store.Create(ctx, Creation{Certificate: c, Job: w.Job, Version: first.Version, Facts: facts}); err != nil {
+		return Created{}, err
+	}
+	return Created{Certificate: c, Job: w.Job, Version: first.Version}, nil
+}
+
+// beginning is what becomes of a new job at once, as a change and as the job after it.
+type beginning struct {
+	Change
+	job Job
+}
+
+// first decides how a new job begins: signed at once, with a worker, or waiting for whoever has the key. Its error is
+// Invalid: the request for a signature is no good, and nothing is to be stored.
+func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, error) {
+	now := w.CreatedAt
+	var c Change
+	switch {
+	case csr != "":
+		w.Attempts, w.StartedAt = 1, now
+		v, err := s.sign(ctx, w.signing(csr))
+		switch {
+		case err == nil:
+			c = complete(w, v, now, "")
+		case fault.CodeOf(err) == fault.Invalid:
+			return beginning{}, err
+		default:
+			w.CSRPEM = canonical(csr)
+			c = s.setback(w, err, now, "")
+		}
+	case len(w.Targets) > 0:
+		c = w.change(JobPending, now)
+		c.NextActionAt, c.Reason = now, waitsForAgent
+	default:
+		c = w.change(JobAwaitingCSR, now)
+		c.Reason = waitsForRequest
+	}
+	b := beginning{Change: c, job: w.Job}
+	b.job.Status, b.job.Attempts, b.job.CSRPEM, b.job.LastError = c.Status, c.Attempts, c.CSRPEM, c.LastError
+	b.job.NextActionAt = c.NextActionAt
+	if c.Version != nil {
+		b.job.VersionID = c.Version.ID
+	}
+	if c.Status.Final() {
+		b.job.CompletedAt = now
+	}
+	return b, nil
+}
+
+// asField says of an error about a signing request where in the input it is.
+func asField(err error) error {
+	f := fault.From(err)
+	if f.Code != fault.Invalid || len(f.Fields) > 0 {
+		return err
+	}
+	return fault.InvalidFields(fault.Field{Name: "csr_pem", Reason: f.Message})
+}
+
+func requestedEvent(c *Certificate, jobID string, renewal bool) event.Event {
+	return event.CertificateRequested{
+		CertificateID: c.ID, JobID: jobID, CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID,
+		OwnerID: c.OwnerID, TeamID: c.TeamID, Environment: c.Environment, TargetIDs: nonNil(c.TargetIDs), Renewal: renewal,
+	}
+}
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// reach returns the targets, after asking their owner about those that are not known here.
+func (s *Service) reach(ctx context.Context, ids []string) ([]Target, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	targets, err := s.store.Targets(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range targets {
+		if t.AgentID != "" {
+			continue
+		}
+		found, err := s.targets.Find(ctx, t.ID)
+		if err != nil {
+			return nil, err
+		}
+		if found.AgentID == "" {
+			continue
+		}
+		if err := s.store.LearnTarget(ctx, found, s.clock.Now()); err != nil {
+			return nil, err
+		}
+		targets[i] = found
+	}
+	return targets, checkReach(targets)
+}

@@ -1,0 +1,126 @@
+package issuance
+
+import (
+	"slices"
+	"time"
+)
+
+// JobStatus is the state of a job.
+type JobStatus string
+
+// The states of a job. The last three are final; a certificate has at most one job in any of the others.
+const (
+	// JobPending waits for a worker.
+	JobPending JobStatus = "Pending"
+	// JobAwaitingCSR waits for a signing request, of an agent or of whoever asked for the certificate.
+	JobAwaitingCSR JobStatus = "AwaitingCSR"
+	// JobAwaitingApproval waits for a person.
+	JobAwaitingApproval JobStatus = "AwaitingApproval"
+	// JobRunning is held by a worker.
+	JobRunning JobStatus = "Running"
+	// JobCompleted has made its version.
+	JobCompleted JobStatus = "Completed"
+	// JobFailed was given up.
+	JobFailed JobStatus = "Failed"
+	// JobCancelled was stopped by a person.
+	JobCancelled JobStatus = "Cancelled"
+)
+
+// JobStatuses lists every state.
+var JobStatuses = []JobStatus{
+	JobPending, JobAwaitingCSR, JobAwaitingApproval, JobRunning, JobCompleted, JobFailed, JobCancelled,
+}
+
+// jobMoves lists where a job may go from each state; docs/architecture.md shows the same.
+var jobMoves = map[JobStatus][]JobStatus{
+	JobPending:          {JobRunning, JobAwaitingApproval, JobCancelled},
+	JobAwaitingCSR:      {JobRunning, JobPending, JobCompleted, JobFailed, JobCancelled},
+	JobAwaitingApproval: {JobPending, JobCancelled},
+	JobRunning:          {JobPending, JobAwaitingCSR, JobCompleted, JobFailed, JobCancelled},
+	JobCompleted:        {},
+	JobFailed:           {},
+	JobCancelled:        {},
+}
+
+// CanBecome reports whether a job may go from s to next.
+func (s JobStatus) CanBecome(next JobStatus) bool { return slices.Contains(jobMoves[s], next) }
+
+// Final reports whether a job in this state is over.
+func (s JobStatus) Final() bool { return len(jobMoves[s]) == 0 }
+
+// JobType says what a job makes.
+type JobType string
+
+// The types of jobs that are the issuer's.
+const (
+	// Issuance makes the first version of a certificate.
+	Issuance JobType = "Issuance"
+	// Renewal makes a further one.
+	Renewal JobType = "Renewal"
+)
+
+// stage is the type as events spell it.
+func (t JobType) stage() string {
+	if t == Renewal {
+		return "renewal"
+	}
+	return "issuance"
+}
+
+// DefaultMaxAttempts is how often a job is tried.
+const DefaultMaxAttempts = 3
+
+// Origin is who caused something and in which request. It is on every event that follows.
+type Origin struct {
+	Actor, CorrelationID, TraceParent string
+}
+
+// Job is the work of making one version.
+type Job struct {
+	ID                    string
+	Type                  JobType
+	CertificateID         string
+	Status                JobStatus
+	Attempts, MaxAttempts int
+	// AgentID is who makes the key, once it has been asked.
+	AgentID   string
+	CSRPEM    string
+	VersionID string
+	LastError string
+	// NextActionAt is when a worker looks at it; zero if none does.
+	NextActionAt time.Time
+	// Token is the fence: a change of the job is refused unless it names the newest one.
+	Token                             int64
+	Origin                            Origin
+	CreatedAt, StartedAt, CompletedAt time.Time
+}
+
+// Target is a place where a certificate is to be installed, as far as it is known here.
+type Target struct {
+	ID string
+	// AgentID is empty if the target is not known, or no more.
+	AgentID string
+	Enabled bool
+	// VersionID is what it was last seen to serve of the certificate at hand, if there is one at hand.
+	VersionID string
+}
+
+// Work is a job with what has to be known to work on it.
+type Work struct {
+	Job
+	CommonName string
+	SANs       []string
+	IssuerID   string
+	Targets    []Target
+	// CurrentVersionID is the version before this one, empty if there is none.
+	CurrentVersionID string
+	ExpiresAt        time.Time
+}
+
+func (w *Work) targetIDs() []string {
+	ids := make([]string, len(w.Targets))
+	for i, t := range w.Targets {
+		ids[i] = t.ID
+	}
+	return ids
+}

@@ -1,0 +1,104 @@
+package issuance
+
+import (
+	"context"
+	"time"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/obs"
+)
+
+// Answer is what an agent has to say to a request for a key: a signing request, or why there is none.
+type Answer struct {
+	MessageID            string
+	CertificateID, JobID string
+	Attempt              int
+	AgentID              string
+	CSRPEM               string
+	Reason               string
+}
+
+// fits reports whether the answer is to the question that is open.
+func (a *Answer) fits(w *Work) bool {
+	return w.Status == JobAwaitingCSR && w.CertificateID == a.CertificateID && w.Attempts == a.Attempt && w.AgentID == a.AgentID
+}
+
+// Receive has the effect of agents' answers: what they hand in is signed side by side and stored in one statement. An
+// answer to a question that is no longer open, or was never put to that agent, has none.
+func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) error {
+	ids := make([]string, len(answers))
+	for i, a := range answers {
+		ids[i] = a.JobID
+	}
+	found, err := jobs.Load(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var toSign []signing
+	var open []*Answer
+	var works []*Work
+	var changes []Change
+	now := s.clock.Now()
+	for i := range answers {
+		a := &answers[i]
+		w, ok := found[a.JobID]
+		if !ok || !a.fits(&w) {
+			s.log.WarnContext(ctx, "an answer to no open question is dropped",
+				obs.KeyEvent, a.MessageID, obs.KeyJob, a.JobID, obs.KeyAgent, a.AgentID, obs.KeyAttempt, a.Attempt)
+			continue
+		}
+		delete(found, a.JobID)
+		if a.CSRPEM == "" {
+			changes = append(changes, s.setback(&w, fault.New(fault.Unavailable, "agent %s could not make a key: %s", a.AgentID, a.Reason), now, a.MessageID))
+			continue
+		}
+		toSign, open, works = append(toSign, w.signing(a.CSRPEM)), append(open, a), append(works, &w)
+	}
+	for i, result := range s.signAll(ctx, toSign) {
+		w := works[i]
+		if result.err != nil && fault.CodeOf(result.err) != fault.Invalid {
+			w.CSRPEM = canonical(open[i].CSRPEM)
+		}
+		changes = append(changes, s.outcome(w, result, now, open[i].MessageID))
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	applied, err := jobs.Apply(ctx, changes)
+	if err != nil {
+		return err
+	}
+	for i := range changes {
+		if !applied[changes[i].JobID] {
+			s.log.InfoContext(ctx, "job changed while its request was being signed; the answer is dropped", obs.KeyJob, changes[i].JobID)
+		}
+	}
+	return nil
+}
+
+// Deployed is what became of the installation of a version on a target.
+type Deployed struct {
+	CertificateID, VersionID, TargetID string
+	At                                 time.Time
+	// Reason says why it failed, or was rolled back.
+	Reason string
+	// Fact is told if the certificate's state changes by it.
+	Fact Fact
+}
+
+// Activation is the fact to be told when the last target serves a version.
+func Activation(certificateID, versionID string, o Origin, causation string, at time.Time) Fact {
+	return Fact{
+		Event:  event.CertificateActivated{CertificateID: certificateID, VersionID: versionID},
+		Origin: o, CausationID: causation, At: at,
+	}
+}
+
+// DeploymentFailure is the fact to be told when a target was given up.
+func DeploymentFailure(certificateID, jobID, reason string, o Origin, causation string, at time.Time) Fact {
+	return Fact{
+		Event:  event.CertificateFailed{CertificateID: certificateID, JobID: jobID, Stage: "deployment", Reason: reason},
+		Origin: o, CausationID: causation, At: at,
+	}
+}

@@ -1,0 +1,78 @@
+package issuance
+
+import (
+	"context"
+
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+)
+
+// Triggered is the answer to a renewal. Version is nil unless it was signed at once.
+type Triggered struct {
+	JobID   string
+	Version *Version
+}
+
+// renewal says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
+// version is issued after all. The error is a Conflict that says why it cannot be.
+func renewal(c *Certificate) (CertificateStatus, JobType, error) {
+	next, kind := RenewalInProgress, Renewal
+	if c.VersionID == "" {
+		next, kind = Pending, Issuance
+	}
+	if c.Status.CanBecome(next) {
+		return next, kind, nil
+	}
+	switch c.Status {
+	case Archived:
+		return "", "", fault.New(fault.Conflict, "certificate %s is archived, and archived certificates are never renewed", c.ID)
+	case Revoked:
+		return "", "", fault.New(fault.Conflict, "certificate %s is revoked, and revoked certificates are never renewed; make a new one", c.ID)
+	case Pending:
+		return "", "", fault.New(fault.Conflict, "the first issuance of certificate %s is still under way: %s", c.ID, orDefault(c.StatusReason, "it waits for a worker"))
+	default:
+		return "", "", fault.New(fault.Conflict, "a renewal of certificate %s is under way already: %s", c.ID, orDefault(c.StatusReason, "it waits for a worker"))
+	}
+}
+
+// Renew begins a renewal. With a signing request it is signed at once, as on creation.
+func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certificateID, csr string) (Triggered, error) {
+	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
+	if err != nil {
+		return Triggered{}, err
+	}
+	status, kind, err := renewal(&c)
+	if err != nil {
+		return Triggered{}, err
+	}
+	targets, err := s.store.Targets(ctx, c.TargetIDs)
+	if err != nil {
+		return Triggered{}, err
+	}
+	now := s.clock.Now()
+	w := Work{
+		Job: Job{
+			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
+			Origin: o, CreatedAt: now, Token: 1,
+		},
+		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
+		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
+	}
+	fact := *w.fact(requestedEvent(&c, w.ID, true), now, "")
+	first, err := s.first(ctx, &w, csr)
+	if err != nil {
+		return Triggered{}, asField(err)
+	}
+	start := Start{Job: first.job, Status: status, Reason: first.Reason, Fact: fact}
+	var at *Change
+	if first.Status.Final() {
+		// The job is stored as it was before it ended, so that its end is the same step as any other job's.
+		start.Job.Status, start.Job.NextActionAt = JobRunning, now
+		at = &first.Change
+	}
+	if err := s.store.Begin(ctx, c.Status, start, at); err != nil {
+		return Triggered{}, err
+	}
+	return Triggered{JobID: w.ID, Version: first.Version}, nil
+}

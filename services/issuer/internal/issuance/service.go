@@ -1,0 +1,97 @@
+package issuance
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/retry"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+// Issuers finds the CA behind an issuer's id.
+type Issuers interface {
+	// Issuer returns false for an id that is unknown or switched off.
+	Issuer(id string) (ca.Issuer, bool)
+}
+
+// Targets asks the owner of targets about one that is not known here: it may have been made a moment ago.
+type Targets interface {
+	// Find returns the target, with no agent if there is none of that id.
+	Find(ctx context.Context, id string) (Target, error)
+}
+
+// Jobs is what can be done with jobs, on the pool or within a transaction.
+type Jobs interface {
+	// Load returns the jobs of these ids that exist.
+	Load(ctx context.Context, ids []string) (map[string]Work, error)
+	// Apply makes the changes whose tokens are the newest, and returns the ids of their jobs.
+	Apply(ctx context.Context, changes []Change) (applied map[string]bool, err error)
+}
+
+// Store keeps certificates and their jobs. Its errors are faults where a caller must tell them apart.
+type Store interface {
+	Jobs
+	// Targets returns what is known of targets, in the order of the ids; one that is not known has no agent.
+	Targets(ctx context.Context, ids []string) ([]Target, error)
+	// LearnTarget notes a target of which no event has told yet.
+	LearnTarget(ctx context.Context, t Target, now time.Time) error
+	// Create stores a new certificate. It is Invalid if it refers to what does not exist, a Conflict if its id is taken.
+	Create(ctx context.Context, c Creation) error
+	// Certificate returns a certificate within the scope, else NotFound.
+	Certificate(ctx context.Context, scope authn.Scope, id string) (Certificate, error)
+	// OpenJob returns a certificate's job that is not over, false if there is none, NotFound if there is no such
+	// certificate within the scope.
+	OpenJob(ctx context.Context, scope authn.Scope, certificateID string) (Work, bool, error)
+	// Job returns a job within the scope, else NotFound.
+	Job(ctx context.Context, scope authn.Scope, id string) (Work, error)
+	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
+	// no longer in the state that was seen.
+	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
+	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
+	// Claim takes due jobs, as they were before, and holds them until the lease ends.
+	Claim(ctx context.Context, now, lease time.Time, limit int) ([]Work, error)
+}
+
+// Settings of a Service. Zero values are defaults.
+type Settings struct {
+	// CSRDeadline is how long an agent may take to answer a request for a key. The default is ten minutes.
+	CSRDeadline time.Duration
+	// Retry spaces the attempts of a job.
+	Retry retry.Policy
+	// Chance spreads retries; nil is the process's own source.
+	Chance func() float64
+}
+
+// defaultRetry leaves a CA that hiccups a few seconds, and one that is down a few minutes.
+var defaultRetry = retry.Policy{Base: 5 * time.Second, Cap: 10 * time.Minute, Jitter: 0.3}
+
+const defaultCSRDeadline = 10 * time.Minute
+
+// Service has the use cases. It is safe for concurrent use.
+type Service struct {
+	store    Store
+	issuers  Issuers
+	targets  Targets
+	clock    clock.Clock
+	log      *slog.Logger
+	settings Settings
+}
+
+// New returns a Service.
+func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog.Logger, s Settings) *Service {
+	if s.CSRDeadline == 0 {
+		s.CSRDeadline = defaultCSRDeadline
+	}
+	if s.Retry == (retry.Policy{}) {
+		s.Retry = defaultRetry
+	}
+	if s.Chance == nil {
+		s.Chance = rand.Float64
+	}
+	return &Service{store: store, issuers: issuers, targets: targets, clock: c, log: log, settings: s}
+}

@@ -1,0 +1,121 @@
+package issuance
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+// signing is one certificate to be made for a job.
+type signing struct {
+	certificateID, jobID, issuerID string
+	commonName                     string
+	sans                           []string
+	csr                            string
+}
+
+func (w *Work) signing(csr string) signing {
+	return signing{
+		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID,
+		commonName: w.CommonName, sans: w.SANs, csr: csr,
+	}
+}
+
+// sign checks a request against its record and has it signed. An Invalid error means that it never can be.
+func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
+	csr, names, err := checkRequest(what.csr, what.commonName, what.sans)
+	if err != nil {
+		return nil, err
+	}
+	issuer, ok := s.issuers.Issuer(what.issuerID)
+	if !ok {
+		return nil, fault.New(fault.Unavailable, "issuer %s is not in service", what.issuerID)
+	}
+	issued, err := issuer.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
+	if err != nil {
+		return nil, err
+	}
+	algorithm, size, _ := x509x.KeyAlgorithm(csr.PublicKey)
+	return &Version{
+		ID: id.New(versionPrefix), CertificateID: what.certificateID, JobID: what.jobID, IssuerID: what.issuerID,
+		SerialNumber: x509x.SerialHex(issued.Serial),
+		Fingerprint:  x509x.Fingerprint(issued.DER),
+		SPKI:         x509x.SPKIHash(csr.RawSubjectPublicKeyInfo),
+		NotBefore:    issued.NotBefore, NotAfter: issued.NotAfter,
+		PEMChain: string(issued.ChainPEM),
+		// Encoded anew: around the block that was sent there may be anything.
+		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
+		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(),
+	}, nil
+}
+
+type signed struct {
+	version *Version
+	err     error
+}
+
+// signAll signs side by side, on as many processors as there are.
+func (s *Service) signAll(ctx context.Context, what []signing) []signed {
+	out := make([]signed, len(what))
+	next := make(chan int, len(what))
+	for i := range what {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range min(len(what), runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := range next {
+				out[i].version, out[i].err = s.sign(ctx, what[i])
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (v *Version) event() event.Version {
+	return event.Version{
+		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
+		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI,
+	}
+}
+
+// issuedEvent tells of the version that a job made.
+func issuedEvent(w *Work, v *Version) event.Event {
+	issued := event.CertificateIssued{
+		CertificateID: w.CertificateID, JobID: w.ID, IssuerID: w.IssuerID, CommonName: w.CommonName, SANs: w.SANs,
+		TargetIDs: w.targetIDs(), KeyAgentID: w.AgentID, Version: v.event(),
+	}
+	if w.Type == Renewal {
+		return event.CertificateRenewed{CertificateIssued: issued, PreviousVersionID: w.CurrentVersionID}
+	}
+	return issued
+}
+
+// complete is the change of a job that has made its version. Without targets there is nothing left to do.
+func complete(w *Work, v *Version, now time.Time, causation string) Change {
+	c := w.change(JobCompleted, now)
+	c.CSRPEM, c.LastError = v.CSRPEM, ""
+	c.Version, c.Renewal = v, w.Type == Renewal
+	c.Fact = w.fact(issuedEvent(w, v), now, causation)
+	if len(w.Targets) == 0 {
+		c.CertificateStatus = Active
+		return c
+	}
+	c.Reason = waitsForDeployment
+	return c
+}
+
+const (
+	waitsForDeployment = "issued; waits to be installed on its targets"
+	waitsForAgent      = "waits for the agent of its target to make a key"
+	waitsForRequest    = "waits for a signing request: POST it to /api/v1/certificates/{id}/csr as csr_pem"
+)

@@ -1,0 +1,234 @@
+package issuance
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
+)
+
+// The tables as people are shown them. A change of the rules is a change here first.
+const (
+	certificateTable = `
+Pending           -> Active Failed Archived
+Active            -> Expiring Expired RenewalInProgress Revoked Archived
+Expiring          -> Expired RenewalInProgress Revoked Archived
+Expired           -> RenewalInProgress Archived
+RenewalInProgress -> Active Expired Failed Revoked Archived
+Failed            -> Pending Active RenewalInProgress Revoked Archived
+Revoked           -> Archived
+Archived          ->`
+	jobTable = `
+Pending          -> Running AwaitingApproval Cancelled
+AwaitingCSR      -> Running Pending Completed Failed Cancelled
+AwaitingApproval -> Pending Cancelled
+Running          -> Pending AwaitingCSR Completed Failed Cancelled
+Completed        ->
+Failed           ->
+Cancelled        ->`
+)
+
+func table[S ~string](states []S, moves map[S][]S, width int) string {
+	var out string
+	for _, s := range states {
+		line := "\n" + string(s)
+		for len(line) < width+1 {
+			line += " "
+		}
+		line += " ->"
+		for _, to := range moves[s] {
+			line += " " + string(to)
+		}
+		out += line
+	}
+	return out
+}
+
+func TestStates_AreThoseOfTheTables(t *testing.T) {
+	if diff := cmp.Diff(certificateTable, table(CertificateStatuses, certificateMoves, 17)); diff != "" {
+		t.Errorf("certificates (-want +got):\n%s", diff)
+	}
+	jobs := []JobStatus{JobPending, JobAwaitingCSR, JobAwaitingApproval, JobRunning, JobCompleted, JobFailed, JobCancelled}
+	if diff := cmp.Diff(jobs, JobStatuses); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(jobTable, table(JobStatuses, jobMoves, 16)); diff != "" {
+		t.Errorf("jobs (-want +got):\n%s", diff)
+	}
+	if len(CertificateStatuses) != 8 || len(certificateMoves) != 8 || len(JobStatuses) != 7 || len(jobMoves) != 7 {
+		t.Error("a state is missing")
+	}
+}
+
+func TestBefore_ListsWhereAStateMayBeReachedFrom(t *testing.T) {
+	if diff := cmp.Diff([]string{"Pending", "RenewalInProgress", "Failed"}, Before(Active)); diff != "" {
+		t.Error(diff)
+	}
+	if slices.Contains(Before(RenewalInProgress), string(Revoked)) || slices.Contains(Before(Active), string(Archived)) {
+		t.Error("a revoked or archived certificate comes back")
+	}
+}
+
+func TestRenewal_IsAllowedByTheTable(t *testing.T) {
+	for _, status := range CertificateStatuses {
+		for _, version := range []string{"", "cv-1"} {
+			c := Certificate{ID: "mc-1", Status: status, VersionID: version}
+			next, kind, err := renewal(&c)
+			switch {
+			case err != nil:
+				if fault.CodeOf(err) != fault.Conflict {
+					t.Errorf("%s: %v", status, err)
+				}
+				if want := RenewalInProgress; version != "" && status.CanBecome(want) {
+					t.Errorf("%s was refused: %v", status, err)
+				}
+			case !status.CanBecome(next):
+				t.Errorf("%s became %s", status, next)
+			case (kind == Renewal) != (version != ""):
+				t.Errorf("%s with version %q is a %s", status, version, kind)
+			}
+		}
+	}
+}
+
+// Every change that the rules make of a job must be a move of the table, from each state in which they make it.
+func TestChanges_AreMovesOfTheTables(t *testing.T) {
+	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	s := New(nil, nil, nil, clock.At(now), quiet, Settings{})
+	targets := []Target{{ID: "tgt-1", AgentID: "agent-1", Enabled: true}}
+	work := func(kind JobType, status JobStatus, attempts int) *Work {
+		w := &Work{
+			Job:     Job{ID: "job-i-1", Type: kind, CertificateID: "mc-1", Status: status, Attempts: attempts, MaxAttempts: 3},
+			Targets: targets, IssuerID: "iss-local", CommonName: "a.example.com", SANs: []string{"a.example.com"},
+		}
+		if kind == Renewal {
+			w.CurrentVersionID, w.ExpiresAt = "cv-1", now.Add(time.Hour)
+			w.Targets[0].VersionID = "cv-1"
+		}
+		return w
+	}
+	for _, kind := range []JobType{Issuance, Renewal} {
+		during := Pending
+		if kind == Renewal {
+			during = RenewalInProgress
+		}
+		check := func(name string, from JobStatus, c Change) {
+			t.Helper()
+			if from != c.Status && !from.CanBecome(c.Status) {
+				t.Errorf("%s %s: job goes from %s to %s", kind, name, from, c.Status)
+			}
+			if to := c.CertificateStatus; to != "" && !during.CanBecome(to) {
+				t.Errorf("%s %s: certificate goes from %s to %s", kind, name, during, to)
+			}
+			if c.Status.Final() != c.NextActionAt.IsZero() && c.Status != JobAwaitingCSR {
+				t.Errorf("%s %s: %s job is next looked at %s", kind, name, c.Status, c.NextActionAt)
+			}
+		}
+		version := &Version{ID: "cv-2"}
+		for _, from := range []JobStatus{JobRunning, JobAwaitingCSR} {
+			check("complete", from, complete(work(kind, from, 1), version, now, ""))
+			check("retry", from, s.setback(work(kind, from, 1), fault.New(fault.Unavailable, "away"), now, ""))
+			check("exhausted", from, s.setback(work(kind, from, 3), fault.New(fault.Unavailable, "away"), now, ""))
+			check("refused", from, s.setback(work(kind, from, 1), fault.New(fault.Invalid, "no"), now, ""))
+		}
+		check("ask", JobRunning, ask(work(kind, JobRunning, 0), now, now.Add(time.Minute)))
+		for _, from := range JobStatuses {
+			if from.CanBecome(JobCancelled) {
+				check("cancel", from, cancelled(work(kind, from, 1), "somebody", now))
+			}
+		}
+	}
+}
+
+func TestCancelled_LeavesACertificateAsItsTargetsServeIt(t *testing.T) {
+	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name    string
+		current string
+		ends    time.Time
+		serves  string
+		want    CertificateStatus
+	}{
+		{"never issued", "", time.Time{}, "", Failed},
+		{"served and valid", "cv-1", now.Add(time.Hour), "cv-1", Active},
+		{"served and over", "cv-1", now, "cv-1", Expired},
+		{"not served", "cv-2", now.Add(time.Hour), "cv-1", Failed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &Work{
+				Job: Job{ID: "job-i-1", Type: Renewal}, CurrentVersionID: tt.current, ExpiresAt: tt.ends,
+				Targets: []Target{{ID: "tgt-1", VersionID: tt.serves}},
+			}
+			c := cancelled(w, "key-1", now)
+			if c.CertificateStatus != tt.want || c.Status != JobCancelled || c.LastError != "cancelled by key-1" || c.Fact == nil {
+				t.Errorf("change %+v", c)
+			}
+		})
+	}
+}
+
+func TestDecide_DoesTheNextThing(t *testing.T) {
+	reachable := []Target{{ID: "tgt-1", AgentID: "agent-1", Enabled: true}}
+	tests := []struct {
+		name string
+		work Work
+		want next
+	}{
+		{"a request is there", Work{Job: Job{CSRPEM: "x"}, Targets: reachable}, signNow},
+		{"an agent makes the key", Work{Targets: reachable}, askAgent},
+		{"an agent did not answer", Work{Job: Job{Status: JobAwaitingCSR, AgentID: "agent-1", Attempts: 2}, Targets: reachable}, askAgent},
+		{"no attempts are left", Work{Job: Job{Status: JobAwaitingCSR, AgentID: "agent-1", Attempts: 3}, Targets: reachable}, giveUp},
+		{"the target is gone", Work{Targets: []Target{{ID: "tgt-1"}}}, unreachable},
+		{"the target is switched off", Work{Targets: []Target{{ID: "tgt-1", AgentID: "agent-1"}}}, unreachable},
+		{"the key is the requester's", Work{}, awaitRequester},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.work.MaxAttempts = 3
+			if got := decide(&tt.work); got != tt.want {
+				t.Errorf("next = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSetback_GoesByTheKindOfError(t *testing.T) {
+	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	s := New(nil, nil, nil, clock.At(now), quiet, Settings{Chance: func() float64 { return 0 }})
+	slow := fault.New(fault.RateLimited, "slowly")
+	slow.RetryAfter = time.Hour
+	tests := []struct {
+		name     string
+		err      error
+		attempts int
+		status   JobStatus
+		after    time.Duration
+	}{
+		{"away, first attempt", fault.New(fault.Unavailable, "away"), 1, JobPending, 5 * time.Second},
+		{"away, second attempt", fault.New(fault.Unavailable, "away"), 2, JobPending, 10 * time.Second},
+		{"away, last attempt", fault.New(fault.Unavailable, "away"), 3, JobFailed, 0},
+		{"our own fault", fault.New(fault.Internal, "oops"), 1, JobPending, 5 * time.Second},
+		{"asked to wait", slow, 1, JobPending, time.Hour},
+		{"refused for good", fault.New(fault.Invalid, "never"), 1, JobFailed, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &Work{Job: Job{ID: "job-i-1", Type: Renewal, Attempts: tt.attempts, MaxAttempts: 3}}
+			c := s.setback(w, tt.err, now, "ev-1")
+			if c.Status != tt.status || c.LastError != fault.From(tt.err).Message {
+				t.Errorf("change %+v", c)
+			}
+			if tt.after > 0 && !c.NextActionAt.Equal(now.Add(tt.after)) {
+				t.Errorf("next at %s, want %s later", c.NextActionAt, tt.after)
+			}
+			if (c.Fact != nil) != (tt.status == JobFailed) || (c.CertificateStatus == Failed) != (tt.status == JobFailed) {
+				t.Errorf("fact %v, certificate %s", c.Fact, c.CertificateStatus)
+			}
+		})
+	}
+}

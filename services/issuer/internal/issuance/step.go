@@ -1,0 +1,112 @@
+package issuance
+
+import (
+	"time"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/x509x"
+)
+
+// The key that agents are asked for.
+const (
+	keyAlgorithm = x509x.ECDSA
+	keySize      = 256
+)
+
+// next is what a worker does about a job.
+type next int
+
+const (
+	// signNow: there is a request; have it signed.
+	signNow next = iota
+	// askAgent: the agent of the first target makes the key.
+	askAgent
+	// awaitRequester: whoever asked for the certificate has the key, and sends the request.
+	awaitRequester
+	// giveUp: no attempts are left.
+	giveUp
+	// unreachable: the target is gone or switched off; it may come back.
+	unreachable
+)
+
+// decide says what is to be done about a job that is due. A job that was found AwaitingCSR has been waited for too long.
+func decide(w *Work) next {
+	switch {
+	case w.Attempts >= w.MaxAttempts:
+		return giveUp
+	case w.CSRPEM != "":
+		return signNow
+	case len(w.Targets) == 0:
+		return awaitRequester
+	case w.Targets[0].AgentID == "" || !w.Targets[0].Enabled:
+		return unreachable
+	default:
+		return askAgent
+	}
+}
+
+// ask is the change of a job whose key an agent is asked for.
+func ask(w *Work, now, deadline time.Time) Change {
+	w.Attempts++
+	w.AgentID = w.Targets[0].AgentID
+	c := w.change(JobAwaitingCSR, now)
+	c.NextActionAt = deadline
+	c.Reason = "waits for agent " + w.AgentID + " to make a key"
+	if w.LastError != "" {
+		c.Reason += "; before: " + w.LastError
+	}
+	c.Fact = w.fact(event.CertificateKeyRequested{
+		CertificateID: w.CertificateID, JobID: w.ID, Attempt: w.Attempts, AgentID: w.AgentID,
+		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: keyAlgorithm, KeySize: keySize, ExpiresAt: deadline,
+	}, now, "")
+	return c
+}
+
+// setback is the change of a job whose latest attempt ended in err: it is tried again after a while, unless the kind of
+// error says that this cannot help or no attempts are left.
+func (s *Service) setback(w *Work, err error, now time.Time, causation string) Change {
+	f := fault.From(err)
+	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
+	w.LastError = f.Message
+	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
+		return failure(w, f.Message, now, causation)
+	}
+	c := w.change(JobPending, now)
+	c.NextActionAt = now.Add(max(s.settings.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
+	c.Reason = f.Message + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	return c
+}
+
+// failure is the change of a job that is given up.
+func failure(w *Work, reason string, now time.Time, causation string) Change {
+	w.LastError = reason
+	c := w.change(JobFailed, now)
+	c.CertificateStatus, c.Reason = Failed, reason
+	c.Fact = w.fact(event.CertificateFailed{
+		CertificateID: w.CertificateID, JobID: w.ID, Stage: w.Type.stage(), Reason: reason,
+	}, now, causation)
+	return c
+}
+
+// cancelled is the change of a job that a person stopped: the certificate is again what it was, as far as it was
+// anything.
+func cancelled(w *Work, by string, now time.Time) Change {
+	reason := "cancelled by " + by
+	c := failure(w, reason, now, "")
+	c.Status = JobCancelled
+	if w.CurrentVersionID != "" && w.servedEverywhere() {
+		c.CertificateStatus, c.Reason = served(w.ExpiresAt, now), ""
+	}
+	return c
+}
+
+func (w *Work) servedEverywhere() bool {
+	for _, t := range w.Targets {
+		if t.VersionID != w.CurrentVersionID {
+			return false
+		}
+	}
+	return true
+}

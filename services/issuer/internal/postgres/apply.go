@@ -1,0 +1,133 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+)
+
+// While a job is open its certificate is Pending or RenewalInProgress, so only from there does the end of a job lead on.
+var applySQL = `WITH input AS (
+	SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
+		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::boolean[], $13::boolean[],
+		$14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::timestamptz[], $20::timestamptz[],
+		$21::text[], $22::text[], $23::int[])
+	AS i (job_id, token, status, attempts, agent_id, csr_pem, last_error,
+		next_action_at, at, certificate_status, reason, told, renewal,
+		version_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
+		pem_chain, key_algorithm, key_size)
+), job AS (
+	UPDATE jobs j SET status = i.status, attempts = i.attempts, agent_id = i.agent_id, csr_pem = i.csr_pem,
+		version_id = i.version_id, last_error = i.last_error, next_action_at = i.next_action_at,
+		lease_until = NULL, lease_token = j.lease_token + 1, started_at = COALESCE(j.started_at, i.at),
+		completed_at = CASE WHEN i.status IN ('Completed', 'Failed', 'Cancelled') THEN i.at END
+	FROM input i
+	WHERE j.id = i.job_id AND j.lease_token = i.token
+		AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')
+	RETURNING j.id, j.certificate_id
+), cert AS (
+	UPDATE certificates c SET
+		status = CASE WHEN i.certificate_status <> '' AND c.status IN ('Pending', 'RenewalInProgress')
+			THEN i.certificate_status ELSE c.status END,
+		status_reason = i.reason, version = c.version + i.told::int, updated_at = i.at,
+		version_id = CASE WHEN i.version_id <> '' THEN i.version_id ELSE c.version_id END,
+		serial_number = CASE WHEN i.version_id <> '' THEN i.serial_number ELSE c.serial_number END,
+		fingerprint_sha256 = CASE WHEN i.version_id <> '' THEN i.fingerprint_sha256 ELSE c.fingerprint_sha256 END,
+		expires_at = CASE WHEN i.version_id <> '' THEN i.not_after ELSE c.expires_at END,
+		last_renewal_at = CASE WHEN i.version_id <> '' AND i.renewal THEN i.at ELSE c.last_renewal_at END
+	FROM job JOIN input i ON i.job_id = job.id
+	WHERE c.id = job.certificate_id
+	RETURNING job.id AS job_id, c.version
+), version AS (
+	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
+	SELECT i.version_id, job.certificate_id, i.job_id, i.issuer_id, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
+		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.at
+	FROM input i JOIN job ON job.id = i.job_id
+	WHERE i.version_id <> ''
+), event AS (
+	` + insertEvents("cert", "job_id", 24) + `
+)
+SELECT id FROM job`
+
+// apply makes the changes whose tokens are the newest, with their events, and returns the ids of their jobs.
+func apply(ctx context.Context, q querier, changes []issuance.Change) (map[string]bool, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	args, err := applyArgs(changes)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.Query(ctx, applySQL, args...)
+	if err != nil {
+		return nil, fmt.Errorf("change %d jobs: %w", len(changes), err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("change %d jobs: %w", len(changes), err)
+	}
+	applied := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		applied[id] = true
+	}
+	return applied, nil
+}
+
+func applyArgs(changes []issuance.Change) ([]any, error) {
+	type row = issuance.Change
+	text := func(field func(*row) string) []string { return column(changes, field) }
+	ofVersion := func(field func(*issuance.Version) string) []string {
+		return text(func(r *row) string {
+			if r.Version == nil {
+				return ""
+			}
+			return field(r.Version)
+		})
+	}
+	var told events
+	for i := range changes {
+		if f := changes[i].Fact; f != nil {
+			if err := told.add(changes[i].JobID, *f, 0); err != nil {
+				return nil, err
+			}
+		}
+	}
+	eventArgs, err := told.args()
+	if err != nil {
+		return nil, err
+	}
+	return append([]any{
+		text(func(r *row) string { return r.JobID }),
+		column(changes, func(r *row) int64 { return r.Token }),
+		text(func(r *row) string { return string(r.Status) }),
+		column(changes, func(r *row) int { return r.Attempts }),
+		text(func(r *row) string { return r.AgentID }),
+		text(func(r *row) string { return r.CSRPEM }),
+		text(func(r *row) string { return r.LastError }),
+		column(changes, func(r *row) *time.Time { return orNull(r.NextActionAt) }),
+		column(changes, func(r *row) time.Time { return r.At }),
+		text(func(r *row) string { return string(r.CertificateStatus) }),
+		text(func(r *row) string { return r.Reason }),
+		column(changes, func(r *row) bool { return r.Fact != nil }),
+		column(changes, func(r *row) bool { return r.Renewal }),
+		ofVersion(func(v *issuance.Version) string { return v.ID }),
+		ofVersion(func(v *issuance.Version) string { return v.IssuerID }),
+		ofVersion(func(v *issuance.Version) string { return v.SerialNumber }),
+		ofVersion(func(v *issuance.Version) string { return v.Fingerprint }),
+		ofVersion(func(v *issuance.Version) string { return v.SPKI }),
+		column(changes, func(r *row) *time.Time {
+			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotBefore })
+		}),
+		column(changes, func(r *row) *time.Time {
+			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotAfter })
+		}),
+		ofVersion(func(v *issuance.Version) string { return v.PEMChain }),
+		ofVersion(func(v *issuance.Version) string { return v.KeyAlgorithm }),
+		column(changes, func(r *row) int { return keySize(r.Version) }),
+	}, eventArgs...), nil
+}

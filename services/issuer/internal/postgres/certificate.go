@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/page"
+	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+)
+
+const certificateColumns = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
+	c.renewal_policy_id, c.tags, c.status, c.status_reason, c.version, c.version_id, c.serial_number, c.fingerprint_sha256,
+	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at,
+	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
+
+func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
+	var c issuance.Certificate
+	var tags []byte
+	var renewed, deployed *time.Time
+	err := row.Scan(&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
+		&c.RenewalPolicyID, &tags, &c.Status, &c.StatusReason, &c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint,
+		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.TargetIDs)
+	if err != nil {
+		return c, err
+	}
+	c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
+	if string(tags) != "{}" {
+		if err := json.Unmarshal(tags, &c.Tags); err != nil {
+			return c, fmt.Errorf("tags of %s: %w", c.ID, err)
+		}
+	}
+	return c, nil
+}
+
+// Certificate implements [issuance.Store].
+func (s *Store) Certificate(ctx context.Context, scope authn.Scope, id string) (issuance.Certificate, error) {
+	c := conditions{args: []any{id}}
+	c.scope(scope)
+	rows, err := s.pool.Query(ctx, `SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`+c.and(), c.args...)
+	if err != nil {
+		return issuance.Certificate{}, pg.Fault(fmt.Errorf("read certificate %s: %w", id, err))
+	}
+	found, err := pgx.CollectExactlyOneRow(rows, scanCertificate)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return issuance.Certificate{}, notFound(id)
+	case err != nil:
+		return issuance.Certificate{}, pg.Fault(fmt.Errorf("read certificate %s: %w", id, err))
+	default:
+		return found, nil
+	}
+}
+
+// Sort is an order of certificates.
+type Sort string
+
+// The orders that are offered, each with an index.
+const (
+	ByCreation   Sort = "createdAt"
+	ByExpiry     Sort = "notAfter"
+	ByCommonName Sort = "commonName"
+)
+
+var sortColumns = map[Sort]string{
+	ByCreation: "c.created_at", ByExpiry: "c.expires_at", ByCommonName: "c.common_name",
+}
+
+// Page is which part of a list is asked for. With a cursor, Number is not looked at.
+type Page struct {
+	Number, Size int
+	Cursor       *page.Cursor
+}
+
+// CertificateQuery asks for a page of certificates. Nil filters ask for nothing.
+type CertificateQuery struct {
+	Scope                                          authn.Scope
+	Status, Environment, OwnerID, TeamID, IssuerID *string
+	Sort                                           Sort
+	Descending                                     bool
+	Page                                           Page
+}
+
+// List is a page of a list. Next is nil at the end.
+type List[T any] struct {
+	Rows  []T
+	Total int64
+	Next  *page.Cursor
+}
+
+// Certificates returns a page of certificates.
+func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issuance.Certificate], error) {
+	var c conditions
+	c.scope(q.Scope)
+	c.equal("c.status", q.Status)
+	c.equal("c.environment", q.Environment)
+	c.equal("c.owner_id", q.OwnerID)
+	c.equal("c.team_id", q.TeamID)
+	c.equal("c.issuer_id", q.IssuerID)
+	column, ok := sortColumns[q.Sort]
+	if !ok {
+		return List[issuance.Certificate]{}, fault.New(fault.Internal, "no order %q", q.Sort)
+	}
+	return listPage(ctx, s, listing[issuance.Certificate]{
+		columns: certificateColumns, from: "certificates c", conditions: c, sort: column, id: "c.id",
+		descending: q.Descending, page: q.Page, scan: scanCertificate,
+		key: func(cur page.Cursor) (any, error) { return q.key(cur) },
+		place: func(row *issuance.Certificate) page.Cursor {
+			return q.place(row)
+		},
+	})
+}
+
+// A cursor of certificates names its order, so that one of another order is refused and not misread.
+func (q *CertificateQuery) place(row *issuance.Certificate) page.Cursor {
+	var at page.Cursor
+	switch q.Sort {
+	case ByExpiry:
+		at = page.At(row.ExpiresAt, row.ID)
+	case ByCommonName:
+		at = page.Cursor{Key: row.CommonName, ID: row.ID}
+	default:
+		at = page.At(row.CreatedAt, row.ID)
+	}
+	at.Key = q.order() + at.Key
+	return at
+}
+
+func (q *CertificateQuery) key(cur page.Cursor) (any, error) {
+	prefix := q.order()
+	if len(cur.Key) < len(prefix) || cur.Key[:len(prefix)] != prefix {
+		return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "comes from a list in another order"})
+	}
+	cur.Key = cur.Key[len(prefix):]
+	if q.Sort == ByCommonName {
+		if !issuance.Printable(cur.Key) {
+			return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that a list has given"})
+		}
+		return cur.Key, nil
+	}
+	return cur.Time()
+}
+
+func (q *CertificateQuery) order() string {
+	if q.Descending {
+		return "-" + string(q.Sort) + ":"
+	}
+	return string(q.Sort) + ":"
+}
+
+const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,
+	v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at`
+
+func scanVersion(row pgx.CollectableRow) (issuance.Version, error) {
+	var v issuance.Version
+	err := row.Scan(&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI,
+		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt)
+	return v, err
+}
+
+// Versions returns a page of the versions of a certificate, newest first, or NotFound if there is no such certificate
+// within the scope.
+func (s *Store) Versions(ctx context.Context, scope authn.Scope, certificateID string, p Page) (List[issuance.Version], error) {
+	var c conditions
+	c.equal("v.certificate_id", &certificateID)
+	c.scope(scope)
+	list, err := listPage(ctx, s, listing[issuance.Version]{
+		columns: versionColumns, from: "certificate_versions v JOIN certificates c ON c.id = v.certificate_id",
+		conditions: c, sort: "v.created_at", id: "v.id", descending: true, page: p, scan: scanVersion,
+		place: func(row *issuance.Version) page.Cursor { return page.At(row.CreatedAt, row.ID) },
+	})
+	if err == nil && len(list.Rows) == 0 {
+		_, err = s.Certificate(ctx, scope, certificateID)
+	}
+	return list, err
+}

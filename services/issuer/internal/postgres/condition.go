@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/certctl/certctl/libs/authn"
+)
+
+// conditions grow the WHERE of a query over certificates c. Texts are this package's own; values travel as arguments.
+type conditions struct {
+	parts []string
+	args  []any
+}
+
+// arg adds an argument and returns its placeholder.
+func (c *conditions) arg(v any) string {
+	c.args = append(c.args, v)
+	return "$" + strconv.Itoa(len(c.args))
+}
+
+// equal asks for a column to have a value, unless that is nil.
+func (c *conditions) equal(column string, v *string) {
+	if v != nil {
+		c.parts = append(c.parts, column+" = "+c.arg(*v))
+	}
+}
+
+// scope limits certificates to what a principal may see. An empty list that is not nil admits nothing.
+func (c *conditions) scope(s authn.Scope) {
+	for _, dimension := range [...]struct {
+		column string
+		of     []string
+	}{{"c.team_id", s.Teams}, {"c.environment", s.Environments}, {"c.issuer_id", s.Issuers}} {
+		if dimension.of != nil {
+			c.parts = append(c.parts, dimension.column+" = ANY("+c.arg(dimension.of)+")")
+		}
+	}
+}
+
+// behind asks for the rows behind a place in a list that is sorted by a column and then by id.
+func (c *conditions) behind(column, id string, descending bool, key any, lastID string) {
+	operator := ">"
+	if descending {
+		operator = "<"
+	}
+	c.parts = append(c.parts, "("+column+", "+id+") "+operator+" ("+c.arg(key)+", "+c.arg(lastID)+")")
+}
+
+// where is the whole WHERE, empty without conditions.
+func (c *conditions) where() string {
+	if len(c.parts) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.parts, " AND ")
+}
+
+// and continues a WHERE.
+func (c *conditions) and() string {
+	if len(c.parts) == 0 {
+		return ""
+	}
+	return " AND " + strings.Join(c.parts, " AND ")
+}

@@ -1,0 +1,243 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/outbox"
+	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+)
+
+// Lists of names and ids travel joined by line breaks, which neither can hold, because unnest would flatten an array of
+// arrays.
+const lineBreak = "\n"
+
+var createSQL = `WITH input AS (
+	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
+		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
+		$25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::timestamptz[], $31::timestamptz[],
+		$32::text[], $33::text[], $34::int[])
+	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
+		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
+		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
+		trace_parent, version_id, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
+		pem_chain, key_algorithm, key_size)
+), cert AS (
+	INSERT INTO certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
+		tags, status, status_reason, version, version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at)
+	SELECT id, name, common_name, string_to_array(sans, E'\n'), environment, owner_id, team_id, issuer_id, renewal_policy_id,
+		tags::jsonb, status, status_reason, version, version_id, serial_number, fingerprint_sha256,
+		COALESCE(not_after, '0001-01-01 00:00:00+00'), at, at
+	FROM input i
+	WHERE EXISTS (SELECT FROM owners WHERE id = i.owner_id)
+		AND EXISTS (SELECT FROM teams WHERE id = i.team_id)
+		AND EXISTS (SELECT FROM renewal_policies WHERE id = i.renewal_policy_id)
+		AND EXISTS (SELECT FROM issuers WHERE id = i.issuer_id AND enabled)
+	ON CONFLICT (id) DO NOTHING
+	RETURNING id
+), job AS (
+	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, version_id, last_error,
+		next_action_at, requested_by, correlation_id, trace_parent, created_at, started_at, completed_at)
+	SELECT job_id, 'Issuance', i.id, job_status, attempts, max_attempts, csr_pem, version_id, last_error,
+		next_action_at, requested_by, correlation_id, trace_parent, at, CASE WHEN attempts > 0 THEN at END,
+		CASE WHEN job_status IN ('Completed', 'Failed') THEN at END
+	FROM input i JOIN cert USING (id)
+), target AS (
+	INSERT INTO certificate_targets (certificate_id, target_id, position)
+	SELECT i.id, t.id, t.position
+	FROM input i JOIN cert USING (id), unnest(string_to_array(i.targets, E'\n')) WITH ORDINALITY AS t (id, position)
+	WHERE i.targets <> ''
+), version AS (
+	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
+	SELECT version_id, i.id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, at
+	FROM input i JOIN cert USING (id)
+	WHERE version_id <> ''
+), event AS (
+	INSERT INTO outbox (msg_id, stream, subject, headers, body)
+	SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body
+	FROM unnest($35::text[], $36::text[], $37::text[], $38::text[], $39::text[], $40::bytea[])
+		AS e (key, id, stream, subject, header, body)
+	JOIN cert ON cert.id = e.key
+)
+SELECT id FROM cert`
+
+// Create implements [issuance.Store]. Calls that come at once are stored by one statement.
+func (s *Store) Create(ctx context.Context, c issuance.Creation) error {
+	return s.creations.Call(ctx, c)
+}
+
+// create stores creations with distinct ids, all that can be, and returns what is wrong with each of the others.
+func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error, error) {
+	args, err := createArgs(batch)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.pool.Query(ctx, createSQL, args...)
+	if err != nil {
+		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
+	}
+	stored, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
+	}
+	if len(stored) > 0 {
+		s.committed()
+	}
+	if len(stored) == len(batch) {
+		return nil, nil
+	}
+	there := make(map[string]bool, len(stored))
+	for _, id := range stored {
+		there[id] = true
+	}
+	errs := make([]error, len(batch))
+	for i := range batch {
+		if !there[batch[i].Certificate.ID] {
+			errs[i] = s.refusal(ctx, &batch[i].Certificate)
+		}
+	}
+	return errs, nil
+}
+
+func createArgs(batch []issuance.Creation) ([]any, error) {
+	type row = issuance.Creation
+	text := func(field func(*row) string) []string { return column(batch, field) }
+	ofVersion := func(field func(*issuance.Version) string) []string {
+		return text(func(r *row) string {
+			if r.Version == nil {
+				return ""
+			}
+			return field(r.Version)
+		})
+	}
+	tags := make([]string, len(batch))
+	var told events
+	for i := range batch {
+		encoded, err := encodeTags(batch[i].Certificate.Tags)
+		if err != nil {
+			return nil, err
+		}
+		tags[i] = encoded
+		for n, f := range batch[i].Facts {
+			if err := told.add(batch[i].Certificate.ID, f, int64(n+1)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	columns, err := outbox.ColumnsOf(told.messages)
+	if err != nil {
+		return nil, err
+	}
+	return append([]any{
+		text(func(r *row) string { return r.Certificate.ID }),
+		text(func(r *row) string { return r.Certificate.Name }),
+		text(func(r *row) string { return r.Certificate.CommonName }),
+		text(func(r *row) string { return strings.Join(r.Certificate.SANs, lineBreak) }),
+		text(func(r *row) string { return r.Certificate.Environment }),
+		text(func(r *row) string { return r.Certificate.OwnerID }),
+		text(func(r *row) string { return r.Certificate.TeamID }),
+		text(func(r *row) string { return r.Certificate.IssuerID }),
+		text(func(r *row) string { return r.Certificate.RenewalPolicyID }),
+		tags,
+		text(func(r *row) string { return string(r.Certificate.Status) }),
+		text(func(r *row) string { return r.Certificate.StatusReason }),
+		column(batch, func(r *row) int64 { return r.Certificate.Revision }),
+		column(batch, func(r *row) time.Time { return r.Certificate.CreatedAt }),
+		text(func(r *row) string { return strings.Join(r.Certificate.TargetIDs, lineBreak) }),
+		text(func(r *row) string { return r.Job.ID }),
+		text(func(r *row) string { return string(r.Job.Status) }),
+		column(batch, func(r *row) int { return r.Job.Attempts }),
+		column(batch, func(r *row) int { return r.Job.MaxAttempts }),
+		text(func(r *row) string { return r.Job.CSRPEM }),
+		text(func(r *row) string { return r.Job.LastError }),
+		column(batch, func(r *row) *time.Time { return orNull(r.Job.NextActionAt) }),
+		text(func(r *row) string { return r.Job.Origin.Actor }),
+		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
+		text(func(r *row) string { return r.Job.Origin.TraceParent }),
+		ofVersion(func(v *issuance.Version) string { return v.ID }),
+		ofVersion(func(v *issuance.Version) string { return v.SerialNumber }),
+		ofVersion(func(v *issuance.Version) string { return v.Fingerprint }),
+		ofVersion(func(v *issuance.Version) string { return v.SPKI }),
+		column(batch, func(r *row) *time.Time {
+			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotBefore })
+		}),
+		column(batch, func(r *row) *time.Time {
+			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotAfter })
+		}),
+		ofVersion(func(v *issuance.Version) string { return v.PEMChain }),
+		ofVersion(func(v *issuance.Version) string { return v.KeyAlgorithm }),
+		column(batch, func(r *row) int { return keySize(r.Version) }),
+		told.keys,
+	}, columns.Args()...), nil
+}
+
+func versionTime(v *issuance.Version, field func(*issuance.Version) time.Time) *time.Time {
+	if v == nil {
+		return nil
+	}
+	return orNull(field(v))
+}
+
+func keySize(v *issuance.Version) int {
+	if v == nil {
+		return 0
+	}
+	return v.KeySize
+}
+
+func encodeTags(tags map[string]string) (string, error) {
+	if len(tags) == 0 {
+		return "{}", nil
+	}
+	b, err := json.Marshal(tags)
+	if err != nil {
+		return "", fmt.Errorf("encode tags: %w", err)
+	}
+	return string(b), nil
+}
+
+const refusalSQL = `SELECT EXISTS (SELECT FROM certificates WHERE id = $1),
+	EXISTS (SELECT FROM owners WHERE id = $2), EXISTS (SELECT FROM teams WHERE id = $3),
+	EXISTS (SELECT FROM renewal_policies WHERE id = $4), EXISTS (SELECT FROM issuers WHERE id = $5 AND enabled)`
+
+// refusal says why a certificate was not stored.
+func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
+	var taken, owner, team, policy, issuer bool
+	err := s.pool.QueryRow(ctx, refusalSQL, c.ID, c.OwnerID, c.TeamID, c.RenewalPolicyID, c.IssuerID).
+		Scan(&taken, &owner, &team, &policy, &issuer)
+	if err != nil {
+		return pg.Fault(fmt.Errorf("find out why %s was not stored: %w", c.ID, err))
+	}
+	var bad []fault.Field
+	for _, ref := range [...]struct {
+		there           bool
+		field, what, id string
+	}{
+		{owner, "owner_id", "owner", c.OwnerID},
+		{team, "team_id", "team", c.TeamID},
+		{policy, "renewal_policy_id", "renewal policy", c.RenewalPolicyID},
+		{issuer, "issuer_id", "issuer", c.IssuerID},
+	} {
+		if !ref.there {
+			bad = append(bad, fault.Field{Name: ref.field, Reason: "unknown " + ref.what + " " + ref.id})
+		}
+	}
+	switch {
+	case len(bad) > 0:
+		return fault.InvalidFields(bad...)
+	case taken:
+		return fault.New(fault.Conflict, "a certificate with the id %s exists already", c.ID)
+	default:
+		return fault.New(fault.Unavailable, "what certificate %s refers to changed meanwhile; try again", c.ID)
+	}
+}

@@ -1,0 +1,66 @@
+package postgres
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/libs/outbox"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+)
+
+const (
+	eventPrefix = "ev-"
+	source      = "/certctl/issuer"
+)
+
+// events are facts as columns of the outbox, each with a key by which a statement finds the row that it tells of.
+type events struct {
+	keys []string
+	outbox.Columns
+	messages []outbox.Message
+}
+
+// add encodes a fact. A version of zero leaves it to the statement to set.
+func (e *events) add(key string, f issuance.Fact, version int64) error {
+	body, err := json.Marshal(f.Event)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", event.Type(f.Event), err)
+	}
+	aggregate, of, _ := f.Event.About()
+	m := bus.Message{
+		Subject: event.Subject(f.Event), ID: id.New(eventPrefix), Type: event.Type(f.Event), Source: source,
+		Entity: aggregate + "/" + of, Time: f.At, AggVersion: version, Actor: f.Actor,
+		CorrelationID: f.CorrelationID, CausationID: f.CausationID, TraceParent: f.TraceParent, Body: body,
+	}
+	row, err := m.Outbox(subject.StreamEvents)
+	if err != nil {
+		return err
+	}
+	e.keys = append(e.keys, key)
+	e.messages = append(e.messages, row)
+	return nil
+}
+
+// args are the arguments that insertEvents expects, in its order.
+func (e *events) args() ([]any, error) {
+	columns, err := outbox.ColumnsOf(e.messages)
+	if err != nil {
+		return nil, err
+	}
+	return append([]any{e.keys}, columns.Args()...), nil
+}
+
+// insertEvents is a WITH part that writes the events whose keys are in the column key of a part, with the version in
+// that part's column version. Its six arguments begin at parameter number first.
+func insertEvents(part, key string, first int) string {
+	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
+	SELECT e.id, e.stream, e.subject,
+		e.header::jsonb || jsonb_build_object('ce-aggversion', jsonb_build_array(p.version::text)), e.body
+	FROM unnest($%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[])
+		AS e (key, id, stream, subject, header, body)
+	JOIN %s p ON p.%s = e.key`, first, first+1, first+2, first+3, first+4, first+5, part, key)
+}

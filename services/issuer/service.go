@@ -1,0 +1,25 @@
+// Package issuer owns certificates, from request to expiry: it takes requests, keeps the record, runs the jobs of
+// issuance and renewal, and holds the keys of the Local CA, which never leave its process.
+//
+// Its tables are the truth about certificates and their versions. What happens is told in events, written in the
+// transaction that made it true. What it needs to know of targets it keeps as a copy fed by deployment's events.
+// Any number of replicas may run: jobs are leased, and signing is repeatable, for a job makes one version.
+package issuer
+
+import (
+	"context"
+
+	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/app"
+)
+
+// Run answers requests, works on jobs and follows events until ctx ends, then finishes what is in hand.
+func Run(ctx context.Context, cfg Config, deps service.Deps) error {
+	return app.Run(ctx, app.Settings{
+		PublicURL:   cfg.PublicURL,
+		CACertPath:  cfg.CACertPath,
+		CAKeyPath:   cfg.CAKeyPath,
+		Sweep:       cfg.SchedulerJobProcessorInterval,
+		CSRDeadline: cfg.CSRDeadline,
+	}, deps)
+}

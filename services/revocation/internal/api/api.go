@@ -1,0 +1,147 @@
+// Package api answers relying parties: CA certificates, revocation lists and OCSP. It
+// asks for no key, because those who check a certificate have none.
+package api
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/certctl/certctl/contracts/httpapi/revocationapi"
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/revocation/internal/crl"
+	"github.com/certctl/certctl/services/revocation/internal/ocsp"
+	"github.com/certctl/certctl/services/revocation/internal/postgres"
+)
+
+// maxRequest is far above any OCSP request that asks for one certificate.
+const maxRequest = 16 << 10
+
+// ocspMaxAge is for how long caches may keep an answer; it is good for an hour.
+const ocspMaxAge = "public, max-age=1800"
+
+// API implements the operations.
+type API struct {
+	Store     postgres.Store
+	Lists     *crl.Lists
+	Responder *ocsp.Responder
+	Clock     clock.Clock
+}
+
+var _ revocationapi.StrictServerInterface = API{}
+
+// Handler returns the operations' handler. It expects the middleware of the listener
+// that it is put on to give requests their ids.
+func (a API) Handler() http.Handler {
+	r := chi.NewRouter()
+	r.Use(httpx.BodyLimit(maxRequest), cached)
+	return revocationapi.HandlerFromMux(revocationapi.NewStrictHandlerWithOptions(a, nil, revocationapi.StrictHTTPServerOptions{
+		RequestErrorHandlerFunc:  httpx.WriteRequestError,
+		ResponseErrorHandlerFunc: httpx.WriteProblem,
+	}), r)
+}
+
+// cached lets proxies keep answers. Those that are problems say otherwise.
+func cached(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", ocspMaxAge)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a API) known(ctx context.Context, issuerID string) (postgres.Issuer, error) {
+	i, found, err := a.Store.Issuer(ctx, issuerID)
+	if err != nil {
+		return postgres.Issuer{}, err
+	}
+	if !found {
+		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %s", issuerID)
+	}
+	return i, nil
+}
+
+// GetCACertificates returns the chain of an issuer.
+func (a API) GetCACertificates(ctx context.Context, r revocationapi.GetCACertificatesRequestObject) (revocationapi.GetCACertificatesResponseObject, error) {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
+	}
+	return revocationapi.GetCACertificates200ApplicationXPemFileResponse{
+		Body: bytes.NewReader([]byte(i.CAChainPEM)), ContentLength: int64(len(i.CAChainPEM)),
+	}, nil
+}
+
+// GetCRL returns the current list of an issuer.
+func (a API) GetCRL(ctx context.Context, r revocationapi.GetCRLRequestObject) (revocationapi.GetCRLResponseObject, error) {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
+	}
+	if !i.SignsCRL {
+		return nil, fault.New(fault.NotFound, "issuer %s publishes its revocation list itself", i.ID)
+	}
+	list, err := a.Lists.Current(ctx, i.ID)
+	if err != nil {
+		return nil, err
+	}
+	return crlResponse{list: list, now: a.Clock.Now()}, nil
+}
+
+// crlResponse adds the caching that a list allows: until a quarter of its life is over,
+// but never beyond its end.
+type crlResponse struct {
+	list postgres.CRL
+	now  time.Time
+}
+
+// VisitGetCRLResponse implements the contract's response.
+func (c crlResponse) VisitGetCRLResponse(w http.ResponseWriter) error {
+	left := max(0, min(time.Hour, c.list.NextUpdate.Sub(c.now)))
+	h := w.Header()
+	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(left.Seconds())))
+	h.Set("Last-Modified", c.list.ThisUpdate.UTC().Format(http.TimeFormat))
+	h.Set("ETag", `"`+strconv.FormatInt(c.list.Number, 10)+`"`)
+	return revocationapi.GetCRL200ApplicationPkixCrlResponse{
+		Body: bytes.NewReader(c.list.DER), ContentLength: int64(len(c.list.DER)),
+	}.VisitGetCRLResponse(w)
+}
+
+// PostOCSP answers a request in the body.
+func (a API) PostOCSP(ctx context.Context, r revocationapi.PostOCSPRequestObject) (revocationapi.PostOCSPResponseObject, error) {
+	if _, err := a.known(ctx, r.IssuerID); err != nil {
+		return nil, err
+	}
+	request, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, httpx.DecodeFault(err)
+	}
+	der, err := a.Responder.Answer(ctx, r.IssuerID, request)
+	if err != nil {
+		return nil, err
+	}
+	return revocationapi.PostOCSP200ApplicationOcspResponseResponse{Body: bytes.NewReader(der), ContentLength: int64(len(der))}, nil
+}
+
+// GetOCSP answers for a serial number in the path.
+func (a API) GetOCSP(ctx context.Context, r revocationapi.GetOCSPRequestObject) (revocationapi.GetOCSPResponseObject, error) {
+	if _, err := a.known(ctx, r.IssuerID); err != nil {
+		return nil, err
+	}
+	serial, err := x509x.ParseSerial(r.Serial)
+	if err != nil {
+		return nil, err
+	}
+	der, err := a.Responder.AnswerSerial(ctx, r.IssuerID, serial)
+	if err != nil {
+		return nil, err
+	}
+	return revocationapi.GetOCSP200ApplicationOcspResponseResponse{Body: bytes.NewReader(der), ContentLength: int64(len(der))}, nil
+}

@@ -1,0 +1,111 @@
+// Package revocation answers relying parties for the certificates that certctl issued.
+//
+// It learns every issued serial number from events, and serves CA certificates, a
+// signed revocation list and OCSP for them, on a listener of its own: those who check a
+// certificate never pass through the gateway or the bus. Keys of CAs stay with the
+// issuer service, which signs lists and certifies the OCSP responder.
+//
+// Nothing can be revoked yet: lists are empty, and OCSP says good or unknown.
+package revocation
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/inbox"
+	"github.com/certctl/certctl/libs/natshttp"
+	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/revocation/internal/api"
+	"github.com/certctl/certctl/services/revocation/internal/crl"
+	"github.com/certctl/certctl/services/revocation/internal/issuer"
+	"github.com/certctl/certctl/services/revocation/internal/ocsp"
+	"github.com/certctl/certctl/services/revocation/internal/postgres"
+)
+
+// Config is read from CERTCTL_*.
+type Config struct {
+	// RevocationListen is loopback by default; a public one is put behind a proxy or
+	// given TLS, though relying parties usually ask over plain HTTP (RFC 5280 section 8).
+	RevocationListen string `split_words:"true" default:"127.0.0.1:8081" desc:"Address on which CRL, OCSP and CA certificates are served, when the service runs by itself."`
+
+	// Mount, if set, is given the handler instead of a listener being opened.
+	Mount func(http.Handler) `ignored:"true"`
+}
+
+const name = "revocation"
+
+// Run learns and answers until ctx ends.
+func Run(ctx context.Context, cfg Config, deps service.Deps) error {
+	store, asks := postgres.Store{Pool: deps.DB}, issuer.Client{NC: deps.Bus.NC}
+	handler := api.API{
+		Store: store, Clock: deps.Clock,
+		Lists:     &crl.Lists{Store: store, Signer: asks, Clock: deps.Clock},
+		Responder: &ocsp.Responder{Store: store, Delegator: asks, Clock: deps.Clock},
+	}.Handler()
+
+	g, ctx := errgroup.WithContext(ctx)
+	if cfg.Mount != nil {
+		cfg.Mount(handler)
+	} else {
+		stack := httpx.RequestID(httpx.Log(deps.Log)(httpx.Recover(deps.Log)(handler)))
+		g.Go(func() error {
+			return httpx.Serve(ctx, httpx.Listener{Address: cfg.RevocationListen, Log: deps.Log}, stack)
+		})
+	}
+	spec := bus.Spec{
+		Stream: subject.StreamEvents, Durable: subject.ConsumerRevocationEvents, Batch: 256,
+		DLQSubject: subject.DeadLetter(name, subject.ConsumerRevocationEvents),
+	}
+	g.Go(func() error { return deps.Bus.Consume(ctx, spec, deps.DB, learn) })
+	// It owns no operation on the bus, but is seen there like the others.
+	g.Go(func() error {
+		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{Service: name, Log: deps.Log}, http.NotFoundHandler())
+	})
+	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })
+	return g.Wait()
+}
+
+// learn keeps what the messages tell of issuers and serial numbers.
+func learn(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
+	var serials []postgres.Serial
+	for _, m := range messages {
+		switch m.Type {
+		case event.Type(event.IssuerConfigured{}):
+			var e event.IssuerConfigured
+			if err := decode(m, &e); err != nil {
+				return err
+			}
+			if err := postgres.SaveIssuer(ctx, tx, postgres.Issuer{
+				ID: e.IssuerID, Name: e.Name, Type: e.Type, CAChainPEM: e.CAChainPEM, SignsCRL: e.SignsCRL, Version: m.AggVersion,
+			}); err != nil {
+				return err
+			}
+		case event.Type(event.CertificateIssued{}), event.Type(event.CertificateRenewed{}):
+			var e event.CertificateIssued // a renewal has the same fields and one more
+			if err := decode(m, &e); err != nil {
+				return err
+			}
+			serials = append(serials, postgres.Serial{
+				IssuerID: e.IssuerID, SerialNumber: e.SerialNumber, CertificateID: e.CertificateID,
+				VersionID: e.VersionID, NotAfter: e.NotAfter,
+			})
+		}
+	}
+	return postgres.SaveSerials(ctx, tx, serials)
+}
+
+func decode(m bus.Message, into any) error {
+	if err := json.Unmarshal(m.Body, into); err != nil {
+		return fault.Wrap(err, fault.Invalid, "%s cannot be read", m.Type)
+	}
+	return nil
+}
