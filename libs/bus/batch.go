@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// MaxBatch is the most messages in one atomic batch. The server's own limit is 1000.
-	MaxBatch = 200
+	// MaxBatch is the most messages in one atomic batch, as many as an outbox.Relay claims. The server's own limit is 1000.
+	MaxBatch = 250
 	// atomicFrom is from how many messages on a batch pays: the server sets up a store of its own for each, which takes
 	// as long as syncing about a dozen messages one by one (docs/adr/0001-issue-path.md).
 	atomicFrom = 16

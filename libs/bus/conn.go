@@ -206,7 +206,7 @@ func (c *Conn) Ready(ctx context.Context) error {
 		select {
 		case <-up:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for NATS (last error: %v): %w", c.NC.LastError(), ctx.Err())
+			return fmt.Errorf("wait for NATS: %w", errors.Join(ctx.Err(), c.NC.LastError()))
 		}
 	}
 	return nil

@@ -141,8 +141,15 @@ func (m *Message) validate() error {
 		return fmt.Errorf("encode message %q: no time", m.ID)
 	}
 	for _, f := range [...]struct{ name, value string }{
-		{"id", m.ID}, {"type", m.Type}, {"source", m.Source}, {"entity", m.Entity}, {"content type", m.ContentType},
-		{"schema", m.Schema}, {"correlation id", m.CorrelationID}, {"causation id", m.CausationID}, {"actor", m.Actor},
+		{"id", m.ID},
+		{"type", m.Type},
+		{"source", m.Source},
+		{"entity", m.Entity},
+		{"content type", m.ContentType},
+		{"schema", m.Schema},
+		{"correlation id", m.CorrelationID},
+		{"causation id", m.CausationID},
+		{"actor", m.Actor},
 		{"trace parent", m.TraceParent},
 	} {
 		if !headerSafe(f.value) {

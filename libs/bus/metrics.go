@@ -17,7 +17,7 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	size := []float64{1, 2, 4, 8, 16, 32, 64, 128, 200}
+	size := []float64{1, 2, 4, 8, 16, 32, 64, 128, 250}
 	m := &metrics{
 		denied: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "certctl_bus_permission_violations_total", Help: "Publishes and subscriptions that the server refused.",
@@ -52,8 +52,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // register registers a collector, or takes over the equal one that another connection has registered.
 func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 	err := reg.Register(*c)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if existing, ok := there.ExistingCollector.(C); ok {
 			*c = existing
 			return nil

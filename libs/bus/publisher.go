@@ -51,7 +51,8 @@ func (p *Publisher) Publish(ctx context.Context, m Message) error {
 	p.busy = true
 	p.mu.Unlock()
 	if start {
-		go p.run()
+		// A batch belongs to many callers, so none of their contexts ends it.
+		go p.run(context.WithoutCancel(ctx))
 	}
 	select {
 	case err := <-w.done:
@@ -65,7 +66,7 @@ func (p *Publisher) Publish(ctx context.Context, m Message) error {
 }
 
 // run publishes until nothing waits.
-func (p *Publisher) run() {
+func (p *Publisher) run(ctx context.Context) {
 	for {
 		// Callers that the last write has released may have more; let them join the next, whose cost hardly depends on
 		// its size.
@@ -85,9 +86,8 @@ func (p *Publisher) run() {
 		for i, w := range batch {
 			msgs[i] = w.msg
 		}
-		// The batch belongs to many callers, so none of their contexts ends it.
-		ctx, cancel := withTimeout(context.Background())
-		errs := publishDurably(ctx, p.conn.JS, msgs)
+		attempt, cancel := withTimeout(ctx)
+		errs := publishDurably(attempt, p.conn.JS, msgs)
 		cancel()
 		p.conn.metrics.published.WithLabelValues(p.stream).Observe(float64(n))
 		for i, w := range batch {

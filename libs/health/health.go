@@ -23,6 +23,8 @@ import (
 const (
 	checkTimeout = 2 * time.Second
 	reportAge    = time.Second
+	// Bad news ages faster, so that whoever waits for a start is not kept waiting by it.
+	badReportAge = 50 * time.Millisecond
 )
 
 var errHanging = errors.New("the check has not returned")
@@ -95,7 +97,11 @@ func (g *group) add(name string, check Check) {
 func (g *group) report(ctx context.Context, r *Registry) Report {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.at.IsZero() && time.Since(g.at) < reportAge {
+	age := reportAge
+	if !g.last.OK {
+		age = badReportAge
+	}
+	if !g.at.IsZero() && time.Since(g.at) < age {
 		return g.last
 	}
 	results := make([]Result, len(g.checks))

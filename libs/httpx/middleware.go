@@ -53,7 +53,7 @@ func Trace(next http.Handler) http.Handler {
 }
 
 // Log writes one line for each request when it has been answered, with the error that WriteProblem was given. Failures
-// of ours are errors, everything else is information.
+// of ours are errors, what is away for now is a warning, everything else is information.
 func Log(log *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,7 +73,10 @@ func Log(log *slog.Logger) func(http.Handler) http.Handler {
 					attrs = append(attrs, slog.Any(obs.KeyError, note.err))
 				}
 				level := slog.LevelInfo
-				if rec.code() >= http.StatusInternalServerError {
+				switch {
+				case rec.code() == http.StatusServiceUnavailable:
+					level = slog.LevelWarn
+				case rec.code() >= http.StatusInternalServerError:
 					level = slog.LevelError
 				}
 				log.LogAttrs(ctx, level, "request", attrs...)

@@ -80,6 +80,12 @@ func (s *stream) ids() []string {
 	return slices.Sorted(slices.Values(s.got))
 }
 
+func (s *stream) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got)
+}
+
 // run runs the relay until the test ends.
 func run(t testing.TB, r *outbox.Relay) {
 	t.Helper()

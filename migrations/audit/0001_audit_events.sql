@@ -14,7 +14,8 @@ CREATE TABLE audit_events (
     happened_at   timestamptz NOT NULL,
     hash          bytea NOT NULL CHECK (octet_length(hash) = 32)
 );
-CREATE INDEX audit_events_resource ON audit_events (resource_type, resource_id, sequence DESC);
+CREATE INDEX audit_events_resource ON audit_events (resource_id, sequence DESC);
+CREATE INDEX audit_events_resource_type ON audit_events (resource_type, sequence DESC);
 CREATE INDEX audit_events_actor ON audit_events (actor, sequence DESC);
 CREATE INDEX audit_events_action ON audit_events (action, sequence DESC);
 
@@ -29,6 +30,9 @@ CREATE TRIGGER audit_events_no_change BEFORE UPDATE OR DELETE ON audit_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER audit_events_no_truncate BEFORE TRUNCATE ON audit_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+-- Also for who plays the part of a replica, in which triggers rest unless told otherwise.
+ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_events_no_change;
+ALTER TABLE audit_events ENABLE ALWAYS TRIGGER audit_events_no_truncate;
 -- The runtime role neither owns the table, so it cannot drop the triggers, nor holds
 -- the rights that they refuse.
 REVOKE UPDATE, DELETE, TRUNCATE ON audit_events FROM certctl_audit;

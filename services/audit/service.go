@@ -21,6 +21,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/natshttp"
+	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/api"
 	"github.com/certctl/certctl/services/audit/internal/chain"
@@ -67,7 +68,11 @@ func record(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
 		}
 		events = append(events, told...)
 	}
-	return postgres.Append(ctx, tx, events)
+	err := postgres.Append(ctx, tx, events)
+	if pg.IsUnique(err) {
+		return fault.Wrap(err, fault.Conflict, "an event is on record already")
+	}
+	return err
 }
 
 // Verify reads the whole chain through pool and returns how many events it holds and

@@ -311,16 +311,21 @@ func (p *platform) checkOnce(certificates int) {
 		p.Fatal(err)
 	}
 	defer rows.Close()
+	told := map[string]map[string]int{}
+	for _, m := range p.stored(p.core, subject.StreamEvents, subject.Events("deployment", "")) {
+		t := strings.Split(m.Subject(), ".")
+		if told[t[3]] == nil {
+			told[t[3]] = map[string]int{}
+		}
+		told[t[3]][t[4]]++
+	}
 	newest := 0
 	for rows.Next() {
 		var job, status, version string
 		if err := rows.Scan(&job, &status, &version); err != nil {
 			p.Fatal(err)
 		}
-		ends := map[string]int{}
-		for _, name := range p.events("deployment", job) {
-			ends[name]++
-		}
+		ends := told[job]
 		switch {
 		case strings.HasSuffix(version, "-2"):
 			newest++

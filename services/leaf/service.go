@@ -26,7 +26,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certctl/certctl/contracts/command"
@@ -180,7 +179,7 @@ func serve(ctx context.Context, config Config, store *identity.Store, log *slog.
 		return err
 	}
 
-	registry := prometheus.NewRegistry()
+	registry := obs.NewProcessRegistry()
 	metrics := metric.New(registry)
 	toHub := link.New(server, probe(hub, config.SiteID), config.ProbeInterval, log)
 	agents := roster.New(local, config.MaxAgents)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -61,9 +60,9 @@ func (l *Link) dial() (*nats.Conn, error) {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return reconnect.Delay(attempts, rand.Float64) }),
-		nats.ConnectHandler(func(nc *nats.Conn) { l.connected(nc, "connected to the leaf") }),
-		nats.ReconnectHandler(func(nc *nats.Conn) { l.connected(nc, "connected to the leaf again") }),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return reconnect.Delay(attempts, nil) }),
+		nats.ConnectHandler(l.connected),
+		nats.ReconnectHandler(l.connected),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			l.presence.down()
 			if err != nil {
@@ -80,8 +79,8 @@ func (l *Link) dial() (*nats.Conn, error) {
 	return nc, nil
 }
 
-func (l *Link) connected(nc *nats.Conn, what string) {
-	l.Log.Info(what, "url", nc.ConnectedUrlRedacted())
+func (l *Link) connected(nc *nats.Conn) {
+	l.Log.Info("connected to the leaf", "url", nc.ConnectedUrlRedacted())
 	l.presence.up()
 }
 

@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/agent/internal/identity"
 	"github.com/certctl/certctl/services/agent/internal/order"
 	"github.com/certctl/certctl/services/agent/internal/spool"
@@ -106,7 +106,7 @@ func (l *Link) beat(ctx context.Context) {
 		}
 		// A little less than the interval, never more: who counts the missed ones counts
 		// in intervals. It also parts agents that were started together.
-		tick := time.NewTimer(l.Heartbeat - time.Duration(rand.Int64N(int64(l.Heartbeat)/20+1)))
+		tick := time.NewTimer(retry.Policy{Base: l.Heartbeat, Jitter: 0.05}.Delay(1, nil))
 		select {
 		case <-ctx.Done():
 		case <-risen:

@@ -8,7 +8,6 @@ package served
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -39,9 +38,9 @@ func Fingerprint(ctx context.Context, address, serverName string) (string, error
 			//nolint:gosec // the leaf is compared with the one that was ordered, which says more than a chain
 			InsecureSkipVerify: true,
 			// Called before the server can refuse a client without a certificate.
-			VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
-				if len(raw) > 0 {
-					leaf = x509x.Fingerprint(raw[0])
+			VerifyConnection: func(state tls.ConnectionState) error {
+				if len(state.PeerCertificates) > 0 {
+					leaf = x509x.Fingerprint(state.PeerCertificates[0].Raw)
 				}
 				return nil
 			},

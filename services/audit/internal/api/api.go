@@ -8,12 +8,15 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/certctl/certctl/contracts/httpapi/auditapi"
+	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/page"
@@ -39,6 +42,9 @@ func (a API) Handler() http.Handler {
 
 // ListAuditEvents lists events, newest first.
 func (a API) ListAuditEvents(ctx context.Context, r auditapi.ListAuditEventsRequestObject) (auditapi.ListAuditEventsResponseObject, error) {
+	if err := admit(ctx); err != nil {
+		return nil, err
+	}
 	size, err := page.Size(r.Params.PerPage)
 	if err != nil {
 		return nil, err
@@ -47,20 +53,13 @@ func (a API) ListAuditEvents(ctx context.Context, r auditapi.ListAuditEventsRequ
 	if err != nil {
 		return nil, err
 	}
-	f := postgres.Filter{
-		Actor: value(r.Params.Actor), Action: value(r.Params.Action),
-		ResourceType: value(r.Params.ResourceType), ResourceID: value(r.Params.ResourceID),
-		Limit: size + 1, Offset: (number - 1) * size,
+	f, err := filter(r.Params)
+	if err != nil {
+		return nil, err
 	}
-	if r.Params.Cursor != nil {
-		c, err := page.Parse(*r.Params.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		if f.Before, err = strconv.ParseInt(c.Key, 10, 64); err != nil || f.Before < 1 {
-			return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that this list has given"})
-		}
-		f.Offset = 0
+	f.Limit = size + 1
+	if f.Before == 0 {
+		f.Offset = (number - 1) * size
 	}
 	events, err := postgres.List(ctx, a.Pool, f)
 	if err != nil {
@@ -87,8 +86,64 @@ func (a API) ListAuditEvents(ctx context.Context, r auditapi.ListAuditEventsRequ
 	return out, nil
 }
 
+// filter reads what is asked for, and where to go on.
+func filter(p auditapi.ListAuditEventsParams) (postgres.Filter, error) {
+	var f postgres.Filter
+	for _, c := range [...]struct {
+		name  string
+		asked *string
+		into  *string
+	}{
+		{"actor", p.Actor, &f.Actor},
+		{"action", p.Action, &f.Action},
+		{"resource_type", p.ResourceType, &f.ResourceType},
+		{"resource_id", p.ResourceID, &f.ResourceID},
+	} {
+		if c.asked == nil {
+			continue
+		}
+		if !storable(*c.asked) {
+			return f, fault.InvalidFields(fault.Field{Name: c.name, Reason: "is not text"})
+		}
+		*c.into = *c.asked
+	}
+	if p.Cursor == nil || *p.Cursor == "" {
+		return f, nil
+	}
+	c, err := page.Parse(*p.Cursor)
+	if err != nil {
+		return f, err
+	}
+	if f.Before, err = strconv.ParseInt(c.Key, 10, 64); err != nil || f.Before < 1 {
+		return f, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that this list has given"})
+	}
+	return f, nil
+}
+
+// storable tells whether Postgres takes s as text; what it does not take it does not hold.
+func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+
+// admit lets only those in who may see everything: events bear no team, environment or
+// issuer by which they could be kept from others.
+func admit(ctx context.Context) error {
+	p := authn.FromContext(ctx)
+	if !p.Can(authn.Scope{}) {
+		return fault.New(fault.Unauthenticated, "the request carries no principal")
+	}
+	if !p.Scope.Unlimited() {
+		return fault.New(fault.Forbidden, "the audit trail is open only to those whose scope has no limits")
+	}
+	return nil
+}
+
 // GetAuditEvent returns one event by its own id.
 func (a API) GetAuditEvent(ctx context.Context, r auditapi.GetAuditEventRequestObject) (auditapi.GetAuditEventResponseObject, error) {
+	if err := admit(ctx); err != nil {
+		return nil, err
+	}
+	if !storable(r.ID) {
+		return nil, fault.New(fault.NotFound, "there is no audit event %q", r.ID)
+	}
 	e, err := postgres.Get(ctx, a.Pool, r.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "there is no audit event %q", r.ID)
@@ -106,12 +161,8 @@ func shown(e *chain.Event) (auditapi.AuditEvent, error) {
 		Action: e.Action, ResourceType: e.ResourceType, ResourceID: e.ResourceID,
 		Timestamp: e.At.UTC(), Hash: hex.EncodeToString(e.Hash[:]),
 	}
-	return out, json.Unmarshal([]byte(e.Details), &out.Details)
-}
-
-func value(p *string) string {
-	if p == nil {
-		return ""
-	}
-	return *p
+	// Numbers are shown as they were recorded, however large.
+	details := json.NewDecoder(strings.NewReader(e.Details))
+	details.UseNumber()
+	return out, details.Decode(&out.Details)
 }

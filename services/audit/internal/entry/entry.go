@@ -1,5 +1,9 @@
 // Package entry turns what is heard on the bus into audit events: it names the action,
 // the resource and the actor, and leaves out what is bulky or of no use to an auditor.
+//
+// An event that this build does not know is put on record all the same, under the name
+// that it bears. Text from outside is cut and cleaned so that it can always be stored:
+// no caller can word a request so that its record, or its neighbours', is lost.
 package entry
 
 import (
@@ -7,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/bus"
@@ -41,24 +46,27 @@ func FromMessage(m bus.Message) ([]chain.Event, error) {
 }
 
 func fromEvent(m bus.Message) ([]chain.Event, error) {
-	var body map[string]any
-	if err := json.Unmarshal(m.Body, &body); err != nil {
-		return nil, fmt.Errorf("read the body of %s: %w", m.Type, err)
+	var body map[string]json.RawMessage
+	if err := json.Unmarshal(m.Body, &body); err != nil || body == nil {
+		if !json.Valid(m.Body) {
+			return nil, fmt.Errorf("the body of %s is not JSON", m.Type)
+		}
+		body = map[string]json.RawMessage{"body": m.Body}
 	}
 	aggregate, id, _ := strings.Cut(m.Entity, "/")
 	e := chain.Event{
-		ID: "ae-" + m.ID, Action: action(m.Type, body), ResourceType: aggregate, ResourceID: id, At: m.Time,
+		ID: "ae-" + m.ID, Action: storable(action(m.Type, body)), ResourceType: storable(aggregate), ResourceID: storable(id), At: m.Time,
 	}
-	e.Actor, e.ActorType = actor(m)
+	e.Actor, e.ActorType = actor(m, body)
 	for field := range body {
 		// Certificates and requests are kept by their owner; their fingerprints stay here.
 		if strings.HasSuffix(field, "_pem") || field == "pem_chain" {
 			delete(body, field)
 		}
 	}
-	body["event"] = m.Type
+	body["event"] = quoted(m.Type)
 	if m.CorrelationID != "" {
-		body["correlation_id"] = m.CorrelationID
+		body["correlation_id"] = quoted(m.CorrelationID)
 	}
 	details, err := json.Marshal(body)
 	if err != nil {
@@ -68,8 +76,8 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 	return []chain.Event{e}, nil
 }
 
-func action(ceType string, body map[string]any) string {
-	if renewal, _ := body["renewal"].(bool); renewal && ceType == event.Type(event.CertificateRequested{}) {
+func action(ceType string, body map[string]json.RawMessage) string {
+	if ceType == event.Type(event.CertificateRequested{}) && string(body["renewal"]) == "true" {
 		return renewalTriggered
 	}
 	if a, ok := actions[ceType]; ok {
@@ -82,19 +90,6 @@ func action(ceType string, body map[string]any) string {
 	return strings.ReplaceAll(name, ".", "_")
 }
 
-// actor is who caused the event: the principal if one is known, an agent, or the
-// service that acted of its own accord.
-func actor(m bus.Message) (name, kind string) {
-	switch {
-	case strings.HasPrefix(m.Actor, "agent-"):
-		return m.Actor, "Agent"
-	case m.Actor != "":
-		return m.Actor, "User"
-	default:
-		return strings.TrimPrefix(m.Source, "/certctl/"), "System"
-	}
-}
-
 func fromCalls(m bus.Message) ([]chain.Event, error) {
 	var called event.APICalled
 	if err := json.Unmarshal(m.Body, &called); err != nil {
@@ -102,6 +97,7 @@ func fromCalls(m bus.Message) ([]chain.Event, error) {
 	}
 	events := make([]chain.Event, len(called.Calls))
 	for i, c := range called.Calls {
+		method, path := storable(c.Method), storable(c.Path)
 		details, err := json.Marshal(struct {
 			Method    string `json:"method"`
 			Path      string `json:"path"`
@@ -111,7 +107,7 @@ func fromCalls(m bus.Message) ([]chain.Event, error) {
 			Latency   int64  `json:"latency_ms"`
 			RequestID string `json:"request_id"`
 			Remote    string `json:"remote_address,omitempty"`
-		}{c.Method, c.Path, c.Operation, c.BodyHash, c.Status, c.LatencyMillis, c.RequestID, c.RemoteAddress})
+		}{method, path, c.Operation, c.BodyHash, c.Status, c.LatencyMillis, c.RequestID, c.RemoteAddress})
 		if err != nil {
 			return nil, fmt.Errorf("write the details of a call: %w", err)
 		}
@@ -119,11 +115,39 @@ func fromCalls(m bus.Message) ([]chain.Event, error) {
 		if err != nil {
 			at = m.Time
 		}
+		kind := c.ActorType
+		if kind != kindSystem && kind != kindAgent {
+			kind = kindUser
+		}
 		events[i] = chain.Event{
-			ID: "ae-" + c.RequestID, Actor: c.Actor, ActorType: c.ActorType,
-			Action: "api_" + strings.ToLower(c.Method), ResourceType: "api", ResourceID: c.Path,
+			ID: "ae-" + c.RequestID, Actor: storable(c.Actor), ActorType: kind,
+			Action: "api_" + strings.ToLower(method), ResourceType: "api", ResourceID: path,
 			Details: string(details), At: at,
 		}
 	}
 	return events, nil
+}
+
+// maxText is what a row of an index can hold, and to spare.
+const maxText = 1 << 10
+
+// storable is s as Postgres takes it: UTF-8, without NUL, short enough to be indexed.
+func storable(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) <= maxText {
+		return s
+	}
+	end := maxText
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}
+
+func quoted(s string) json.RawMessage {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("entry: a string always encodes: " + err.Error())
+	}
+	return b
 }

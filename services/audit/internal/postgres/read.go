@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,16 +21,42 @@ type Filter struct {
 	Limit, Offset int
 }
 
-const where = `
-WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR action = $2) AND ($3 = '' OR resource_type = $3) AND ($4 = '' OR resource_id = $4)`
+// conditions asks only for what is wanted: a condition that is there for every filter at
+// once would keep the planner from the index of the one that is set.
+func (f Filter) conditions() (parts []string, args []any) {
+	for _, c := range [...]struct{ column, value string }{
+		{"actor", f.Actor}, {"action", f.Action}, {"resource_type", f.ResourceType}, {"resource_id", f.ResourceID},
+	} {
+		if c.value != "" {
+			args = append(args, c.value)
+			parts = append(parts, c.column+" = $"+strconv.Itoa(len(args)))
+		}
+	}
+	return parts, args
+}
 
-const listEvents = `SELECT ` + columnList + ` FROM audit_events` + where + `
-  AND ($5 = 0 OR sequence < $5)
-ORDER BY sequence DESC LIMIT $6 OFFSET $7`
+func where(parts []string) string {
+	if len(parts) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(parts, " AND ")
+}
+
+func (f Filter) listing() (query string, args []any) {
+	parts, args := f.conditions()
+	if f.Before > 0 {
+		args = append(args, f.Before)
+		parts = append(parts, "sequence < $"+strconv.Itoa(len(args)))
+	}
+	args = append(args, f.Limit, f.Offset)
+	return fmt.Sprintf("SELECT %s FROM audit_events%s ORDER BY sequence DESC LIMIT $%d OFFSET $%d",
+		columnList, where(parts), len(args)-1, len(args)), args
+}
 
 // List returns events, newest first.
 func List(ctx context.Context, q Querier, f Filter) ([]chain.Event, error) {
-	rows, err := q.Query(ctx, listEvents, f.Actor, f.Action, f.ResourceType, f.ResourceID, f.Before, f.Limit, f.Offset)
+	query, args := f.listing()
+	rows, err := q.Query(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list audit events: %w", err)
 	}
@@ -38,18 +66,18 @@ func List(ctx context.Context, q Querier, f Filter) ([]chain.Event, error) {
 // countLimit bounds the work of counting. Totals beyond it are said to be it.
 const countLimit = 10_000
 
-const countEvents = `SELECT count(*) FROM (SELECT FROM audit_events` + where + ` LIMIT $5) AS bounded`
-
 // Count returns how many events match, at most 10,000 if anything is asked for. All of
 // them are counted by the sequence, which has no gaps.
 func Count(ctx context.Context, q Querier, f Filter) (int64, error) {
-	if f.Actor == "" && f.Action == "" && f.ResourceType == "" && f.ResourceID == "" {
+	parts, args := f.conditions()
+	if len(parts) == 0 {
 		head, err := Head(ctx, q)
 		return head.Sequence, err
 	}
+	args = append(args, countLimit)
+	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(args))
 	var n int64
-	err := q.QueryRow(ctx, countEvents, f.Actor, f.Action, f.ResourceType, f.ResourceID, countLimit).Scan(&n)
-	if err != nil {
+	if err := q.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count audit events: %w", err)
 	}
 	return n, nil

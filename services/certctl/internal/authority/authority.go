@@ -91,7 +91,9 @@ func (d *Desk) revoke(ctx context.Context, body []byte) (command.RevokedUsers, e
 	if err := d.push(ctx, account); err != nil {
 		return command.RevokedUsers{}, fault.Wrap(err, fault.Unavailable, "the servers did not take the revocation yet")
 	}
-	d.Log.Info("users revoked", "account", asked.Account, obs.KeyCount, len(asked.PublicKeys))
+	if len(asked.PublicKeys) > 0 {
+		d.Log.Info("users revoked", "account", asked.Account, obs.KeyCount, len(asked.PublicKeys))
+	}
 	return command.RevokedUsers{AccountJWT: token}, nil
 }
 

@@ -65,6 +65,7 @@ type installation struct {
 	relyingParty handoff
 	mu           sync.Mutex
 	registries   []*prometheus.Registry // under mu
+	checks       []*health.Registry     // under mu
 }
 
 // Run starts the installation, calls ready once it answers, and runs it until ctx ends
@@ -115,15 +116,32 @@ func (in *installation) run(ctx context.Context, info *Ready, ready func()) erro
 				return nil
 			}
 		}
-		if info.URL != "" {
-			if err := answers(ctx, info.URL); err != nil {
-				return nil //nolint:nilerr // the end of ctx; why it ended is another part's error
-			}
+		if in.well(ctx) {
+			ready()
 		}
-		ready()
 		return nil
 	})
 	return g.Wait()
+}
+
+// well waits until every service here is ready, and with the gateway all those that it
+// needs. It reports false if ctx ends before.
+func (in *installation) well(ctx context.Context) bool {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		in.mu.Lock()
+		checks := slices.Clone(in.checks)
+		in.mu.Unlock()
+		if !slices.ContainsFunc(checks, func(c *health.Registry) bool { return !c.Check(ctx).OK }) {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // here tells whether a service runs in this process.
@@ -159,11 +177,12 @@ func (in *installation) deps(ctx context.Context, name string) (deps service.Dep
 		pool.Close()
 		return service.Deps{}, nil, err
 	}
-	in.mu.Lock()
-	in.registries = append(in.registries, registry)
-	in.mu.Unlock()
 	log := in.log.With(obs.KeyService, name)
 	checks := health.New(log)
+	in.mu.Lock()
+	in.registries = append(in.registries, registry)
+	in.checks = append(in.checks, checks)
+	in.mu.Unlock()
 	checks.Add("database", pool.Ping)
 	checks.Add("bus", conn.Health)
 	return service.Deps{
@@ -201,31 +220,6 @@ func (in *installation) metrics(w http.ResponseWriter, r *http.Request) {
 	all := slices.Clone(in.registries)
 	in.mu.Unlock()
 	obs.MetricsHandler(all...).ServeHTTP(w, r)
-}
-
-// answers waits until the API is ready.
-func answers(ctx context.Context, url string) error {
-	client := &http.Client{Timeout: 5 * time.Second}
-	defer client.CloseIdleConnections()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/ready", http.NoBody)
-		if err != nil {
-			return err
-		}
-		if res, err := client.Do(r); err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // DefaultDataDir is where an installation lies unless it is told otherwise.

@@ -47,7 +47,7 @@ const maxBody = 1 << 20
 // Handler serves the operations.
 func (a *Answers) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(httpx.BodyLimit(maxBody), principal)
+	r.Use(httpx.BodyLimit(maxBody), recognised)
 	r.NotFound(httpx.NotFound)
 	strict := deploymentapi.NewStrictHandlerWithOptions(a, nil, deploymentapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
@@ -56,15 +56,14 @@ func (a *Answers) Handler() http.Handler {
 	return deploymentapi.HandlerWithOptions(strict, deploymentapi.ChiServerOptions{BaseRouter: r, ErrorHandlerFunc: badParameter})
 }
 
-// principal puts the caller whom the gateway has recognised into the context.
-func principal(next http.Handler) http.Handler {
+// recognised refuses a request that came past the gateway, which says of each who asks.
+func recognised(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := authn.FromHeader(r.Header.Get(authn.Header))
-		if err != nil {
-			httpx.WriteProblem(w, r, err)
+		if authn.FromContext(r.Context()).Kind == "" {
+			httpx.WriteProblem(w, r, fault.New(fault.Unauthenticated, "the request does not say who asks"))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(authn.NewContext(r.Context(), p)))
+		next.ServeHTTP(w, r)
 	})
 }
 

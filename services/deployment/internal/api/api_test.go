@@ -102,8 +102,7 @@ func (s *server) call(want int, method, path string, body, into any) {
 			s.Fatal(err)
 		}
 	}
-	r := httptest.NewRequestWithContext(s.Context(), method, path, bytes.NewReader(text))
-	r.Header.Set(authn.Header, authn.ToHeader(s.caller))
+	r := httptest.NewRequestWithContext(authn.NewContext(s.Context(), s.caller), method, path, bytes.NewReader(text))
 	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r)
 	if w.Code != want {

@@ -80,7 +80,9 @@ func TestAnswer_HasItsEffectOnce(t *testing.T) {
 		wg.Go(func() { w.publish(answer, 1) })
 	}
 	wg.Wait()
+	hear(w, func(e event.CertificateIssued) bool { return e.CertificateID == c.ID })
 	w.settled()
+	w.drained()
 	issued := all(w.heard, func(e event.CertificateIssued) bool { return e.CertificateID == c.ID })
 	if len(issued) != 1 {
 		t.Errorf("issued %d times", len(issued))

@@ -44,6 +44,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		issuance.Settings{CSRDeadline: settings.CSRDeadline})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	if err := issuers.open(ctx, store, settings, deps); err != nil {
+		if ctx.Err() != nil {
+			// Told to stop before it had started.
+			return nil
+		}
 		return err
 	}
 
@@ -61,6 +65,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, committed) })
 	g.Go(func() error { return work.Run(ctx) })
+	g.Go(func() error { return forget(ctx, deps) })
 	err := g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())

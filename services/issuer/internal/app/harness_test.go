@@ -48,6 +48,7 @@ type world struct {
 	sealer *secret.Sealer
 	log    *slog.Logger
 	as     authn.Principal
+	runs   int // issuers that are running
 	heard  *recording
 }
 
@@ -78,9 +79,10 @@ func newWorld(t testing.TB) *world {
 
 // issuer is a running issuer.
 type issuer struct {
-	t    testing.TB
-	stop context.CancelFunc
-	done chan error
+	t     testing.TB
+	stop  context.CancelFunc
+	done  chan error
+	ended func()
 }
 
 // start runs an issuer until the test ends, or until it is stopped.
@@ -94,16 +96,40 @@ func (w *world) start(settings app.Settings) *issuer {
 		Clock: clock.System, Sealer: w.sealer,
 	}
 	go func() { i.done <- app.Run(ctx, settings, deps) }()
+	i.ended = func() { w.runs-- }
 	w.t.Cleanup(i.end)
+	w.runs++
 	w.await("the issuer to answer", func() bool {
 		select {
 		case err := <-i.done:
 			w.t.Fatalf("the issuer ended: %v", err)
 		default:
 		}
-		return w.call(http.MethodGet, "listIssuers", "/api/v1/issuers", nil, nil) == http.StatusOK
+		return w.answering() == w.runs
 	})
 	return i
+}
+
+// answering counts the issuers that answer requests.
+func (w *world) answering() int {
+	w.t.Helper()
+	inbox := w.conn.NC.NewRespInbox()
+	sub, err := w.conn.NC.SubscribeSync(inbox)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := w.conn.NC.PublishRequest("$SRV.PING.issuer", inbox, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	n := 0
+	for n < w.runs {
+		if _, err := sub.NextMsg(100 * time.Millisecond); err != nil {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // end stops the issuer and waits for it.
@@ -111,24 +137,14 @@ func (i *issuer) end() {
 	i.stop()
 	if err, running := <-i.done; running {
 		close(i.done)
+		i.ended()
 		if err != nil {
 			i.t.Errorf("the issuer ended: %v", err)
 		}
 	}
 }
 
-// call makes a request over the bus, as the gateway does, and returns the status.
-func (w *world) call(method, operation, path string, body, into any) int {
-	w.t.Helper()
-	status, text := w.try(method, operation, path, body)
-	if into != nil {
-		if err := json.Unmarshal(text, into); err != nil {
-			w.t.Fatalf("%s %s: %d %s", method, path, status, text)
-		}
-	}
-	return status
-}
-
+// try makes a request over the bus, as the gateway does.
 func (w *world) try(method, operation, path string, body any) (int, []byte) {
 	w.t.Helper()
 	var in io.Reader

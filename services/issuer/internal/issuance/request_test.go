@@ -152,6 +152,7 @@ func TestCheckRequest_ComparesTheRequestWithItsRecord(t *testing.T) {
 		})
 	}
 }
+
 // tamper changes a name inside a request, so that its signature no longer fits.
 func tamper(t *testing.T, csr string) string {
 	t.Helper()

@@ -9,6 +9,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,6 +25,13 @@ import (
 
 const prefix = "CERTCTL_LEAF"
 
+// A leaf sits on small hosts and is idle most of the time: it rather collects more
+// often than keeps what a burst of work has left. GOMEMLIMIT and GOGC win.
+const (
+	memoryLimit = 128 << 20
+	gcPercent   = 50
+)
+
 func main() {
 	if err := run(os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "certctl-leaf:", err)
@@ -37,7 +45,7 @@ func run(args []string, out io.Writer) error {
 	flags.Usage = func() { usage(out) }
 	version := flags.Bool("version", false, "")
 	if err := flags.Parse(args); err != nil {
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
 		return err
@@ -51,9 +59,19 @@ func run(args []string, out io.Writer) error {
 	if err := config.Load(prefix, &c); err != nil {
 		return err
 	}
+	spareMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return leaf.Run(ctx, c)
+}
+
+func spareMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 }
 
 func usage(out io.Writer) {

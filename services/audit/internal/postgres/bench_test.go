@@ -1,0 +1,43 @@
+package postgres
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/libs/pg"
+)
+
+// BenchmarkAppend measures the one writer: a batch of events in a transaction, onto a
+// chain that grows. Durable figures need a server with fsync on: set
+// CERTCTL_DATABASE_URL.
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{1, 50, 500} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			pool := newPool(b)
+			round := 0
+			for b.Loop() {
+				events := happened(fmt.Sprintf("%d", round), size)
+				round++
+				if err := pg.InTx(b.Context(), pool, func(tx pgx.Tx) error { return Append(b.Context(), tx, events) }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(round*size)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// BenchmarkVerify measures how fast a chain is read and checked.
+func BenchmarkVerify(b *testing.B) {
+	pool := newPool(b)
+	const n = 20_000
+	store(b, pool, happened("a", n))
+	for b.Loop() {
+		if _, err := Verify(b.Context(), pool); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "events/s")
+}

@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/services/audit/internal/chain"
+)
+
+func TestAppend_KeepsEveryByte(t *testing.T) {
+	pool := newPool(t)
+	want := happened("a", 2)
+	store(t, pool, want)
+	got, err := List(t.Context(), pool, Filter{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range got {
+		got[i].At = got[i].At.UTC()
+	}
+	if d := cmp.Diff([]chain.Event{want[1], want[0]}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestAppend_ByManyAtOnceMakesOneChainWithoutGaps(t *testing.T) {
+	pool := newPool(t)
+	const writers, rounds, each = 8, 15, 7
+	g, ctx := errgroup.WithContext(t.Context())
+	for w := range writers {
+		g.Go(func() error {
+			for r := range rounds {
+				err := pg.InTx(ctx, pool, func(tx pgx.Tx) error {
+					return Append(ctx, tx, happened(fmt.Sprintf("w%d-r%d", w, r), each))
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	head, err := Verify(t.Context(), pool)
+	if err != nil || head.Sequence != writers*rounds*each {
+		t.Errorf("the chain ends at %d, %v", head.Sequence, err)
+	}
+}
+
+func TestAppend_ThatIsRolledBackLeavesNoGap(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 3))
+	failure := errors.New("changed my mind")
+	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		return errors.Join(Append(t.Context(), tx, happened("b", 3)), failure)
+	})
+	if !errors.Is(err, failure) {
+		t.Fatal(err)
+	}
+	store(t, pool, happened("c", 3))
+	untouched(t, pool, 6)
+}
+
+func TestAppend_TwiceInOneTransactionGoesOn(t *testing.T) {
+	pool := newPool(t)
+	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		for _, name := range []string{"a", "b", ""} {
+			if err := Append(t.Context(), tx, happened(name, len(name)*2)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	untouched(t, pool, 4)
+}
+
+func TestAppend_RefusesAnIDThatIsOnRecord(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 1))
+	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return Append(t.Context(), tx, happened("a", 2)) })
+	if !pg.IsUnique(err) {
+		t.Errorf("got %v", err)
+	}
+	untouched(t, pool, 1)
+}
+
+// TestVerify_FindsWhatAnAdministratorAltered damages the table as only a superuser who
+// switches the triggers off can, at a place beyond the first batch too.
+func TestVerify_FindsWhatAnAdministratorAltered(t *testing.T) {
+	const n = verifyBatch + 10
+	for name, c := range map[string]struct {
+		sql   string
+		named int64 // the event that the error is to name
+	}{
+		"an actor":           {`UPDATE audit_events SET actor = 'key-bob' WHERE sequence = 5005`, 5005},
+		"a detail's spacing": {`UPDATE audit_events SET details = '{"n":1, "ü": "\u20ac", "n": 2}' WHERE sequence = 7`, 7},
+		"a microsecond":      {`UPDATE audit_events SET happened_at = happened_at + interval '1 microsecond' WHERE sequence = 1`, 1},
+		"an impossible time": {`UPDATE audit_events SET happened_at = 'infinity' WHERE sequence = 9`, 0},
+		"a hash":             {`UPDATE audit_events SET hash = sha256('x') WHERE sequence = 5000`, 5000},
+		"a row taken out":    {`DELETE FROM audit_events WHERE sequence = 4999`, 5000},
+		"the first row":      {`DELETE FROM audit_events WHERE sequence = 1`, 2},
+		"a row taken out and the gap closed": {`DELETE FROM audit_events WHERE sequence = 5001;
+			UPDATE audit_events SET sequence = sequence - 1 WHERE sequence = 5002`, 5001},
+		"two rows swapped": {`UPDATE audit_events SET sequence = 900000 WHERE sequence = 3;
+			UPDATE audit_events SET sequence = 3 WHERE sequence = 4; UPDATE audit_events SET sequence = 4 WHERE sequence = 900000`, 3},
+		"a row put in": {`INSERT INTO audit_events SELECT 5011, 'ae-forged', actor, actor_type, action, resource_type, resource_id,
+			details, happened_at, hash FROM audit_events WHERE sequence = 5010`, 5011},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := newPool(t)
+			store(t, pool, happened("a", n))
+			conn := superuser(t, pool)
+			if _, err := conn.Exec(t.Context(), `ALTER TABLE audit_events DISABLE TRIGGER USER`); err != nil {
+				t.Fatal(err)
+			}
+			for sql := range strings.SplitSeq(c.sql, ";") {
+				if tag, err := conn.Exec(t.Context(), sql); err != nil || tag.RowsAffected() == 0 {
+					t.Fatalf("%s: %v %v", sql, tag, err)
+				}
+			}
+			_, err := Verify(t.Context(), pool)
+			if err == nil {
+				t.Fatal("it went unnoticed")
+			}
+			if c.named != 0 && !strings.Contains(err.Error(), fmt.Sprintf("event %d ", c.named)) {
+				t.Errorf("the error is %q, which does not name event %d", err, c.named)
+			}
+		})
+	}
+}
+
+func TestVerify_ReadsAChainThatGrows(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", verifyBatch))
+	g, ctx := errgroup.WithContext(t.Context())
+	ctx, cancel := context.WithCancel(ctx)
+	g.Go(func() error {
+		defer cancel()
+		for i := range 20 {
+			err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+				return Append(t.Context(), tx, happened(fmt.Sprintf("b%d", i), 50))
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for ctx.Err() == nil {
+		if _, err := Verify(t.Context(), pool); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	untouched(t, pool, verifyBatch+1000)
+}

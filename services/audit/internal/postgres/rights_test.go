@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/libs/testkit/pgtest"
+)
+
+// changes are all the ways to take back what was said.
+var changes = []string{
+	`UPDATE audit_events SET actor = 'nobody'`,
+	`UPDATE audit_events SET actor = actor WHERE sequence = 1`,
+	`DELETE FROM audit_events WHERE sequence = 1`,
+	`TRUNCATE audit_events`,
+	`INSERT INTO audit_events SELECT * FROM audit_events WHERE sequence = 1 ON CONFLICT (sequence) DO UPDATE SET actor = 'nobody'`,
+	`MERGE INTO audit_events a USING (SELECT 1) x ON a.sequence = 1 WHEN MATCHED THEN DELETE`,
+}
+
+// undoings are what would make a change possible.
+var undoings = []string{
+	`DROP TRIGGER audit_events_no_change ON audit_events`,
+	`ALTER TABLE audit_events DISABLE TRIGGER audit_events_no_change`,
+	`ALTER TABLE audit_events DISABLE TRIGGER ALL`,
+	`CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`,
+	`DROP FUNCTION refuse_change CASCADE`,
+	`DROP TABLE audit_events`,
+	`ALTER TABLE audit_events RENAME TO old`,
+	`CREATE RULE forget AS ON INSERT TO audit_events DO INSTEAD NOTHING`,
+	`CREATE TRIGGER forge BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION refuse_change()`,
+	`GRANT UPDATE ON audit_events TO current_user`,
+	`SET ROLE certctl_audit_owner`,
+	`SET session_replication_role = replica`,
+}
+
+func TestAuditEvents_RefuseEveryChangeByTheService(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 3))
+	for _, sql := range append(append([]string{}, changes...), undoings...) {
+		// A grant of what one has not is a warning and changes nothing; the change is then
+		// tried in the same session.
+		refused(t, pool, sql, changes[0])
+	}
+	untouched(t, pool, 3)
+}
+
+func TestAuditEvents_RefuseEveryChangeByTheOwner(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 3))
+	owner := pgtest.Admin(t, pool)
+	for _, sql := range changes {
+		refused(t, owner, sql)
+	}
+	untouched(t, pool, 3)
+}
+
+func TestAuditEvents_RefuseEveryChangeByASuperuserWhoOnlyAsks(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 3))
+	conn := superuser(t, pool)
+	for _, role := range []string{"origin", "replica"} {
+		if _, err := conn.Exec(t.Context(), `SET session_replication_role = `+role); err != nil {
+			t.Fatal(err)
+		}
+		for _, sql := range changes {
+			if _, err := conn.Exec(t.Context(), sql); err == nil {
+				t.Errorf("as %s: %s was done", role, sql)
+			}
+		}
+	}
+	untouched(t, pool, 3)
+}
+
+// refused tries statements in one transaction and wants one of them to fail.
+func refused(t *testing.T, pool *pgxpool.Pool, statements ...string) {
+	t.Helper()
+	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		for _, sql := range statements {
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		t.Errorf("%s was done", statements)
+	}
+}
+
+func untouched(t *testing.T, pool *pgxpool.Pool, want int64) {
+	t.Helper()
+	if head, err := Verify(t.Context(), pool); err != nil || head.Sequence != want {
+		t.Errorf("the chain ends at %d, %v", head.Sequence, err)
+	}
+}

@@ -1,0 +1,30 @@
+package app
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/certctl/certctl/libs/inbox"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/service"
+)
+
+// forgetEvery is how often the inbox is cleared of what can come no more.
+const forgetEvery = 12 * time.Hour
+
+// forget prunes the inbox until ctx ends. Replicas do it at different times.
+func forget(ctx context.Context, deps service.Deps) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(forgetEvery/2 + rand.N(forgetEvery)): //nolint:gosec // a delay is no secret
+		}
+		if n, err := inbox.Prune(ctx, deps.DB, inbox.Keep); err != nil {
+			deps.Log.WarnContext(ctx, "the inbox could not be pruned", obs.KeyError, err)
+		} else if n > 0 {
+			deps.Log.InfoContext(ctx, "the inbox was pruned", obs.KeyCount, n)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package postgres_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/page"
+	"github.com/certctl/certctl/libs/testkit/pgtest"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+)
+
+// fill makes a database with enough rows for the planner to care.
+func (e *engine) fill(n int) {
+	e.t.Helper()
+	owner := pgtest.Admin(e.t, e.pool)
+	for _, sql := range []string{
+		`INSERT INTO issuer.certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
+			renewal_policy_id, status, expires_at, created_at, updated_at)
+		SELECT 'mc-' || i, 'n', 'host-' || i || '.example.com', '{x}', 'env-' || i % 20, 'o-default', 't-default', 'iss-local',
+			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1],
+			'2027-01-01'::timestamptz + i * interval '1 minute', '2026-01-01'::timestamptz + i * interval '1 second', now()
+		FROM generate_series(1, $1::int) i`,
+		`INSERT INTO issuer.jobs (id, type, certificate_id, status, requested_by, created_at, next_action_at)
+		SELECT 'job-i-' || i, 'Renewal', 'mc-' || i, CASE WHEN i % 100 = 0 THEN 'Pending' ELSE 'Completed' END, 'key-1',
+			'2026-01-01'::timestamptz + i * interval '1 second', CASE WHEN i % 100 = 0 THEN now() END
+		FROM generate_series(1, $1::int) i`,
+	} {
+		if _, err := owner.Exec(e.t.Context(), sql, n); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	if _, err := owner.Exec(e.t.Context(), `ANALYZE issuer.certificates, issuer.jobs`); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// The hot queries are served by their indexes: no plan walks a table or sorts it.
+func TestLists_AreServedByTheirIndexes(t *testing.T) {
+	e := newEngine(t)
+	e.fill(20_000)
+	active, env, kind, status, certificate := "Active", "env-3", "Renewal", "Pending", "mc-7"
+	at := page.At(time.Date(2026, 1, 1, 3, 0, 0, 0, time.UTC), "mc-500")
+	cursor := func(order string) *page.Cursor {
+		c := at
+		c.Key = order + ":" + c.Key
+		return &c
+	}
+	first := postgres.Page{Number: 1, Size: 50}
+	queries := map[string]func() error{}
+	certificates := func(name string, q postgres.CertificateQuery) {
+		queries[name] = func() error { _, err := e.store.Certificates(t.Context(), q); return err }
+	}
+	certificates("by creation", postgres.CertificateQuery{Sort: postgres.ByCreation, Page: first})
+	certificates("newest first", postgres.CertificateQuery{Sort: postgres.ByCreation, Descending: true, Page: first})
+	certificates("by expiry", postgres.CertificateQuery{Sort: postgres.ByExpiry, Descending: true, Page: first})
+	certificates("by name", postgres.CertificateQuery{Sort: postgres.ByCommonName, Page: first})
+	certificates("by status", postgres.CertificateQuery{Sort: postgres.ByCreation, Status: &active, Page: first})
+	certificates("by environment", postgres.CertificateQuery{Sort: postgres.ByCreation, Environment: &env, Page: first})
+	certificates("behind a cursor", postgres.CertificateQuery{Sort: postgres.ByExpiry, Page: postgres.Page{Size: 50, Cursor: cursor("notAfter")}})
+	jobs := func(name string, q postgres.JobQuery) {
+		q.Page = first
+		queries[name] = func() error { _, err := e.store.Jobs(t.Context(), q); return err }
+	}
+	jobs("jobs", postgres.JobQuery{})
+	jobs("jobs by status", postgres.JobQuery{Status: &status})
+	jobs("jobs by type", postgres.JobQuery{Type: &kind})
+	jobs("jobs of a certificate", postgres.JobQuery{CertificateID: &certificate})
+	queries["due jobs"] = func() error {
+		_, err := e.store.Claim(t.Context(), time.Now(), time.Now().Add(time.Minute), 64)
+		return err
+	}
+	queries["next due job"] = func() error { _, _, err := e.store.NextDue(t.Context()); return err }
+	queries["one certificate"] = func() error { _, err := e.store.Certificate(t.Context(), authn.Scope{}, "mc-9"); return err }
+
+	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs)|Sort Key: .*(certificates|jobs|c|j)\.`)
+	for name, query := range queries {
+		t.Run(name, func(t *testing.T) {
+			for _, plan := range e.plans(query) {
+				if m := bad.FindString(plan); m != "" {
+					t.Errorf("%s in\n%s", m, plan)
+				}
+			}
+		})
+	}
+}
+
+// plans runs a query and returns the plans of its statements, counts apart.
+func (e *engine) plans(query func() error) []string {
+	e.t.Helper()
+	traced := &tracer{}
+	cfg := e.pool.Config().Copy()
+	cfg.ConnConfig.Tracer = traced
+	previous := e.store
+	defer func() { e.store = previous }()
+	pool := e.open(cfg)
+	defer pool.Close()
+	e.store = postgres.New(pool, func() {})
+	if err := query(); err != nil {
+		e.t.Fatal(err)
+	}
+	var plans []string
+	for _, s := range traced.statements() {
+		if !strings.HasPrefix(s.sql, "SELECT") && !strings.HasPrefix(s.sql, "WITH") || strings.Contains(s.sql, "count(*)") {
+			continue
+		}
+		tx, err := e.pool.Begin(e.t.Context())
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		rows, err := tx.Query(e.t.Context(), "EXPLAIN (VERBOSE OFF) "+s.sql, s.args...)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		if err := tx.Rollback(e.t.Context()); err != nil {
+			e.t.Fatal(err)
+		}
+		plans = append(plans, strings.Join(lines, "\n"))
+	}
+	if len(plans) == 0 {
+		e.t.Fatal("no statement was seen")
+	}
+	return plans
+}
+
+func TestTotals_AreExactUpToTenThousandAndEstimatedBeyond(t *testing.T) {
+	e := newEngine(t)
+	e.fill(10_100)
+	q := postgres.CertificateQuery{Sort: postgres.ByCreation, Page: postgres.Page{Number: 1, Size: 10}}
+	list, err := e.store.Certificates(t.Context(), q)
+	if err != nil || list.Total < 10_001 || list.Total > 12_000 {
+		t.Errorf("10,100 rows: total %d, error %v", list.Total, err)
+	}
+	env := "env-3"
+	q.Environment = &env
+	if list, err = e.store.Certificates(t.Context(), q); err != nil || list.Total != 505 {
+		t.Errorf("505 rows: total %d, error %v", list.Total, err)
+	}
+	if _, err := pgtest.Admin(t, e.pool).Exec(t.Context(), `DELETE FROM issuer.jobs; DELETE FROM issuer.certificates WHERE id > 'mc-10'`); err != nil {
+		t.Fatal(err)
+	}
+	q.Scope = authn.Scope{Teams: []string{"t-default"}}
+	q.Environment = nil
+	list, err = e.store.Certificates(t.Context(), q)
+	if want := int64(2); err != nil || list.Total != want {
+		t.Errorf("total %d, want %d, error %v", list.Total, want, err)
+	}
+}
