@@ -41,7 +41,7 @@ const (
 	StreamSiteReports   = "SITE_EVT"
 )
 
-// JetStream domains. A leaf's domain is its site's id.
+// DomainHub is the hub's JetStream domain. A leaf's is its site's id.
 const DomainHub = "hub"
 
 // Durable consumers of the services. A site's durable on AGENT_CMD and an agent's

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -78,24 +79,13 @@ func Constraint(err error) string {
 }
 
 func serverError(err error) *pgconn.PgError {
-	var server *pgconn.PgError
-	if errors.As(err, &server) {
-		return server
-	}
-	return nil
+	server, _ := errors.AsType[*pgconn.PgError](err)
+	return server
 }
 
 func isOneOf(err error, codes ...string) bool {
 	server := serverError(err)
-	if server == nil {
-		return false
-	}
-	for _, code := range codes {
-		if server.Code == code {
-			return true
-		}
-	}
-	return false
+	return server != nil && slices.Contains(codes, server.Code)
 }
 
 // lostConnection reports whether err comes from the connection and not from the server. pgx has no one type for it:

@@ -67,7 +67,7 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 func validName(name string) error {
 	if !plainName.MatchString(name) {
-		return fault.New(fault.Invalid, "%q is no name for a schema, role or database: use a-z, 0-9 and _", name)
+		return fault.New(fault.Invalid, "%q is no name for a schema or role: use a-z, 0-9 and _", name)
 	}
 	return nil
 }

@@ -21,8 +21,8 @@ const provisionLock = 0x63657274_00000001
 // privileges see to for tables to come. It owns nothing, so it can neither change nor drop a table or a trigger, and
 // it has no right to any other schema. A runtime role that is found to have more than that is an error.
 func Provision(ctx context.Context, adminURL, database string, schemas []Schema) error {
-	if err := validName(database); err != nil {
-		return err
+	if database == "" {
+		return fault.New(fault.Invalid, "the database has no name")
 	}
 	for _, s := range schemas {
 		if err := s.validate(); err != nil {

@@ -132,7 +132,7 @@ func TestProvision_WorksForAnAdministratorWhoIsNoSuperuser(t *testing.T) {
 	}
 }
 
-func TestProvision_RefusesNamesThatNeedQuoting(t *testing.T) {
+func TestProvision_RefusesSchemasThatNeedQuoting(t *testing.T) {
 	t.Parallel()
 	s := pg.SchemaOf(`x"; DROP ROLE postgres; --`, "p")
 	err := pg.Provision(t.Context(), server(t).AdminURL, "x", []pg.Schema{s})

@@ -52,10 +52,11 @@ CREATE TABLE agents (
 	revision bigint NOT NULL DEFAULT 1,
 	CHECK ((status = 'Retired') = (retired_at IS NOT NULL)),
 	CHECK (revoke_at IS NULL OR status = 'Retired')
-);
+) WITH (fillfactor = 50);
+-- There is no index on last_heartbeat_at or status: with room on its page and no index to touch, a heartbeat costs a
+-- third of what it would else. The few milliseconds in which all agents are looked through for silent ones are fewer.
 CREATE INDEX agents_newest ON agents (registered_at DESC, id DESC);
 CREATE INDEX agents_site ON agents (site_id);
-CREATE INDEX agents_silent ON agents (last_heartbeat_at) WHERE status = 'Online';
 CREATE INDEX agents_to_revoke ON agents (revoke_at) WHERE revoke_at IS NOT NULL;
 
 CREATE TABLE targets (

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, streams Streams, getenv func(string
 		return errUsage
 	}
 	if rest[0] == "help" {
-		return help(streams, rest[1:])
+		return help(ctx, streams, rest[1:])
 	}
 	c, err := find(streams, rest[0])
 	if err != nil {
@@ -158,7 +158,7 @@ func find(streams Streams, name string) (command, error) {
 	return command{}, errUsage
 }
 
-func help(streams Streams, args []string) error {
+func help(ctx context.Context, streams Streams, args []string) error {
 	if len(args) == 0 {
 		usage(streams.Out)
 		return nil
@@ -172,7 +172,7 @@ func help(streams Streams, args []string) error {
 	s.flags.SetOutput(streams.Out)
 	s.flags.Usage = func() { commandUsage(streams.Out, c, s.flags) }
 	s.common(s.flags)
-	err = c.run(context.Background(), s, []string{"--help"})
+	err = c.run(ctx, s, []string{"--help"})
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}

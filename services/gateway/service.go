@@ -12,8 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
-	"net/netip"
+	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -115,10 +116,7 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 }
 
 func listen(ctx context.Context, cfg Config, log *slog.Logger) (*httpx.Server, error) {
-	l := httpx.Listener{Address: fmt.Sprintf("%s:%d", cfg.ServerHost, cfg.ServerPort), Log: log}
-	if ip, err := netip.ParseAddr(cfg.ServerHost); err == nil && ip.Is6() {
-		l.Address = netip.AddrPortFrom(ip, uint16(cfg.ServerPort)).String()
-	}
+	l := httpx.Listener{Address: net.JoinHostPort(cfg.ServerHost, strconv.Itoa(cfg.ServerPort)), Log: log}
 	if cfg.ServerTLSCertFile != "" {
 		t, err := httpx.TLSFromFiles(cfg.ServerTLSCertFile, cfg.ServerTLSKeyFile)
 		if err != nil {

@@ -5,7 +5,7 @@ go 1.26.0
 require (
 	github.com/certctl/certctl/contracts v0.0.0
 	github.com/certctl/certctl/libs v0.0.0
-	github.com/certctl/certctl/libs/testkit v0.0.0-00010101000000-000000000000
+	github.com/certctl/certctl/libs/testkit v0.0.0
 	github.com/nats-io/jwt/v2 v2.8.3
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0

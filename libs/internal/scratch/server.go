@@ -121,7 +121,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 	sleep 0.25
 done
 rm -rf -- "$1"`
-	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir) //nolint:gosec,noctx // a constant script
+	cmd := exec.Command("/bin/sh", "-c", script, "sh", dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -144,7 +144,7 @@ func (m mourner) Close() error { return errors.Join(m.Closer.Close(), m.cmd.Wait
 func memoryDir() string {
 	const dir, room = "/dev/shm", 1 << 30
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < room { //nolint:gosec,unconvert // positive
+	if err := syscall.Statfs(dir, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < room {
 		return ""
 	}
 	if probe, err := os.MkdirTemp(dir, "certctl-pg-"); err != nil || os.Remove(probe) != nil {
@@ -156,7 +156,7 @@ func memoryDir() string {
 // pristine returns the folder of a cluster that has never been used, and makes it if there is none for this user and
 // version.
 func pristine(ctx context.Context, o local.Options) (string, error) {
-	bin, err := local.Find(local.FindOptions{BinDir: o.BinDir, PeersDir: o.PeersDir})
+	bin, err := local.Find(ctx, local.FindOptions{BinDir: o.BinDir, PeersDir: o.PeersDir})
 	if err != nil {
 		return "", err
 	}
@@ -194,7 +194,7 @@ func pristine(ctx context.Context, o local.Options) (string, error) {
 
 // ownFolder makes a folder that others can pass through and only this user can change.
 func ownFolder(path string) error {
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // the server passes through
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	info, err := os.Lstat(path)
@@ -209,7 +209,7 @@ func ownFolder(path string) error {
 }
 
 func lockFile(path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // ours
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

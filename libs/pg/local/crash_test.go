@@ -148,7 +148,7 @@ func TestStart_StopsAServerThatOutlivedItsLauncher(t *testing.T) {
 	dir := clusterFolder(t)
 	must(t, start(t, local.Options{Dir: dir}).Stop(t.Context()))
 	data := filepath.Join(dir, "data")
-	bin, err := local.Find(local.FindOptions{DataDir: data})
+	bin, err := local.Find(t.Context(), local.FindOptions{DataDir: data})
 	must(t, err)
 	orphan := exec.CommandContext(t.Context(), filepath.Join(bin.Dir, "postgres"), "-D", data, "-k", data, "-h", "")
 	orphan.Dir = data

@@ -39,14 +39,14 @@ const oldestMajor = 14
 
 // Find returns the Postgres to use: the one of the BinDir, else the one on PATH, else the newest in the places where
 // distributions put theirs, else the npm package in PeersDir.
-func Find(o FindOptions) (Binaries, error) {
+func Find(ctx context.Context, o FindOptions) (Binaries, error) {
 	need, err := dataVersion(o.DataDir)
 	if err != nil {
 		return Binaries{}, err
 	}
 	var seen []string
 	for _, dir := range candidates(o) {
-		bin, err := inspect(dir)
+		bin, err := inspect(ctx, dir)
 		if err != nil {
 			continue
 		}
@@ -94,16 +94,16 @@ func numberIn(s string) int {
 }
 
 // inspect asks the postgres in dir for its version, which also proves that it runs on this machine.
-func inspect(dir string) (Binaries, error) {
+func inspect(ctx context.Context, dir string) (Binaries, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return Binaries{}, err
 	}
 	if err := completePackage(dir); err != nil {
 		return Binaries{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "-V").Output() //nolint:gosec // found above
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "-V").Output()
 	if err != nil {
 		return Binaries{}, err
 	}
@@ -117,7 +117,7 @@ func inspect(dir string) (Binaries, error) {
 
 // dataVersion returns the major version of the cluster in dir, 0 if there is none.
 func dataVersion(dir string) (int, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, "PG_VERSION")) //nolint:gosec // the caller's own folder
+	raw, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) || dir == "" {
 		return 0, nil
 	}

@@ -20,13 +20,13 @@ type folderLock struct {
 }
 
 func lockFolder(path string) (*folderLock, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // ours
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock folder for Postgres: %w", err)
 	}
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder, _ := os.ReadFile(path) //nolint:gosec // ours
+		holder, _ := os.ReadFile(path)
 		_ = file.Close()
 		return nil, fmt.Errorf("%w: %s is held by process %s", ErrInUse, filepath.Dir(path), strings.TrimSpace(string(holder)))
 	}

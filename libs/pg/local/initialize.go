@@ -50,7 +50,7 @@ func (c *Cluster) initdb(ctx context.Context, data, passwordFile string) error {
 	if c.o.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin.Dir, "initdb"), args...) //nolint:gosec // ours
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin.Dir, "initdb"), args...)
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = environment(), c.at.root, attributes(c.as, sigKill)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -96,7 +96,7 @@ func loadPassword(at layout) (string, error) {
 }
 
 func syncFolder(path string) error {
-	folder, err := os.Open(path) //nolint:gosec // ours
+	folder, err := os.Open(path)
 	if err != nil {
 		return err
 	}

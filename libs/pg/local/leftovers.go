@@ -27,7 +27,7 @@ const (
 // An earlier server is stopped, not adopted. It could not be waited for, and would not die with this process.
 func (c *Cluster) clearLeftovers() error {
 	pidFile := filepath.Join(c.at.data, "postmaster.pid")
-	raw, err := os.ReadFile(pidFile) //nolint:gosec // ours
+	raw, err := os.ReadFile(pidFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("look for an earlier Postgres: %w", err)
 	}
@@ -62,18 +62,30 @@ func (c *Cluster) endProcesses(postmaster int) error {
 	}
 	// Without a postmaster the others notice its death and go by themselves, unless they are busy.
 	for _, patience := range []time.Duration{2 * time.Second, 3 * time.Second} {
-		deadline := time.Now().Add(patience)
-		for time.Now().Before(deadline) {
-			if left = serversIn(c.at.data, postmaster); len(left) == 0 {
-				return nil
-			}
-			time.Sleep(leftoverPoll)
+		if left = c.awaitEnd(postmaster, patience); len(left) == 0 {
+			return nil
 		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, sigKill)
 		}
 	}
 	return fmt.Errorf("processes %v of an earlier Postgres do not end", left)
+}
+
+// awaitEnd returns the server processes that are left in the data folder: none, or those that there are after a while.
+func (c *Cluster) awaitEnd(postmaster int, patience time.Duration) (left []int) {
+	poll := time.NewTicker(leftoverPoll)
+	defer poll.Stop()
+	for deadline := time.After(patience); ; {
+		if left = serversIn(c.at.data, postmaster); len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-deadline:
+			return left
+		case <-poll.C:
+		}
+	}
 }
 
 // saysReady reports whether the server with this id has written that it takes connections.

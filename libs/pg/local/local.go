@@ -74,7 +74,7 @@ func layoutOf(dir string) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // the server's user has to pass through
+	if err := os.MkdirAll(root, 0o755); err != nil {
 		return layout{}, err
 	}
 	// The kernel shows a process's folder with links resolved, and leftovers are found by it.
@@ -112,7 +112,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	ready := make(chan error, 1)
-	go c.supervise(ready)
+	go c.supervise(context.WithoutCancel(ctx), ready)
 	select {
 	case err = <-ready:
 	case <-ctx.Done():
@@ -132,7 +132,7 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if err := c.as.mustReach(c.at.root); err != nil {
 		return err
 	}
-	if c.bin, err = Find(FindOptions{DataDir: c.at.data, BinDir: c.o.BinDir, PeersDir: c.o.PeersDir}); err != nil {
+	if c.bin, err = Find(ctx, FindOptions{DataDir: c.at.data, BinDir: c.o.BinDir, PeersDir: c.o.PeersDir}); err != nil {
 		return err
 	}
 	if c.bin, err = c.as.bringNear(c.bin, c.at.root); err != nil {

@@ -131,14 +131,14 @@ func TestStop_MayBeRepeated(t *testing.T) {
 func TestFind_TakesOnlyTheVersionOfTheData(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "PG_VERSION"), []byte("9\n"), 0o600))
-	_, err := local.Find(local.FindOptions{DataDir: dir})
+	_, err := local.Find(t.Context(), local.FindOptions{DataDir: dir})
 	if !errors.Is(err, local.ErrNoBinaries) || !strings.Contains(err.Error(), "version 9") {
 		t.Errorf("got %v, want ErrNoBinaries for version 9", err)
 	}
 }
 
 func TestFind_LooksNowhereElseThanWhereItIsTold(t *testing.T) {
-	_, err := local.Find(local.FindOptions{BinDir: t.TempDir()})
+	_, err := local.Find(t.Context(), local.FindOptions{BinDir: t.TempDir()})
 	if !errors.Is(err, local.ErrNoBinaries) {
 		t.Errorf("got %v, want ErrNoBinaries", err)
 	}

@@ -13,7 +13,7 @@ import (
 // alone.
 func completePackage(binDir string) error {
 	pack := filepath.Dir(filepath.Dir(binDir))
-	raw, err := os.ReadFile(filepath.Join(pack, "native", "pg-symlinks.json")) //nolint:gosec // chosen by the operator
+	raw, err := os.ReadFile(filepath.Join(pack, "native", "pg-symlinks.json"))
 	if err != nil {
 		return nil // Not that package.
 	}

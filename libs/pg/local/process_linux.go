@@ -26,7 +26,7 @@ func serversIn(data string, _ int) []int {
 			continue
 		}
 		process := filepath.Dir(link)
-		comm, err := os.ReadFile(filepath.Join(process, "comm")) //nolint:gosec // below /proc
+		comm, err := os.ReadFile(filepath.Join(process, "comm"))
 		if err != nil || string(comm) != "postgres\n" {
 			continue
 		}

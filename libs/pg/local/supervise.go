@@ -47,7 +47,7 @@ type child struct {
 }
 
 // supervise starts servers until Stop. It reports on ready how the first start went; if it failed there is no second.
-func (c *Cluster) supervise(ready chan<- error) {
+func (c *Cluster) supervise(ctx context.Context, ready chan<- error) {
 	// The kernel sends the parent-death signal when the thread that made the child ends, not the process. This thread
 	// makes all children and ends after the last.
 	runtime.LockOSThread()
@@ -62,7 +62,7 @@ func (c *Cluster) supervise(ready chan<- error) {
 				c.logStart(err, began)
 			}
 		}
-		ok, err := c.serve(report)
+		ok, err := c.serve(ctx, report)
 		if c.stopping() || first && !ok {
 			return
 		}
@@ -89,7 +89,7 @@ func (c *Cluster) logStart(err error, began time.Time) {
 }
 
 // serve runs one server from start to end, and returns whether it ever answered and how it ended.
-func (c *Cluster) serve(report func(error)) (ok bool, err error) {
+func (c *Cluster) serve(ctx context.Context, report func(error)) (ok bool, err error) {
 	if err := c.clearLeftovers(); err != nil {
 		report(err)
 		return false, err
@@ -103,7 +103,7 @@ func (c *Cluster) serve(report func(error)) (ok bool, err error) {
 	defer c.setChild(nil)
 	answered := make(chan bool, 1)
 	go func() {
-		err := c.untilReady(s)
+		err := c.untilReady(ctx, s)
 		report(err)
 		answered <- err == nil
 	}()
@@ -131,7 +131,7 @@ func (c *Cluster) spawn() (*child, error) {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(filepath.Join(c.bin.Dir, "postgres"), c.arguments()...) //nolint:gosec,noctx // lives until Stop
+	cmd := exec.Command(filepath.Join(c.bin.Dir, "postgres"), c.arguments()...) //nolint:noctx // lives until Stop
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = environment(), c.at.data, log, log
 	cmd.SysProcAttr = attributes(c.as, sigImmediate)
 	if err := cmd.Start(); err != nil {
@@ -163,7 +163,7 @@ func (c *Cluster) arguments() []string {
 }
 
 // untilReady waits until the server has answered a query, or is gone.
-func (c *Cluster) untilReady(s *child) error {
+func (c *Cluster) untilReady(ctx context.Context, s *child) error {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
 	for {
@@ -173,7 +173,7 @@ func (c *Cluster) untilReady(s *child) error {
 		case <-poll.C:
 		}
 		// Asking for a connection costs milliseconds, so the server's own word that it is ready comes first.
-		if c.saysReady(s.cmd.Process.Pid) && c.answers() {
+		if c.saysReady(s.cmd.Process.Pid) && c.answers(ctx) {
 			return nil
 		}
 	}
@@ -186,8 +186,8 @@ func exitError(err error) error {
 	return err
 }
 
-func (c *Cluster) answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (c *Cluster) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, c.AdminURL())
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -19,7 +20,8 @@ import (
 )
 
 func TestConsumer_GoesOnAfterAServerRestart(t *testing.T) {
-	r := newRig(t)
+	// What was on its way when the server went comes again when the server has waited for its acknowledgement in vain.
+	r := newRig(t, func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second })
 	r.consume(spec(), record)
 	r.publish(1, 20)
 	for round := range 3 {

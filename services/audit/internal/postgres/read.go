@@ -53,10 +53,14 @@ func (f Filter) listing() (query string, args []any) {
 		columnList, where(parts), len(args)-1, len(args)), args
 }
 
+// planned has the server plan a query for the values at hand. A plan that is kept for any
+// value walks the whole chain for what is rare.
+const planned = pgx.QueryExecModeCacheDescribe
+
 // List returns events, newest first.
 func List(ctx context.Context, q Querier, f Filter) ([]chain.Event, error) {
 	query, args := f.listing()
-	rows, err := q.Query(ctx, query, args...)
+	rows, err := q.Query(ctx, query, append([]any{planned}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("list audit events: %w", err)
 	}
@@ -74,8 +78,8 @@ func Count(ctx context.Context, q Querier, f Filter) (int64, error) {
 		head, err := Head(ctx, q)
 		return head.Sequence, err
 	}
-	args = append(args, countLimit)
-	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(args))
+	args = append(append([]any{planned}, args...), countLimit)
+	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(parts)+1)
 	var n int64
 	if err := q.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count audit events: %w", err)

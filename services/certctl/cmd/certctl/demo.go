@@ -92,7 +92,7 @@ func tell(ctx context.Context, stop func(), r up.Ready, o demo.Options, once boo
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil { //nolint:gosec // NGINX's workers get through it
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil { // NGINX's workers get through it
 		return err
 	}
 	o.URL, o.LeafURL, o.Key = r.URL, r.LeafURL, strings.TrimSpace(string(key))

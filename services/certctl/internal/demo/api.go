@@ -63,8 +63,8 @@ func raw(res *http.Response, err error) ([]byte, error) {
 
 // version is one issued certificate as the API tells of it.
 type version struct {
-	id, serial, fingerprint string
-	notAfter                time.Time
+	serial, fingerprint string
+	notAfter            time.Time
 }
 
 // newest waits until the certificate is Active with a version other than the given one.
@@ -88,5 +88,3 @@ func deref(p *string) string {
 	}
 	return *p
 }
-
-func ptr[T any](v T) *T { return &v }

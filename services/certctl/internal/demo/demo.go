@@ -120,8 +120,7 @@ func within(ctx context.Context, limit time.Duration, check func(context.Context
 		if err == nil {
 			return nil
 		}
-		var final *finalError
-		if errors.As(err, &final) {
+		if _, final := errors.AsType[*finalError](err); final {
 			return err
 		}
 		select {

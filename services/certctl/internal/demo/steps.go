@@ -61,8 +61,7 @@ func (s *story) reuseToken(ctx context.Context) (string, error) {
 	if err == nil {
 		return "", errors.New("a second host enrolled with a used token")
 	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
+	if _, refused := errors.AsType[*exec.ExitError](err); !refused {
 		return "", err
 	}
 	return "a second host with the same token was told: " + lastLine(output), nil
@@ -154,7 +153,7 @@ func (s *story) renew(ctx context.Context) (string, error) {
 		return "", errors.New("the CA's certificate cannot be read")
 	}
 	v := s.nginx.visit(ctx, pool, 2)
-	defer v.halt()
+	defer v.stop()
 	// Some visits before, so that the reload falls among them.
 	if err := v.wait(ctx, 20); err != nil {
 		return "", err
@@ -200,7 +199,7 @@ func (s *story) audit(ctx context.Context) (string, error) {
 	var actions []string
 	err := within(ctx, patience, func(ctx context.Context) error {
 		list, err := read[client.AuditEventList](s.api.ListAuditEvents(ctx, &client.ListAuditEventsParams{
-			ResourceType: ptr("certificate"), ResourceID: &s.certificateID,
+			ResourceType: new("certificate"), ResourceID: &s.certificateID,
 		}))
 		if err != nil {
 			return err

@@ -85,6 +85,15 @@ func seal(cfg Config) (*secret.Sealer, error) {
 	return secret.LoadOrCreateKey(sealingKeyFile(cfg))
 }
 
+// Identities opens the identities of the bus, which it makes if there are none.
+func Identities(cfg Config) (*natsauth.Authority, error) {
+	sealer, err := seal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return natsauth.Open(authorityDir(cfg), sealer, authorityConfig())
+}
+
 func sealingKeyFile(cfg Config) string { return filepath.Join(cfg.DataDir, "sealing.key") }
 func authorityDir(cfg Config) string   { return filepath.Join(cfg.DataDir, "authority") }
 func authorityConfig() natsauth.Config { return natsauth.Config{Roles: roles(), Limits: limits()} }

@@ -93,8 +93,9 @@ func serving(name string, p natsauth.Permissions) natsauth.Permissions {
 // manifest may shape streams and consumers, and read or write no message.
 func manifest() natsauth.Permissions {
 	return natsauth.Permissions{
-		Publish:   []string{"$JS.API.INFO", "$JS.API.STREAM.*", "$JS.API.STREAM.*.*", "$JS.API.CONSUMER.>"},
-		Subscribe: inbox(UserManifest),
+		Publish:     []string{"$JS.API.INFO", "$JS.API.STREAM.*", "$JS.API.STREAM.*.*", "$JS.API.CONSUMER.>"},
+		DenyPublish: []string{"$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.DELETE.*"},
+		Subscribe:   inbox(UserManifest),
 	}
 }
 

@@ -102,10 +102,10 @@ func (in *installation) run(ctx context.Context, info *Ready, ready func()) erro
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return in.authority(ctx) })
 	g.Go(func() error { return in.deployment(ctx, cfg.Deployment) })
-	start(g, ctx, in, "issuer", cfg.Issuer, issuer.Run)
-	start(g, ctx, in, "audit", audit.Config{}, audit.Run)
-	start(g, ctx, in, "revocation", cfg.Revocation, revocation.Run)
-	start(g, ctx, in, "gateway", cfg.Gateway, gateway.Run)
+	start(ctx, g, in, "issuer", cfg.Issuer, issuer.Run)
+	start(ctx, g, in, "audit", audit.Config{}, audit.Run)
+	start(ctx, g, in, "revocation", cfg.Revocation, revocation.Run)
+	start(ctx, g, in, "gateway", cfg.Gateway, gateway.Run)
 	g.Go(func() error { return in.leaf(ctx, func(url string) { leafReady <- url }) })
 	g.Go(func() error {
 		for info.URL == "" && in.here("gateway") || info.LeafURL == "" {
@@ -148,7 +148,7 @@ func (in *installation) well(ctx context.Context) bool {
 func (in *installation) here(name string) bool { return !slices.Contains(in.cfg.Without, name) }
 
 // start runs one service with what it stands on, unless it runs apart.
-func start[C any](g *errgroup.Group, ctx context.Context, in *installation, name string, cfg C, run func(context.Context, C, service.Deps) error) {
+func start[C any](ctx context.Context, g *errgroup.Group, in *installation, name string, cfg C, run func(context.Context, C, service.Deps) error) {
 	if !in.here(name) {
 		return
 	}
@@ -187,11 +187,11 @@ func (in *installation) deps(ctx context.Context, name string) (deps service.Dep
 	checks.Add("bus", conn.Health)
 	return service.Deps{
 		Log: log, DB: pool, Bus: conn, Metrics: registry, Health: checks, Clock: clock.System, Sealer: in.platform.Sealer,
-	}, func() { closeBoth(conn, pool.Close) }, nil
+	}, func() { closeBoth(context.WithoutCancel(ctx), conn, pool.Close) }, nil
 }
 
-func closeBoth(conn *bus.Conn, pool func()) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+func closeBoth(ctx context.Context, conn *bus.Conn, pool func()) {
+	ctx, cancel := context.WithTimeout(ctx, closeWithin)
 	defer cancel()
 	// What could not be sent before the end is in an outbox.
 	_ = conn.Close(ctx)

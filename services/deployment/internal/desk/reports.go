@@ -45,12 +45,17 @@ func (d *Desk) Reports(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error
 		return err
 	}
 	s := &said{now: d.Clock.Now()}
+	var overtaken []*rollout.Job
 	for i, r := range reports {
-		o := orders[keys[i]]
+		o, j := orders[keys[i]], jobs[r.JobID]
 		if err := d.owns(ctx, r, o); err != nil {
 			return err
 		}
-		facts, err := rollout.Hear(o, jobs[r.JobID], r.AgentReport, s.now, d.Policy.Retry)
+		if j != nil && rollout.Overtaken(o, r.AgentReport) {
+			overtaken = append(overtaken, j)
+			continue
+		}
+		facts, err := rollout.Hear(o, j, r.AgentReport, s.now, d.Policy.Retry)
 		if err != nil {
 			return err
 		}
@@ -65,12 +70,48 @@ func (d *Desk) Reports(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error
 	if err := postgres.SaveOrders(ctx, tx, values(orders)); err != nil {
 		return err
 	}
+	if err := d.mend(ctx, tx, s, overtaken); err != nil {
+		return err
+	}
 	for _, j := range jobs {
 		if !j.NextActionAt.IsZero() {
 			d.planned.Store(true)
 		}
 	}
 	return s.write(ctx, tx)
+}
+
+// mend deploys the newest version once more where an older one was installed after it.
+// Where the newest is still on its way, it will arrive after the older one.
+func (d *Desk) mend(ctx context.Context, tx pgx.Tx, s *said, overtaken []*rollout.Job) error {
+	if len(overtaken) == 0 {
+		return nil
+	}
+	undone, err := postgres.UndoneDeployments(ctx, tx, overtaken)
+	if err != nil || len(undone) == 0 {
+		return err
+	}
+	p := plan{desk: d, said: s}
+	var targets, versions []string
+	for _, u := range undone {
+		d.Log.WarnContext(ctx, "an older version was installed after a newer one, which is deployed again",
+			obs.KeyCertificate, u.CertificateID, obs.KeyTarget, u.TargetID, "version_id", u.VersionID)
+		cause := outgoing.Cause{Correlation: u.Correlation, TraceParent: u.TraceParent}
+		v := rollout.Version{ID: u.VersionID, CertificateID: u.CertificateID, Fingerprint: u.Fingerprint}
+		p.jobs = append(p.jobs, newJob(v, u.TargetID, d.Policy.MaxAttempts, cause))
+		p.causes = append(p.causes, cause)
+		targets, versions = append(targets, u.TargetID), append(versions, u.VersionID)
+	}
+	if p.places, err = postgres.Places(ctx, tx, unique(targets)); err != nil {
+		return err
+	}
+	if p.versions, err = postgres.Versions(ctx, tx, unique(versions)); err != nil {
+		return err
+	}
+	if err := p.begin(); err != nil {
+		return err
+	}
+	return p.insert(ctx, tx)
 }
 
 // authenticate decodes reports and checks each against the key of the agent that the

@@ -1,6 +1,7 @@
 package desk_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -265,6 +266,28 @@ func TestReport_EffectAndEventsCommitTogether(t *testing.T) {
 	w.told(a.answer(o, command.OutcomeCompleted))
 	if j := w.jobs()[0]; j.Status != "Completed" || len(w.events()) != 1 {
 		t.Errorf("%+v, %v", j, w.events())
+	}
+}
+
+func TestReport_OfAnOlderVersionInstalledLastBringsTheNewestBack(t *testing.T) {
+	w, a, old := deploying(t)
+	w.hear(message(event.CertificateRenewed{CertificateIssued: issued("mc-1", "cv-2", 1, "tgt-1")}, 2))
+	renewed := w.orders()[1].command
+	w.told(a.answer(renewed, command.OutcomeStarted), a.answer(renewed, command.OutcomeCompleted))
+	late := a.answer(old, command.OutcomeCompleted)
+	w.told(late)
+	w.told(late, a.answer(old, command.OutcomeCompleted))
+	orders := w.orders()
+	if len(orders) != 3 {
+		t.Fatalf("%d orders, want the newest version ordered once more", len(orders))
+	}
+	var again command.Deploy
+	if err := json.Unmarshal(orders[2].command.Body, &again); err != nil || again.VersionID != "cv-2" || orders[2].command.JobID == renewed.JobID {
+		t.Errorf("%v, %+v", err, orders[2].command)
+	}
+	w.told(a.answer(orders[2].command, command.OutcomeCompleted))
+	if n := one[int](w, `SELECT count(*) FROM jobs WHERE status = 'Completed' AND version_id = 'cv-2'`); n != 2 {
+		t.Errorf("%d jobs of the newest version are done, want 2", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -78,13 +79,8 @@ func TestTarget_ConfigOfNGINXIsChecked(t *testing.T) {
 		"config.reload_command": {"reload_command": []any{"nginx", "-s", "reload"}},
 		"config":                {"unheard_of": "\x00"},
 	} {
-		config := map[string]any{}
-		for k, v := range good {
-			config[k] = v
-		}
-		for k, v := range change {
-			config[k] = v
-		}
+		config := maps.Clone(good)
+		maps.Copy(config, change)
 		err := fleet.CheckTarget(&fleet.Target{Name: "web", Type: "NGINX", Config: config})
 		if field == "" {
 			if err != nil {

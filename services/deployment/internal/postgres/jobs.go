@@ -174,3 +174,26 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	}
 	return nil
 }
+
+const undoneDeployments = `SELECT DISTINCT ON (j.certificate_id, j.target_id) ` + jobColumns + `
+FROM unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, target_id, installed)
+JOIN certificates c ON c.id = n.certificate_id AND NOT c.archived AND c.version_id <> n.installed
+	AND n.target_id = ANY(c.target_ids)
+JOIN jobs j ON j.version_id = c.version_id AND j.certificate_id = c.id AND j.target_id = n.target_id AND j.status = 'Completed'
+JOIN versions v ON v.id = j.version_id
+ORDER BY j.certificate_id, j.target_id`
+
+// UndoneDeployments lists, for jobs that installed an older version, the completed
+// jobs of the newest version whose work they undid.
+func UndoneDeployments(ctx context.Context, tx pgx.Tx, installed []*rollout.Job) ([]*rollout.Job, error) {
+	undone, err := collect(
+		ctx, tx, scanJob, undoneDeployments,
+		column(installed, func(j *rollout.Job) string { return j.CertificateID }),
+		column(installed, func(j *rollout.Job) string { return j.TargetID }),
+		column(installed, func(j *rollout.Job) string { return j.VersionID }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("find undone deployments: %w", err)
+	}
+	return undone, nil
+}

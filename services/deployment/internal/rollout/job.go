@@ -18,6 +18,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -46,14 +47,7 @@ var following = map[Status][]Status{
 }
 
 // May reports whether a job may go from s to another state.
-func (s Status) May(to Status) bool {
-	for _, next := range following[s] {
-		if next == to {
-			return true
-		}
-	}
-	return false
-}
+func (s Status) May(to Status) bool { return slices.Contains(following[s], to) }
 
 // Open reports whether the job has not ended.
 func (s Status) Open() bool { return len(following[s]) > 0 }

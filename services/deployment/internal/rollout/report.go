@@ -42,6 +42,17 @@ func Hear(o *Order, j *Job, r command.AgentReport, now time.Time, waits retry.Po
 	return hearDeploy(o, j, r, now, waits)
 }
 
+// Overtaken reports, once, that an agent carried an order out although a newer version
+// had taken its place: the agent got the two in the wrong order, as it may after a
+// crash, and the target now serves the older one.
+func Overtaken(o *Order, r command.AgentReport) bool {
+	if o.Verb != command.VerbDeploy || o.State != OrderSuperseded || r.Outcome != command.OutcomeCompleted {
+		return false
+	}
+	o.State = OrderDone
+	return true
+}
+
 func hearKey(o *Order, r command.AgentReport, now time.Time) ([]Fact, error) {
 	switch r.Outcome {
 	case command.OutcomeStarted:

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -19,10 +20,7 @@ func Forward(owners http.RoundTripper, service, operation string) http.Handler {
 			return
 		}
 		defer res.Body.Close()
-		header := w.Header()
-		for name, values := range res.Header {
-			header[name] = values
-		}
+		maps.Copy(w.Header(), res.Header)
 		w.WriteHeader(res.StatusCode)
 		if _, err := io.Copy(w, res.Body); err != nil {
 			// Half an answer was sent; only a broken connection can say so.

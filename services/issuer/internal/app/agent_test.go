@@ -103,6 +103,7 @@ func (w *world) count(sql string, args ...any) (n int) {
 func TestAnswer_WithABadRequestFailsTheJobAndTheCertificateCanBeTriedAgain(t *testing.T) {
 	for name, csr := range map[string]string{
 		"other names": csrFor(t, "evil.example.com"),
+		"a NUL":       csrFor(t, "www.example.com\x00evil", "www.example.com"),
 		"garbage":     "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +135,7 @@ func TestAgent_ThatFailsIsAskedAgainAndThenGivenUp(t *testing.T) {
 	c, asked := w.withTarget("tgt-1")
 	for attempt := 1; attempt <= 3; attempt++ {
 		asked = w.keyRequest(c.ID, attempt)
-		w.publish(event.CSRFailed{CertificateID: c.ID, JobID: asked.JobID, Attempt: attempt, AgentID: "agent-1", Reason: "disk full"}, 1)
+		w.publish(event.CSRFailed{CertificateID: c.ID, JobID: asked.JobID, Attempt: attempt, AgentID: "agent-1", Reason: "disk full\x00\n"}, 1)
 		if attempt == 3 {
 			break
 		}

@@ -38,10 +38,14 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		relay.Wake()
 		work.Wake()
 	}
+	asked, err := meter(deps.Metrics)
+	if err != nil {
+		return err
+	}
 	store := postgres.New(deps.DB, committed)
 	issuers := registry{}
 	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline})
+		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	if err := issuers.open(ctx, store, settings, deps); err != nil {
 		if ctx.Err() != nil {
@@ -66,7 +70,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, committed) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return forget(ctx, deps) })
-	err := g.Wait()
+	err = g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())
 }

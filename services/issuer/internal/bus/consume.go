@@ -107,12 +107,12 @@ func (h handler) sort(ctx context.Context, in *sorted, m *bus.Message) error {
 		d.Fact = issuance.Activation(e.CertificateID, e.VersionID, origin(m), m.ID, m.Time)
 		in.completed = append(in.completed, d)
 	case event.DeploymentFailed:
-		d := deployed(m, &e.Deployment, "could not be installed on target "+e.TargetID+": "+e.Reason)
+		d := deployed(m, &e.Deployment, issuance.Because("could not be installed on target "+e.TargetID, e.Reason))
 		d.Fact = issuance.DeploymentFailure(e.CertificateID, e.JobID, d.Reason, origin(m), m.ID, m.Time)
 		in.failed = append(in.failed, d)
 	case event.DeploymentRolledBack:
 		in.rolledBack = append(in.rolledBack, deployed(m, &e.Deployment,
-			"installation on target "+e.TargetID+" was rolled back: "+e.Reason))
+			issuance.Because("installation on target "+e.TargetID+" was rolled back", e.Reason)))
 	case event.TargetCreated:
 		in.targets = append(in.targets, target(m, &e.Target))
 	case event.TargetUpdated:

@@ -87,6 +87,9 @@ type Deployed struct {
 	Fact Fact
 }
 
+// Because completes a reason with what an agent has to say, made fit to be stored.
+func Because(what, agentSays string) string { return clean(what + ": " + agentSays) }
+
 // Activation is the fact to be told when the last target serves a version.
 func Activation(certificateID, versionID string, o Origin, causation string, at time.Time) Fact {
 	return Fact{

@@ -65,6 +65,8 @@ type Settings struct {
 	Retry retry.Policy
 	// Chance spreads retries; nil is the process's own source.
 	Chance func() float64
+	// Asked is called each time a CA has been asked for a certificate. Nil is nobody.
+	Asked func(issuerID string, took time.Duration, err error)
 }
 
 // defaultRetry leaves a CA that hiccups a few seconds, and one that is down a few minutes.
@@ -92,6 +94,9 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	}
 	if s.Chance == nil {
 		s.Chance = rand.Float64
+	}
+	if s.Asked == nil {
+		s.Asked = func(string, time.Duration, error) {}
 	}
 	return &Service{store: store, issuers: issuers, targets: targets, clock: c, log: log, settings: s}
 }

@@ -38,7 +38,9 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 	if !ok {
 		return nil, fault.New(fault.Unavailable, "issuer %s is not in service", what.issuerID)
 	}
+	began := time.Now()
 	issued, err := issuer.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
+	s.settings.Asked(what.issuerID, time.Since(began), err)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package issuance
 
 import (
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/fault"
@@ -69,13 +71,13 @@ func ask(w *Work, now, deadline time.Time) Change {
 func (s *Service) setback(w *Work, err error, now time.Time, causation string) Change {
 	f := fault.From(err)
 	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
-	w.LastError = f.Message
+	w.LastError = clean(f.Message)
 	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
-		return failure(w, f.Message, now, causation)
+		return failure(w, w.LastError, now, causation)
 	}
 	c := w.change(JobPending, now)
 	c.NextActionAt = now.Add(max(s.settings.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
-	c.Reason = f.Message + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	c.Reason = w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
 	return c
 }
 
@@ -109,4 +111,21 @@ func (w *Work) servedEverywhere() bool {
 		}
 	}
 	return true
+}
+
+// maxReason bounds what agents and foreign CAs have to say for themselves.
+const maxReason = 1000
+
+// clean makes a text that comes from elsewhere, in whole or in part, fit to be stored and shown.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > maxReason {
+		s = strings.ToValidUTF8(s[:maxReason], "") + "…"
+	}
+	return s
 }

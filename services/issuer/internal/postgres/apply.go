@@ -14,12 +14,10 @@ import (
 var applySQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::boolean[], $13::boolean[],
-		$14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::timestamptz[], $20::timestamptz[],
-		$21::text[], $22::text[], $23::int[])
+		` + versionParameters(14) + `)
 	AS i (job_id, token, status, attempts, agent_id, csr_pem, last_error,
 		next_action_at, at, certificate_status, reason, told, renewal,
-		version_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
-		pem_chain, key_algorithm, key_size)
+		` + versionNames + `)
 ), job AS (
 	UPDATE jobs j SET status = i.status, attempts = i.attempts, agent_id = i.agent_id, csr_pem = i.csr_pem,
 		version_id = i.version_id, last_error = i.last_error, next_action_at = i.next_action_at,
@@ -45,7 +43,7 @@ var applySQL = `WITH input AS (
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
 		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
-	SELECT i.version_id, job.certificate_id, i.job_id, i.issuer_id, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
+	SELECT i.version_id, job.certificate_id, i.job_id, i.version_issuer, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
 		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.at
 	FROM input i JOIN job ON job.id = i.job_id
 	WHERE i.version_id <> ''
@@ -81,14 +79,6 @@ func apply(ctx context.Context, q querier, changes []issuance.Change) (map[strin
 func applyArgs(changes []issuance.Change) ([]any, error) {
 	type row = issuance.Change
 	text := func(field func(*row) string) []string { return column(changes, field) }
-	ofVersion := func(field func(*issuance.Version) string) []string {
-		return text(func(r *row) string {
-			if r.Version == nil {
-				return ""
-			}
-			return field(r.Version)
-		})
-	}
 	var told events
 	for i := range changes {
 		if f := changes[i].Fact; f != nil {
@@ -101,7 +91,7 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]any{
+	args := []any{
 		text(func(r *row) string { return r.JobID }),
 		column(changes, func(r *row) int64 { return r.Token }),
 		text(func(r *row) string { return string(r.Status) }),
@@ -115,19 +105,7 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 		text(func(r *row) string { return r.Reason }),
 		column(changes, func(r *row) bool { return r.Fact != nil }),
 		column(changes, func(r *row) bool { return r.Renewal }),
-		ofVersion(func(v *issuance.Version) string { return v.ID }),
-		ofVersion(func(v *issuance.Version) string { return v.IssuerID }),
-		ofVersion(func(v *issuance.Version) string { return v.SerialNumber }),
-		ofVersion(func(v *issuance.Version) string { return v.Fingerprint }),
-		ofVersion(func(v *issuance.Version) string { return v.SPKI }),
-		column(changes, func(r *row) *time.Time {
-			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotBefore })
-		}),
-		column(changes, func(r *row) *time.Time {
-			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotAfter })
-		}),
-		ofVersion(func(v *issuance.Version) string { return v.PEMChain }),
-		ofVersion(func(v *issuance.Version) string { return v.KeyAlgorithm }),
-		column(changes, func(r *row) int { return keySize(r.Version) }),
-	}, eventArgs...), nil
+	}
+	args = append(args, versionArgs(column(changes, func(r *row) *issuance.Version { return r.Version }))...)
+	return append(args, eventArgs...), nil
 }

@@ -23,13 +23,11 @@ var createSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
 		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-		$25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::timestamptz[], $31::timestamptz[],
-		$32::text[], $33::text[], $34::int[])
+		$25::text[], ` + versionParameters(26) + `)
 	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
 		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
 		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
-		trace_parent, version_id, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
-		pem_chain, key_algorithm, key_size)
+		trace_parent, ` + versionNames + `)
 ), cert AS (
 	INSERT INTO certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
 		tags, status, status_reason, version, version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at)
@@ -58,14 +56,14 @@ var createSQL = `WITH input AS (
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
 		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
-	SELECT version_id, i.id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+	SELECT version_id, i.id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
 		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, at
 	FROM input i JOIN cert USING (id)
 	WHERE version_id <> ''
 ), event AS (
 	INSERT INTO outbox (msg_id, stream, subject, headers, body)
 	SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body
-	FROM unnest($35::text[], $36::text[], $37::text[], $38::text[], $39::text[], $40::bytea[])
+	FROM unnest($36::text[], $37::text[], $38::text[], $39::text[], $40::text[], $41::bytea[])
 		AS e (key, id, stream, subject, header, body)
 	JOIN cert ON cert.id = e.key
 )
@@ -112,14 +110,6 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 func createArgs(batch []issuance.Creation) ([]any, error) {
 	type row = issuance.Creation
 	text := func(field func(*row) string) []string { return column(batch, field) }
-	ofVersion := func(field func(*issuance.Version) string) []string {
-		return text(func(r *row) string {
-			if r.Version == nil {
-				return ""
-			}
-			return field(r.Version)
-		})
-	}
 	tags := make([]string, len(batch))
 	var told events
 	for i := range batch {
@@ -138,7 +128,7 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]any{
+	args := []any{
 		text(func(r *row) string { return r.Certificate.ID }),
 		text(func(r *row) string { return r.Certificate.Name }),
 		text(func(r *row) string { return r.Certificate.CommonName }),
@@ -164,35 +154,9 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 		text(func(r *row) string { return r.Job.Origin.Actor }),
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
-		ofVersion(func(v *issuance.Version) string { return v.ID }),
-		ofVersion(func(v *issuance.Version) string { return v.SerialNumber }),
-		ofVersion(func(v *issuance.Version) string { return v.Fingerprint }),
-		ofVersion(func(v *issuance.Version) string { return v.SPKI }),
-		column(batch, func(r *row) *time.Time {
-			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotBefore })
-		}),
-		column(batch, func(r *row) *time.Time {
-			return versionTime(r.Version, func(v *issuance.Version) time.Time { return v.NotAfter })
-		}),
-		ofVersion(func(v *issuance.Version) string { return v.PEMChain }),
-		ofVersion(func(v *issuance.Version) string { return v.KeyAlgorithm }),
-		column(batch, func(r *row) int { return keySize(r.Version) }),
-		told.keys,
-	}, columns.Args()...), nil
-}
-
-func versionTime(v *issuance.Version, field func(*issuance.Version) time.Time) *time.Time {
-	if v == nil {
-		return nil
 	}
-	return orNull(field(v))
-}
-
-func keySize(v *issuance.Version) int {
-	if v == nil {
-		return 0
-	}
-	return v.KeySize
+	args = append(args, versionArgs(column(batch, func(r *row) *issuance.Version { return r.Version }))...)
+	return append(append(args, told.keys), columns.Args()...), nil
 }
 
 func encodeTags(tags map[string]string) (string, error) {

@@ -64,7 +64,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		// A batch that was begun is finished: half-way its leases would only have to run out.
 		more, err := w.jobs.Work(context.WithoutCancel(ctx))
-		wait := time.Duration(0)
+		var wait time.Duration
 		switch {
 		case err != nil:
 			failures++

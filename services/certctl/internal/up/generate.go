@@ -1,0 +1,3 @@
+package up
+
+//go:generate go run -C ../.. ./internal/configdoc
