@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -145,7 +144,7 @@ func (c *Conn) receive(ctx context.Context, k *consumer) {
 	defer c.NC.RemoveStatusListener(up)
 	for failures := 1; ; failures++ {
 		started := time.Now()
-		err := k.session(ctx, c, up)
+		err := k.session(ctx, up)
 		if ctx.Err() != nil {
 			return
 		}
@@ -163,19 +162,3 @@ func (c *Conn) receive(ctx context.Context, k *consumer) {
 		}
 	}
 }
-
-// keepalive keeps the server from delivering again what is still being handled.
-func (k *consumer) keepalive(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			k.hand.touch()
-		}
-	}
-}
-
-var errSilent = errors.New("consumer has pending messages and delivers none")

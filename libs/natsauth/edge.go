@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,10 +144,8 @@ func (s *EdgeSigner) user(of role, name, siteID, publicKey string, ttl time.Dura
 	if !nameToken.MatchString(name) || !nameToken.MatchString(siteID) {
 		return "", fmt.Errorf("make %s user: %q of %q cannot be a name", of, name, siteID)
 	}
-	for _, word := range reserved {
-		if name == word {
-			return "", fmt.Errorf("make %s user: %q is reserved", of, name)
-		}
+	if slices.Contains(reserved, name) {
+		return "", fmt.Errorf("make %s user: %q is reserved", of, name)
 	}
 	if !nkeys.IsValidPublicUserKey(publicKey) {
 		return "", fmt.Errorf("make %s user %s: not a public user key", of, name)

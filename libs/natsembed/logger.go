@@ -37,8 +37,8 @@ func (l *Logger) Debugf(string, ...any) {}
 func (l *Logger) Tracef(string, ...any) {}
 
 func (l *Logger) write(level slog.Level, format string, v []any) {
-	ctx := context.Background()
+	ctx := context.Background() //nolint:forbidigo // a server logs from goroutines of its own, which have no context
 	if l.log.Enabled(ctx, level) {
-		l.log.Log(ctx, level, fmt.Sprintf(format, v...))
+		l.log.Log(ctx, level, fmt.Sprintf(format, v...)) //nolint:sloglint // the words are the server's
 	}
 }

@@ -241,7 +241,7 @@ func TestLeaf_KeepsItsJWTWhenItIsGivenAnothers(t *testing.T) {
 	w.mu.Lock()
 	w.leafKey["site-1"], w.asked = stranger, nil
 	w.mu.Unlock()
-	l = w.leaf(c)
+	w.leaf(c)
 	eventually(t, "a second question after the first answer was refused", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -201,8 +201,12 @@ func (r *rig) settledAll() *jetstream.ConsumerInfo {
 		if err != nil {
 			return false
 		}
+		s, err := r.conn.JS.Stream(r.t.Context(), stream)
+		if err != nil {
+			return false
+		}
 		info = c.CachedInfo()
-		return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream == info.Delivered.Stream
+		return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream >= s.CachedInfo().State.LastSeq
 	})
 	return info
 }

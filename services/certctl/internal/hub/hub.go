@@ -91,7 +91,7 @@ func options(o Options) (*server.Options, error) {
 	}
 	opts := &server.Options{
 		ServerName: "certctl-hub", NoSigs: true, MaxPayload: maxPayload,
-		JetStream: true, JetStreamDomain: subject.DomainHub, StoreDir: streamsDir(o), SyncAlways: true,
+		JetStream: true, JetStreamDomain: subject.DomainHub, StoreDir: filepath.Join(o.Dir, "streams"), SyncAlways: true,
 		JetStreamMaxStore: o.MaxStore, JetStreamMaxMemory: maxMemory, DisableJetStreamBanner: true,
 		TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver, SystemAccount: system,
 	}
@@ -107,8 +107,6 @@ func options(o Options) (*server.Options, error) {
 	opts.LeafNode.IsolateLeafnodeInterest = true
 	return opts, nil
 }
-
-func streamsDir(o Options) string { return filepath.Join(o.Dir, "streams") }
 
 // accounts stores the newest account JWTs where the server looks for them. It takes
 // updates over SYS from then on.
@@ -128,12 +126,6 @@ func accounts(o Options) (server.AccountResolver, string, error) {
 		}
 		if err := resolver.Store(key, token); err != nil {
 			return nil, "", fmt.Errorf("store the JWT of account %s: %w", name, err)
-		}
-		if name == natsauth.SYS {
-			continue // it has no streams
-		}
-		if err := natsembed.LoadAtStart(streamsDir(o), key); err != nil {
-			return nil, "", err
 		}
 	}
 	system, err := o.Authority.AccountKey(natsauth.SYS)

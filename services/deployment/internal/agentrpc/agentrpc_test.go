@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -363,51 +362,4 @@ func TestHeartbeats_BringAnAgentBackAndHurryItsOrders(t *testing.T) {
 	if n := count(o, `SELECT count(*) FROM agent_work WHERE deadline <= $1`, o.clock.Now().Add(time.Minute)); n != 1 {
 		t.Error("the order is not sent again soon")
 	}
-}
-
-// BenchmarkHeartbeats is the cost of 10,000 agents that report once, from 20 sites.
-func BenchmarkHeartbeats(b *testing.B) {
-	const sites, each = 20, 500
-	o := open(b)
-	fill := []string{
-		`INSERT INTO sites (id, name) SELECT 'site-' || s, 'site ' || s FROM generate_series(1, 20) s`,
-		`INSERT INTO agents (id, site_id, public_key, hostname, status, last_heartbeat_at, registered_at)
-			SELECT 'agent-' || s || '-' || a, 'site-' || s, 'U' || s || '-' || a, 'host', 'Online', now() - interval '1 minute', now()
-			FROM generate_series(1, 20) s, generate_series(1, 500) a`,
-		`ANALYZE agents`,
-	}
-	admin := pgtest.Admin(b, o.db)
-	for _, sql := range fill {
-		if _, err := admin.Exec(b.Context(), sql); err != nil {
-			b.Fatal(err)
-		}
-	}
-	bundles := make([][]byte, sites)
-	for s := range sites {
-		var bundle command.Heartbeats
-		for a := range each {
-			bundle.Heartbeats = append(bundle.Heartbeats, command.Heartbeat{
-				AgentID: fmt.Sprintf("agent-%d-%d", s+1, a+1), Hostname: "host", OS: "linux", Architecture: "amd64", IPAddress: "192.0.2.7", Version: "1.0.0",
-			})
-		}
-		text, err := json.Marshal(bundle)
-		if err != nil {
-			b.Fatal(err)
-		}
-		bundles[s] = text
-	}
-	for b.Loop() {
-		o.clock.Advance(time.Minute)
-		for s, text := range bundles {
-			on := subject.AgentRequest(fmt.Sprintf("site-%d", s+1), subject.AgentSite, command.VerbHeartbeats)
-			if _, err := ask[struct{}](o, on, text); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	b.StopTimer()
-	if n := count(o, `SELECT count(*) FROM agents WHERE last_heartbeat_at = $1`, o.clock.Now()); n != sites*each {
-		b.Errorf("%d agents were noted, want %d", n, sites*each)
-	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*sites*each), "us/agent")
 }

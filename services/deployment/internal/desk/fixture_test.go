@@ -34,22 +34,24 @@ var start = time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // world is a desk over a schema of its own, and the agents it deals with.
 type world struct {
-	*testing.T
+	testing.TB
 	db    *pgxpool.Pool
 	key   *platform.Key
 	clock *clock.Manual
 	desk  *desk.Desk
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	t.Parallel()
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel()
+	}
 	db := pgtest.New(t, migrations.FS("deployment"), "deployment")
 	key, err := platform.Open(t.Context(), db, secret.New(secret.NewKey()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, db: db, key: key, clock: clock.At(start)}
+	w := &world{TB: t, db: db, key: key, clock: clock.At(start)}
 	w.desk = &desk.Desk{
 		DB: db, Key: key, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
 		Policy: desk.Policy{

@@ -106,12 +106,13 @@ func InsertAgent(ctx context.Context, tx pgx.Tx, a fleet.Agent) error {
 	return nil
 }
 
-// Locks are taken by id, so that two bundles cannot wait for each other.
-const heartbeats = `WITH n AS (
-	SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+// Locks are taken by id, so that two bundles cannot wait for each other. There is but
+// one join of the bundle with the table: a plan that was made for bundles of any size
+// would join two sets in memory row by row.
+const heartbeats = `WITH was AS (
+	SELECT n.*, a.status FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
 		AS n (id, name, hostname, os, architecture, ip_address, version)
-), was AS (
-	SELECT a.id, a.status FROM agents a JOIN n USING (id)
+	JOIN agents a USING (id)
 	WHERE a.site_id = $1 AND a.status <> 'Retired'
 	ORDER BY a.id FOR NO KEY UPDATE OF a
 ), now AS (
@@ -119,13 +120,13 @@ const heartbeats = `WITH n AS (
 		last_heartbeat_at = greatest(a.last_heartbeat_at, $9),
 		status = CASE WHEN was.status = 'Offline' THEN 'Online' ELSE was.status END,
 		revision = a.revision + (was.status = 'Offline')::int,
-		name = coalesce(nullif(n.name, ''), a.name),
-		hostname = coalesce(nullif(n.hostname, ''), a.hostname),
-		os = coalesce(nullif(n.os, ''), a.os),
-		architecture = coalesce(nullif(n.architecture, ''), a.architecture),
-		ip_address = coalesce(nullif(n.ip_address, ''), a.ip_address),
-		version = coalesce(nullif(n.version, ''), a.version)
-	FROM was JOIN n USING (id)
+		name = coalesce(nullif(was.name, ''), a.name),
+		hostname = coalesce(nullif(was.hostname, ''), a.hostname),
+		os = coalesce(nullif(was.os, ''), a.os),
+		architecture = coalesce(nullif(was.architecture, ''), a.architecture),
+		ip_address = coalesce(nullif(was.ip_address, ''), a.ip_address),
+		version = coalesce(nullif(was.version, ''), a.version)
+	FROM was
 	WHERE a.id = was.id
 	RETURNING a.id, a.site_id, a.revision, was.status = 'Offline' AS back
 )

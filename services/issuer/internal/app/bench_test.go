@@ -1,10 +1,12 @@
 package app_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
@@ -89,6 +95,52 @@ func BenchmarkRenew(b *testing.B) {
 	elapsed := b.Elapsed()
 	w.drained()
 	cpu.report(b, elapsed)
+}
+
+// BenchmarkTrigger is one certificate on an idle system: from the trigger of a renewal, over the request to the agent and
+// its answer, until the new version has been told of. What the agent and the services between take is not in it.
+func BenchmarkTrigger(b *testing.B) {
+	w := newWorld(b)
+	w.start(app.Settings{PublicURL: "http://127.0.0.1:8080"})
+	w.target("tgt-1", "agent-1")
+	listen := func(subject string) *nats.Subscription {
+		sub, err := w.conn.NC.SubscribeSync(subject)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return sub
+	}
+	asked, renewed := listen(subject.Events("certificate", "keyrequested")), listen(subject.Events("certificate", "renewed"))
+	next := func(sub *nats.Subscription, into any) {
+		m, err := sub.NextMsg(patience)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := json.Unmarshal(m.Data, into); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := w.create(map[string]any{"common_name": "www.example.com", "csr_pem": csrFor(b, "www.example.com")})
+	w.exec(`INSERT INTO issuer.certificate_targets (certificate_id, target_id, position) VALUES ($1, 'tgt-1', 1)`, c.ID)
+	csr := csrFor(b, "www.example.com")
+	took := make([]time.Duration, 0, b.N)
+	for range b.N {
+		began := time.Now()
+		w.renew(c.ID, nil)
+		var q event.CertificateKeyRequested
+		next(asked, &q)
+		w.publish(event.CSRSubmitted{CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.Attempt, AgentID: q.AgentID, CSRPEM: csr}, 1)
+		var done event.CertificateRenewed
+		next(renewed, &done)
+		took = append(took, time.Since(began))
+		b.StopTimer()
+		w.publish(event.DeploymentCompleted{Deployment: deploymentOf(&done.CertificateIssued, "tgt-1")}, 1)
+		w.await("it to be active", func() bool { return w.certificate(c.ID).Status == issuerapi.CertificateStatusActive })
+		b.StartTimer()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
 // drained waits until every event has been published.

@@ -67,15 +67,14 @@ func (l *Link) Run(ctx context.Context) error {
 	watch, probe := time.NewTicker(watchInterval), time.NewTicker(l.every)
 	defer watch.Stop()
 	defer probe.Stop()
-	defer l.set(ctx, 0)
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	defer l.set(ctx, 0) // which ends a probe that is under way
 	answers := make(chan error, 1)
 	silent, asking := 0, false
 	for {
 		select {
 		case <-ctx.Done():
-			if asking {
-				<-answers
-			}
 			return nil
 		case <-watch.C:
 			id, ok := l.server.Link()
@@ -88,7 +87,7 @@ func (l *Link) Run(ctx context.Context) error {
 		case <-probe.C:
 			if up := l.current(); up != nil && !asking {
 				asking = true
-				go func() { answers <- l.ask(up) }()
+				probes.Go(func() { answers <- l.ask(up) })
 			}
 		case err := <-answers:
 			asking = false

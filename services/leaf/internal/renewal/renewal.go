@@ -58,7 +58,7 @@ func (r *Renewer) whileUp(up context.Context) {
 	failures := 0
 	for up.Err() == nil {
 		// Not all leaves ask at the same time of day.
-		wait := daily - rand.N(daily/10)
+		wait := daily - rand.N(daily/10) //nolint:gosec // it spreads load, and nothing depends on its being unknown
 		if err := r.renew(up); err != nil {
 			failures++
 			wait = again.Delay(failures, nil)
