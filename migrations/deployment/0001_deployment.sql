@@ -108,7 +108,7 @@ CREATE INDEX versions_certificate ON versions (certificate_id, not_before DESC);
 CREATE TABLE jobs (
 	id text PRIMARY KEY,
 	type text NOT NULL CHECK (type IN ('Deployment', 'Validation')),
-	certificate_id text NOT NULL REFERENCES certificates,
+	certificate_id text NOT NULL,
 	version_id text NOT NULL REFERENCES versions,
 	-- No reference: a job outlives its target.
 	target_id text NOT NULL,
@@ -130,11 +130,7 @@ CREATE TABLE jobs (
 	CHECK ((status IN ('Completed', 'Failed', 'Cancelled')) = (completed_at IS NOT NULL)),
 	CHECK (next_action_at IS NULL OR status = 'Pending')
 );
-CREATE UNIQUE INDEX jobs_open ON jobs (version_id, target_id, type)
-	WHERE status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
-CREATE INDEX jobs_open_certificate ON jobs (certificate_id)
-	WHERE status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
-CREATE INDEX jobs_open_target ON jobs (target_id)
+CREATE UNIQUE INDEX jobs_open ON jobs (target_id, version_id, type)
 	WHERE status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running');
 CREATE INDEX jobs_due ON jobs (next_action_at) WHERE next_action_at IS NOT NULL;
 CREATE INDEX jobs_newest ON jobs (created_at DESC, id DESC);
