@@ -193,6 +193,9 @@ func serve(ctx context.Context, config Config, store *identity.Store, log *slog.
 	}
 	renewer := &renewal.Renewer{NC: nc, Link: toHub, Store: store, ApplyAccount: server.ApplyAccount, Log: log}
 
+	if err := questions.Listen(); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return toHub.Run(ctx) })
 	g.Go(func() error { return carrier.Run(ctx) })

@@ -32,6 +32,7 @@ func tools() []tool {
 		{"audit verify", "", "read the whole audit chain and tell whether it is intact", verifyAudit},
 		{"streams plan", "", "show what differs between the streams and what they should be", planStreams},
 		{"streams apply", "", "make the streams what they should be", applyStreams},
+		{"replay", "SINCE", "publish again what was published since a time, or how long ago", replay},
 		{"nats-config", "", "print the configuration of a NATS server of your own", printNATSConfig},
 		{"credentials", "SERVICE DIR", "write what a service needs to run apart into a folder", writeCredentials},
 	}

@@ -15,6 +15,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,6 +55,9 @@ type Platform struct {
 
 	config Config
 	log    *slog.Logger
+
+	mu   sync.Mutex
+	made []string // streams that were not there; under mu
 }
 
 // Open makes everything ready. Close ends it.
@@ -69,6 +75,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Platform, error) 
 	})
 	g.Go(func() error { return p.openBus(starting) })
 	if err := g.Wait(); err != nil {
+		return nil, errors.Join(err, p.Close(context.WithoutCancel(ctx)))
+	}
+	if err := p.refill(ctx); err != nil {
 		return nil, errors.Join(err, p.Close(context.WithoutCancel(ctx)))
 	}
 	if err := p.announce(); err != nil {
@@ -148,11 +157,33 @@ func (p *Platform) applyStreams(ctx context.Context) error {
 			}
 			for _, c := range changes {
 				p.log.Info("stream changed", "account", account, "action", c.Action, "object", c.Object)
+				p.noteMade(c)
 			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+func (p *Platform) noteMade(c bus.Change) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if name, ok := strings.CutPrefix(c.Object, "stream "); ok && c.Action == "create" {
+		p.made = append(p.made, name)
+	}
+}
+
+// refill has everything published again to streams that had to be made anew: the bus
+// lost its disk, or is another one, and Postgres is the truth.
+func (p *Platform) refill(ctx context.Context) error {
+	if len(p.made) == 0 {
+		return nil
+	}
+	n, err := p.Database.Replay(ctx, p.made, time.Time{})
+	if err == nil && n > 0 {
+		p.log.Warn("streams were lost; what was published is published again", obs.KeyCount, n)
+	}
+	return err
 }
 
 // Connect connects a user, and returns when the server has answered.

@@ -34,15 +34,12 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
 	// The worker is woken by the store that it works on.
 	var work *worker.Worker
-	committed := func() {
-		relay.Wake()
-		work.Wake()
-	}
+	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }}
 	asked, err := meter(deps.Metrics)
 	if err != nil {
 		return err
 	}
-	store := postgres.New(deps.DB, committed)
+	store := postgres.New(deps.DB, hooks)
 	issuers := registry{}
 	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
@@ -67,7 +64,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		}, api.New(certificates, store))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
-	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, committed) })
+	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return forget(ctx, deps) })
 	err = g.Wait()

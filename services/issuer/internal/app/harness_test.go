@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -61,16 +60,6 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, pool: pgtest.New(t, migrations.FS("issuer"), "issuer"), nats: natstest.Start(t),
 		sealer: secret.New(secret.NewKey()), as: admin, log: slog.New(slog.DiscardHandler),
-	}
-	if os.Getenv("TMP_GENERIC") != "" {
-		cfg := w.pool.Config().Copy()
-		cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-		p, err := pgxpool.NewWithConfig(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Close)
-		w.pool = p
 	}
 	if testing.Verbose() {
 		w.log, _ = obs.NewLogger(t.Output(), "debug", "text")

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -26,19 +27,26 @@ import (
 // maxBatch is the most events in one transaction: enough to fill the processors with signatures.
 const maxBatch = 128
 
-// Follow handles events until ctx ends. After each commit it calls committed.
-func Follow(ctx context.Context, conn *bus.Conn, pool *pgxpool.Pool, s *issuance.Service, log *slog.Logger, committed func()) error {
-	h := handler{service: s, log: log}
+// Follow handles events until ctx ends. It calls the hooks after its commits.
+func Follow(ctx context.Context, conn *bus.Conn, pool *pgxpool.Pool, s *issuance.Service, log *slog.Logger, hooks postgres.Hooks) error {
+	h := &handler{service: s, log: log}
 	return conn.Consume(ctx, bus.Spec{
 		Stream: subject.StreamEvents, Durable: subject.ConsumerIssuerEvents, Batch: maxBatch,
 		DLQSubject: subject.DeadLetter("issuer", subject.ConsumerIssuerEvents),
-		Committed:  committed,
+		Committed: func() {
+			hooks.Told()
+			if h.due.Swap(false) {
+				hooks.Due()
+			}
+		},
 	}, pool, h.handle)
 }
 
 type handler struct {
 	service *issuance.Service
 	log     *slog.Logger
+	// due tells that a worker has to look at a job. If its batch is not committed after all, the worker looks in vain.
+	due atomic.Bool
 }
 
 // sorted is a batch by what has to be done with it.
@@ -48,7 +56,7 @@ type sorted struct {
 	targets                       []postgres.TargetState
 }
 
-func (h handler) handle(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+func (h *handler) handle(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
 	var in sorted
 	for i := range batch {
 		if err := h.sort(ctx, &in, &batch[i]); err != nil {
@@ -62,8 +70,12 @@ func (h handler) handle(ctx context.Context, tx pgx.Tx, batch []bus.Message) err
 		}
 	}
 	if len(in.answers) > 0 {
-		if err := h.service.Receive(ctx, db, in.answers); err != nil {
+		due, err := h.service.Receive(ctx, db, in.answers)
+		if err != nil {
 			return err
+		}
+		if due {
+			h.due.Store(true)
 		}
 	}
 	return deployments(ctx, db, &in)
@@ -84,7 +96,7 @@ func deployments(ctx context.Context, db postgres.Tx, in *sorted) error {
 	return nil
 }
 
-func (h handler) sort(ctx context.Context, in *sorted, m *bus.Message) error {
+func (h *handler) sort(ctx context.Context, in *sorted, m *bus.Message) error {
 	decoded, err := event.Decode(m.Type, m.Body)
 	if errors.Is(err, event.ErrUnknown) {
 		h.log.DebugContext(ctx, "an event of a later version is passed over", obs.KeyEvent, m.ID, "type", m.Type)

@@ -25,15 +25,16 @@ func (a *Answer) fits(w *Work) bool {
 }
 
 // Receive has the effect of agents' answers: what they hand in is signed side by side and stored in one statement. An
-// answer to a question that is no longer open, or was never put to that agent, has none.
-func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) error {
+// answer to a question that is no longer open, or was never put to that agent, has none. It reports whether a worker has
+// to look at a job because of it.
+func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) (due bool, err error) {
 	ids := make([]string, len(answers))
 	for i, a := range answers {
 		ids[i] = a.JobID
 	}
 	found, err := jobs.Load(ctx, ids)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var toSign []signing
 	var open []*Answer
@@ -63,18 +64,19 @@ func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) erro
 		changes = append(changes, s.outcome(w, result, now, open[i].MessageID))
 	}
 	if len(changes) == 0 {
-		return nil
+		return false, nil
 	}
 	applied, err := jobs.Apply(ctx, changes)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i := range changes {
+		due = due || !changes[i].NextActionAt.IsZero()
 		if !applied[changes[i].JobID] {
 			s.log.InfoContext(ctx, "job changed while its request was being signed; the answer is dropped", obs.KeyJob, changes[i].JobID)
 		}
 	}
-	return nil
+	return due, nil
 }
 
 // Deployed is what became of the installation of a version on a target.

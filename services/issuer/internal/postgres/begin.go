@@ -34,7 +34,10 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 		if err := begin(ctx, s.pool, seen, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.committed()
+		s.hooks.Told()
+		if !start.Job.NextActionAt.IsZero() {
+			s.hooks.Due()
+		}
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -47,7 +50,7 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 	if err != nil {
 		return err
 	}
-	s.committed()
+	s.hooks.Told()
 	return nil
 }
 
@@ -92,7 +95,7 @@ func (s *Store) Archive(ctx context.Context, scope authn.Scope, id string, f iss
 	if err != nil {
 		return err
 	}
-	s.committed()
+	s.hooks.Told()
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,8 +89,9 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 	if err != nil {
 		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
 	}
-	if len(stored) > 0 {
-		s.committed()
+	s.hooks.Told()
+	if slices.ContainsFunc(batch, func(c issuance.Creation) bool { return !c.Job.NextActionAt.IsZero() }) {
+		s.hooks.Due()
 	}
 	if len(stored) == len(batch) {
 		return nil, nil

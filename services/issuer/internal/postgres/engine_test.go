@@ -83,7 +83,7 @@ func newEngine(t *testing.T) *engine {
 	t.Helper()
 	e := &engine{t: t, pool: pgtest.New(t, migrations.FS("issuer"), "issuer"), clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))}
 	e.ca = &moody{clock: e.clock}
-	e.store = postgres.New(e.pool, func() {})
+	e.store = postgres.New(e.pool, postgres.Hooks{Told: func() {}, Due: func() {}})
 	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{
 		Retry: retry.Policy{Base: time.Minute, Cap: time.Hour},
 	})

@@ -93,7 +93,7 @@ func (s *Store) Announce(ctx context.Context, i Issuer, now time.Time) error {
 	if _, err := s.pool.Exec(ctx, announceSQL, append([]any{i.ID, i.CAChainPEM, i.SignsCRL, string(config), now}, eventArgs...)...); err != nil {
 		return pg.Fault(fmt.Errorf("note how issuer %s is configured: %w", i.ID, err))
 	}
-	s.committed()
+	s.hooks.Told()
 	return nil
 }
 

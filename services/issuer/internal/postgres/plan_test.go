@@ -99,7 +99,7 @@ func (e *engine) plans(query func() error) []string {
 	defer func() { e.store = previous }()
 	pool := e.open(cfg)
 	defer pool.Close()
-	e.store = postgres.New(pool, func() {})
+	e.store = postgres.New(pool, postgres.Hooks{Told: func() {}, Due: func() {}})
 	if err := query(); err != nil {
 		e.t.Fatal(err)
 	}

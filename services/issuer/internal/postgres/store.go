@@ -11,6 +11,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,15 +40,22 @@ type querier interface {
 // Store is the issuer's schema. It is safe for concurrent use.
 type Store struct {
 	pool      *pgxpool.Pool
-	committed func()
+	hooks     Hooks
 	creations *gather.Group[issuance.Creation]
 	totals    totals
 }
 
-// New returns the store behind a pool. After each commit that others have to know of (events to publish, jobs to work
-// on), committed is called; it must not block.
-func New(pool *pgxpool.Pool, committed func()) *Store {
-	s := &Store{pool: pool, committed: committed}
+// Hooks are called after commits. They must not block.
+type Hooks struct {
+	// Told is called when there are events to publish.
+	Told func()
+	// Due is called when a job has a time at which it is to be looked at, perhaps now.
+	Due func()
+}
+
+// New returns the store behind a pool.
+func New(pool *pgxpool.Pool, hooks Hooks) *Store {
+	s := &Store{pool: pool, hooks: hooks}
 	s.creations = &gather.Group[issuance.Creation]{
 		Key: func(c issuance.Creation) string { return c.Certificate.ID },
 		Do:  s.create, Max: maxGathered, Timeout: createTimeout,
@@ -70,7 +78,10 @@ func (s *Store) Apply(ctx context.Context, changes []issuance.Change) (applied m
 	if err != nil {
 		return nil, err
 	}
-	s.committed()
+	s.hooks.Told()
+	if slices.ContainsFunc(changes, func(c issuance.Change) bool { return !c.NextActionAt.IsZero() }) {
+		s.hooks.Due()
+	}
 	return applied, nil
 }
 

@@ -35,7 +35,8 @@ const (
 	askTimeout  = 10 * time.Second
 )
 
-// Proxy answers the questions of one site. Its fields are set before Run.
+// Proxy answers the questions of one site. Its fields are set before Listen, which
+// comes before Run.
 type Proxy struct {
 	Site       string
 	NC         *nats.Conn
@@ -43,6 +44,21 @@ type Proxy struct {
 	Heartbeats *heartbeat.Gatherer
 	Metrics    *metric.Leaf
 	Log        *slog.Logger
+
+	sub       *nats.Subscription
+	questions chan *nats.Msg
+}
+
+// Listen begins to take questions, which wait until Run answers them.
+func (p *Proxy) Listen() (err error) {
+	p.questions = make(chan *nats.Msg, maxInFlight)
+	if p.sub, err = p.NC.ChanSubscribe(subject.AllSiteRequests, p.questions); err != nil {
+		return fmt.Errorf("listen to agents: %w", err)
+	}
+	if err := p.NC.FlushTimeout(askTimeout); err != nil {
+		return fmt.Errorf("listen to agents: %w", err)
+	}
+	return nil
 }
 
 // Run answers until ctx ends.
@@ -50,13 +66,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
 	slots := make(chan struct{}, maxInFlight)
-	questions := make(chan *nats.Msg, maxInFlight)
-	sub, err := p.NC.ChanSubscribe(subject.AllSiteRequests, questions)
-	if err != nil {
-		return fmt.Errorf("listen to agents: %w", err)
-	}
 	defer func() {
-		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		if err := p.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 			p.Log.Warn("stop listening to agents", "error", err)
 		}
 	}()
@@ -64,7 +75,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case m := <-questions:
+		case m := <-p.questions:
 			select {
 			case slots <- struct{}{}:
 				underWay.Go(func() {
