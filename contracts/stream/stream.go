@@ -102,9 +102,6 @@ func Leaf() ([]jetstream.StreamConfig, []Consumer) {
 	reports.DenyDelete, reports.DenyPurge = false, false
 	relay := durable(subject.StreamSiteReports, subject.ConsumerSiteRelay, 256, subject.AllSiteReports)
 	relay.Config.MaxDeliver = -1
-	// The relay makes it anew for each link, so nothing of it may outlive the process:
-	// a file half written at a kill would be taken for the state of the next one.
-	relay.Config.MemoryStorage = true
 	return []jetstream.StreamConfig{commands, reports}, []Consumer{relay}
 }
 

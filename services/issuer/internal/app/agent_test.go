@@ -160,7 +160,7 @@ func TestAgent_ThatFailsIsAskedAgainAndThenGivenUp(t *testing.T) {
 // wakeWorker has something committed, so that the worker looks.
 func (w *world) wakeWorker() {
 	w.t.Helper()
-	w.create(map[string]any{"common_name": "wake.example.com"})
+	w.create(map[string]any{"common_name": "wake.example.com", "target_ids": []string{"tgt-1"}})
 }
 
 func TestAgent_ThatDoesNotAnswerIsAskedAgainAndThenGivenUp(t *testing.T) {

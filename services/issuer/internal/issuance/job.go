@@ -31,7 +31,7 @@ var JobStatuses = []JobStatus{
 	JobPending, JobAwaitingCSR, JobAwaitingApproval, JobRunning, JobCompleted, JobFailed, JobCancelled,
 }
 
-// jobMoves lists where a job may go from each state; docs/architecture.md shows the same.
+// jobMoves lists where a job may go from each state; state_test.go shows it as a table.
 var jobMoves = map[JobStatus][]JobStatus{
 	JobPending:          {JobRunning, JobAwaitingApproval, JobCancelled},
 	JobAwaitingCSR:      {JobRunning, JobPending, JobCompleted, JobFailed, JobCancelled},
