@@ -69,8 +69,9 @@ type CertificateRenewed struct {
 	PreviousVersionID string `json:"previous_version_id,omitempty"`
 }
 
-// CertificateActivated tells that the newest version is valid and, if the
-// certificate has targets, is served by all of them.
+// CertificateActivated tells that the newest version is served by all of the
+// certificate's targets. One without targets is active when it is issued or renewed, and
+// this event is not sent.
 type CertificateActivated struct {
 	CertificateID string `json:"certificate_id"`
 	VersionID     string `json:"version_id"`

@@ -129,6 +129,10 @@ func Operation(service, operation string) string {
 // Operations filters every operation of a service.
 func Operations(service string) string { return join("svc", service) + ".v1.>" }
 
+// Answers filters the subjects by which a caller asks for the parts of an answer that is
+// too long for one message.
+func Answers(service string) string { return join("svc", service) + ".v1._stream.>" }
+
 // AgentCommand is a command to one agent, on the hub.
 func AgentCommand(site, agent, verb, job string) string {
 	return join("certctl.agent.cmd", site, agent, verb, job)

@@ -16,6 +16,8 @@ const (
 	bindTimeout = time.Second
 	// pullExpires bounds one pull request; an idle consumer asks again that often.
 	pullExpires = 30 * time.Second
+	// pullHeartbeat is how often the server says that it still serves a pull request. Two missed mean that it does not.
+	pullHeartbeat = 5 * time.Second
 	// drainWait bounds how long messages on their way are waited for when no more are wanted.
 	drainWait = 2 * time.Second
 	// fallbackAckWait is the server's default, for a consumer that does not say.
@@ -87,7 +89,7 @@ func (k *consumer) pull(ctx context.Context, bound jetstream.Consumer) error {
 			return ctx.Err()
 		}
 		arriving, err := bound.Messages(jetstream.PullMaxMessages(k.spec.Batch), jetstream.StopAfter(k.spec.Batch),
-			jetstream.PullExpiry(pullExpires))
+			jetstream.PullExpiry(pullExpires), jetstream.PullHeartbeat(pullHeartbeat))
 		if err != nil {
 			return fmt.Errorf("pull: %w", err)
 		}
@@ -100,29 +102,29 @@ func (k *consumer) pull(ctx context.Context, bound jetstream.Consumer) error {
 
 // receiveFrom hands on one batch. It returns nil when all of it has come.
 func (k *consumer) receiveFrom(ctx context.Context, bound jetstream.Consumer, arriving jetstream.MessagesContext) error {
-	listening, cancel := context.WithTimeout(ctx, k.spec.Silence)
-	defer func() { cancel() }()
 	for {
-		m, err := arriving.Next(jetstream.NextContext(listening))
+		m, err := k.next(ctx, arriving)
 		switch {
 		case err == nil:
 			k.hand.add(m)
-			cancel()
-			listening, cancel = context.WithTimeout(ctx, k.spec.Silence)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
 			if err := k.checkSilence(ctx, bound); err != nil {
 				return err
 			}
-			cancel()
-			listening, cancel = context.WithTimeout(ctx, k.spec.Silence)
 		case errors.Is(err, jetstream.ErrMsgIteratorClosed) && !errors.Is(err, jetstream.ErrConnectionClosed):
 			return nil
 		default:
 			return fmt.Errorf("pull: %w", err)
 		}
 	}
+}
+
+func (k *consumer) next(ctx context.Context, arriving jetstream.MessagesContext) (jetstream.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.spec.Silence)
+	defer cancel()
+	return arriving.Next(jetstream.NextContext(ctx))
 }
 
 // drain takes over what was on its way when no more is wanted. Left alone, the server would wait for its

@@ -118,7 +118,7 @@ func TestLog_WritesOneLineWithTheError(t *testing.T) {
 		delete(line, varies)
 	}
 	want := map[string]any{
-		"level": "ERROR", "msg": "request", "method": "PUT", "path": "/api/v1/owners/o-1", "status": 503.0,
+		"level": "WARN", "msg": "request", "method": "PUT", "path": "/api/v1/owners/o-1", "status": 503.0,
 		"bytes": float64(w.Body.Len()), "error": "try later: disk is full", "request_id": w.Header().Get("X-Request-ID"),
 	}
 	if diff := cmp.Diff(want, line); diff != "" {

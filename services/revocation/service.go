@@ -11,6 +11,7 @@ package revocation
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,7 @@ import (
 	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/revocation/internal/api"
 	"github.com/certctl/certctl/services/revocation/internal/crl"
 	"github.com/certctl/certctl/services/revocation/internal/issuer"
@@ -33,9 +35,9 @@ import (
 
 // Config is read from CERTCTL_*.
 type Config struct {
-	// RevocationListen is loopback by default; a public one is put behind a proxy or
-	// given TLS, though relying parties usually ask over plain HTTP (RFC 5280 section 8).
-	RevocationListen string `split_words:"true" default:"127.0.0.1:8081" desc:"Address on which CRL, OCSP and CA certificates are served, when the service runs by itself."`
+	// RevocationListen is loopback by default. Relying parties ask over plain HTTP (RFC
+	// 5280 section 8): what they get is signed, and none of it is secret.
+	RevocationListen string `split_words:"true" default:"127.0.0.1:8081" desc:"Address on which CRL, OCSP and CA certificates are served over HTTP, when the service runs by itself."`
 
 	// Mount, if set, is given the handler instead of a listener being opened.
 	Mount func(http.Handler) `ignored:"true"`
@@ -46,11 +48,10 @@ const name = "revocation"
 // Run learns and answers until ctx ends.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	store, asks := postgres.Store{Pool: deps.DB}, issuer.Client{NC: deps.Bus.NC}
-	handler := api.API{
-		Store: store, Clock: deps.Clock,
-		Lists:     &crl.Lists{Store: store, Signer: asks, Clock: deps.Clock},
-		Responder: &ocsp.Responder{Store: store, Delegator: asks, Clock: deps.Clock},
-	}.Handler()
+	lists, responder := crl.New(store, asks, deps.Clock), ocsp.New(store, asks, deps.Clock)
+	defer lists.Wait()
+	defer responder.Wait()
+	handler := api.API{Store: store, Clock: deps.Clock, Lists: lists, Responder: responder}.Handler()
 
 	g, ctx := errgroup.WithContext(ctx)
 	if cfg.Mount != nil {
@@ -58,7 +59,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	} else {
 		stack := httpx.RequestID(httpx.Log(deps.Log)(httpx.Recover(deps.Log)(handler)))
 		g.Go(func() error {
-			return httpx.Serve(ctx, httpx.Listener{Address: cfg.RevocationListen, Log: deps.Log}, stack)
+			return httpx.Serve(ctx, httpx.Listener{Address: cfg.RevocationListen, Public: true, Log: deps.Log}, stack)
 		})
 	}
 	spec := bus.Spec{
@@ -94,8 +95,12 @@ func learn(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
 			if err := decode(m, &e); err != nil {
 				return err
 			}
+			serial, err := x509x.CanonicalSerial(e.SerialNumber)
+			if err != nil {
+				return fmt.Errorf("serial number of %s: %w", e.VersionID, err)
+			}
 			serials = append(serials, postgres.Serial{
-				IssuerID: e.IssuerID, SerialNumber: e.SerialNumber, CertificateID: e.CertificateID,
+				IssuerID: e.IssuerID, SerialNumber: serial, CertificateID: e.CertificateID,
 				VersionID: e.VersionID, NotAfter: e.NotAfter,
 			})
 		}

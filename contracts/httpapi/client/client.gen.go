@@ -394,7 +394,9 @@ type CertificateList struct {
 	NextCursor *string `json:"next_cursor,omitempty"`
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
-	Total      int64   `json:"total"`
+
+	// Total Exact up to 10,000; an estimate beyond that.
+	Total int64 `json:"total"`
 }
 
 // CertificateRenew defines model for CertificateRenew.

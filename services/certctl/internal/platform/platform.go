@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +44,20 @@ type Config struct {
 	NatsMaxBytes     int64  `split_words:"true" default:"4294967296" desc:"Disk for streams, in bytes. They share it in proportion."`
 }
 
+// minNatsBytes is the least that leaves every stream room for a burst.
+const minNatsBytes = 512 << 20
+
+// Validate implements the check of libs/config.
+func (c *Config) Validate() error {
+	if c.NatsMaxBytes < minNatsBytes {
+		return fmt.Errorf("CERTCTL_NATS_MAX_BYTES must be at least %d", minNatsBytes)
+	}
+	if int(c.DatabaseMaxConns) < 2*len(Services) {
+		return fmt.Errorf("CERTCTL_DATABASE_MAX_CONNS must be at least %d", 2*len(Services))
+	}
+	return nil
+}
+
 // Platform is what the services stand on.
 type Platform struct {
 	Database  *Database
@@ -56,8 +69,7 @@ type Platform struct {
 	config Config
 	log    *slog.Logger
 
-	mu   sync.Mutex
-	made []string // streams that were not there; under mu
+	made []string // streams that were not there
 }
 
 // Open makes everything ready. Close ends it.
@@ -142,32 +154,26 @@ func Manifest(account natsauth.Account, maxBytes int64) bus.Manifest {
 	return m.Scaled(min(1, 0.9*float64(maxBytes)/float64(all)))
 }
 
+// applyStreams makes the streams what they should be.
 func (p *Platform) applyStreams(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
 	for _, account := range []natsauth.Account{natsauth.CORE, natsauth.EDGE} {
-		g.Go(func() error {
-			conn, err := p.Connect(ctx, account, UserManifest)
-			if err != nil {
-				return err
-			}
-			defer conn.Close(context.WithoutCancel(ctx))
-			changes, err := Manifest(account, p.config.NatsMaxBytes).Apply(ctx, conn.JS)
-			if err != nil {
-				return fmt.Errorf("apply the streams of %s: %w", account, err)
-			}
-			for _, c := range changes {
-				p.log.Info("stream changed", "account", account, "action", c.Action, "object", c.Object)
-				p.noteMade(c)
-			}
-			return nil
-		})
+		conn, err := p.Connect(ctx, account, UserManifest)
+		if err != nil {
+			return err
+		}
+		changes, err := Manifest(account, p.config.NatsMaxBytes).Apply(ctx, conn.JS)
+		if err := errors.Join(err, conn.Close(context.WithoutCancel(ctx))); err != nil {
+			return fmt.Errorf("apply the streams of %s: %w", account, err)
+		}
+		for _, c := range changes {
+			p.log.Info("stream changed", "account", account, "action", c.Action, "object", c.Object)
+			p.noteMade(c)
+		}
 	}
-	return g.Wait()
+	return nil
 }
 
 func (p *Platform) noteMade(c bus.Change) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if name, ok := strings.CutPrefix(c.Object, "stream "); ok && c.Action == "create" {
 		p.made = append(p.made, name)
 	}

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/natsauth"
 )
@@ -26,7 +27,8 @@ func users() []user {
 	return []user{
 		{natsauth.CORE, "gateway", natsauth.Permissions{
 			Publish: concat(
-				services("issuer", "deployment", "audit"),
+				operations(),
+				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 			),
 			Subscribe: inbox("gateway"),
@@ -101,10 +103,16 @@ func manifest() natsauth.Permissions {
 
 func inbox(name string) []string { return []string{subject.Inbox(name) + ".>"} }
 
-func services(names ...string) []string {
+// operations are those of the contract that the gateway sends on. What services ask of
+// each other under subjects of the same form is none of its business.
+func operations() []string {
 	var subjects []string
-	for _, n := range names {
-		subjects = append(subjects, subject.Operations(n))
+	for _, o := range httpapi.Operations {
+		for _, service := range o.Services {
+			if service != "gateway" && service != "revocation" {
+				subjects = append(subjects, subject.Operation(service, o.ID))
+			}
+		}
 	}
 	return subjects
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -25,8 +26,8 @@ import (
 // maxRequest is far above any OCSP request that asks for one certificate.
 const maxRequest = 16 << 10
 
-// ocspMaxAge is for how long caches may keep an answer; it is good for an hour.
-const ocspMaxAge = "public, max-age=1800"
+// caMaxAge is for how long caches may keep the certificates of a CA.
+const caMaxAge = time.Hour
 
 // API implements the operations.
 type API struct {
@@ -42,19 +43,20 @@ var _ revocationapi.StrictServerInterface = API{}
 // that it is put on to give requests their ids.
 func (a API) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(httpx.BodyLimit(maxRequest), cached)
+	r.Use(httpx.BodyLimit(maxRequest))
 	return revocationapi.HandlerFromMux(revocationapi.NewStrictHandlerWithOptions(a, nil, revocationapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	}), r)
 }
 
-// cached lets proxies keep answers. Those that are problems say otherwise.
-func cached(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", ocspMaxAge)
-		next.ServeHTTP(w, r)
-	})
+// keep tells caches for how long they may keep an answer.
+func keep(w http.ResponseWriter, d time.Duration) {
+	if d < time.Second {
+		w.Header().Set("Cache-Control", "no-store")
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(d.Seconds())))
 }
 
 func (a API) known(ctx context.Context, issuerID string) (postgres.Issuer, error) {
@@ -74,9 +76,17 @@ func (a API) GetCACertificates(ctx context.Context, r revocationapi.GetCACertifi
 	if err != nil {
 		return nil, err
 	}
+	return caResponse(i.CAChainPEM), nil
+}
+
+type caResponse string
+
+// VisitGetCACertificatesResponse implements the contract's response.
+func (c caResponse) VisitGetCACertificatesResponse(w http.ResponseWriter) error {
+	keep(w, caMaxAge)
 	return revocationapi.GetCACertificates200ApplicationXPemFileResponse{
-		Body: bytes.NewReader([]byte(i.CAChainPEM)), ContentLength: int64(len(i.CAChainPEM)),
-	}, nil
+		Body: strings.NewReader(string(c)), ContentLength: int64(len(c)),
+	}.VisitGetCACertificatesResponse(w)
 }
 
 // GetCRL returns the current list of an issuer.
@@ -88,15 +98,14 @@ func (a API) GetCRL(ctx context.Context, r revocationapi.GetCRLRequestObject) (r
 	if !i.SignsCRL {
 		return nil, fault.New(fault.NotFound, "issuer %s publishes its revocation list itself", i.ID)
 	}
-	list, err := a.Lists.Current(ctx, i.ID)
+	list, err := a.Lists.Current(ctx, i)
 	if err != nil {
 		return nil, err
 	}
 	return crlResponse{list: list, now: a.Clock.Now()}, nil
 }
 
-// crlResponse adds the caching that a list allows: until a quarter of its life is over,
-// but never beyond its end.
+// crlResponse adds the caching that a list allows: for an hour, but never beyond its end.
 type crlResponse struct {
 	list postgres.CRL
 	now  time.Time
@@ -104,9 +113,8 @@ type crlResponse struct {
 
 // VisitGetCRLResponse implements the contract's response.
 func (c crlResponse) VisitGetCRLResponse(w http.ResponseWriter) error {
-	left := max(0, min(time.Hour, c.list.NextUpdate.Sub(c.now)))
+	keep(w, min(time.Hour, c.list.NextUpdate.Sub(c.now)))
 	h := w.Header()
-	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(left.Seconds())))
 	h.Set("Last-Modified", c.list.ThisUpdate.UTC().Format(http.TimeFormat))
 	h.Set("ETag", `"`+strconv.FormatInt(c.list.Number, 10)+`"`)
 	return revocationapi.GetCRL200ApplicationPkixCrlResponse{
@@ -116,32 +124,46 @@ func (c crlResponse) VisitGetCRLResponse(w http.ResponseWriter) error {
 
 // PostOCSP answers a request in the body.
 func (a API) PostOCSP(ctx context.Context, r revocationapi.PostOCSPRequestObject) (revocationapi.PostOCSPResponseObject, error) {
-	if _, err := a.known(ctx, r.IssuerID); err != nil {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
 		return nil, err
 	}
 	request, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, httpx.DecodeFault(err)
 	}
-	der, err := a.Responder.Answer(ctx, r.IssuerID, request)
+	answer, err := a.Responder.Answer(ctx, i, request)
 	if err != nil {
 		return nil, err
 	}
-	return revocationapi.PostOCSP200ApplicationOcspResponseResponse{Body: bytes.NewReader(der), ContentLength: int64(len(der))}, nil
+	return revocationapi.PostOCSP200ApplicationOcspResponseResponse{
+		Body: bytes.NewReader(answer.DER), ContentLength: int64(len(answer.DER)),
+	}, nil
 }
 
 // GetOCSP answers for a serial number in the path.
 func (a API) GetOCSP(ctx context.Context, r revocationapi.GetOCSPRequestObject) (revocationapi.GetOCSPResponseObject, error) {
-	if _, err := a.known(ctx, r.IssuerID); err != nil {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
 		return nil, err
 	}
 	serial, err := x509x.ParseSerial(r.Serial)
 	if err != nil {
 		return nil, err
 	}
-	der, err := a.Responder.AnswerSerial(ctx, r.IssuerID, serial)
+	answer, err := a.Responder.AnswerSerial(ctx, i, serial)
 	if err != nil {
 		return nil, err
 	}
-	return revocationapi.GetOCSP200ApplicationOcspResponseResponse{Body: bytes.NewReader(der), ContentLength: int64(len(der))}, nil
+	return ocspResponse(answer), nil
+}
+
+type ocspResponse ocsp.Answer
+
+// VisitGetOCSPResponse implements the contract's response.
+func (o ocspResponse) VisitGetOCSPResponse(w http.ResponseWriter) error {
+	keep(w, o.Keep)
+	return revocationapi.GetOCSP200ApplicationOcspResponseResponse{
+		Body: bytes.NewReader(o.DER), ContentLength: int64(len(o.DER)),
+	}.VisitGetOCSPResponse(w)
 }

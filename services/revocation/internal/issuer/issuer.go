@@ -41,6 +41,10 @@ func ask[T any](ctx context.Context, nc *nats.Conn, operation string, request an
 	if err != nil {
 		return none, fmt.Errorf("encode %s: %w", operation, err)
 	}
+	// A request that is sent while the connection is down would only wait for its end.
+	if !nc.IsConnected() {
+		return none, fault.New(fault.Unavailable, "the message bus is away")
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	msg, err := nc.RequestWithContext(ctx, subject.Operation("issuer", operation), body)

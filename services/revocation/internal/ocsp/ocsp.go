@@ -9,24 +9,19 @@ package ocsp
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/pem"
 	"fmt"
 	"math/big"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/libs/clock"
-	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/revocation/internal/fresh"
 	"github.com/certctl/certctl/services/revocation/internal/postgres"
 )
 
@@ -40,13 +35,15 @@ type Delegator interface {
 
 // Responder answers. It is safe for concurrent use.
 type Responder struct {
-	Store     postgres.Store
-	Delegator Delegator
-	Clock     clock.Clock
-
-	mu         sync.Mutex
-	identities map[string]*identity // by issuer, under mu
+	store     postgres.Store
+	delegator Delegator
+	clock     clock.Clock
+	keeper    *fresh.Keeper[ca, identity]
 }
+
+// ca is an issuer as it is now. The right to answer in its name is of no use once its
+// certificate is another.
+type ca struct{ issuerID, chainPEM string }
 
 // identity is the right to answer for one issuer.
 type identity struct {
@@ -55,49 +52,74 @@ type identity struct {
 	issuer      *x509.Certificate
 }
 
+// Answer is a response in DER.
+type Answer struct {
+	DER []byte
+	// Keep is for how long it may be kept. What is unknown now may be issued in a moment,
+	// and what is wrong with a request says nothing to anybody else: those are not kept.
+	Keep time.Duration
+}
+
+// New returns a responder for the serial numbers in store.
+func New(store postgres.Store, delegator Delegator, c clock.Clock) *Responder {
+	r := &Responder{store: store, delegator: delegator, clock: c}
+	r.keeper = &fresh.Keeper[ca, identity]{Clock: c, Make: r.delegate}
+	return r
+}
+
+// Wait returns when no certificate is being asked for.
+func (r *Responder) Wait() { r.keeper.Wait() }
+
 // Answer responds to a request of RFC 6960 section 4.1.
-func (r *Responder) Answer(ctx context.Context, issuerID string, request []byte) ([]byte, error) {
+func (r *Responder) Answer(ctx context.Context, i postgres.Issuer, request []byte) (Answer, error) {
 	asked, err := ocsp.ParseRequest(request)
 	if err != nil {
-		return ocsp.MalformedRequestErrorResponse, nil //nolint:nilerr // the protocol has an answer for it
+		return Answer{DER: ocsp.MalformedRequestErrorResponse}, nil //nolint:nilerr // the protocol has an answer for it
 	}
-	id, err := r.identity(ctx, issuerID)
+	id, err := r.keeper.Get(ctx, ca{i.ID, i.CAChainPEM})
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
 	if !names(asked, id.issuer) {
-		return ocsp.UnauthorizedErrorResponse, nil
+		return Answer{DER: ocsp.UnauthorizedErrorResponse}, nil
 	}
-	return r.respond(ctx, issuerID, id, asked.SerialNumber)
+	return r.respond(ctx, i.ID, id, asked.SerialNumber, asked.HashAlgorithm)
 }
 
 // AnswerSerial responds for a serial number alone.
-func (r *Responder) AnswerSerial(ctx context.Context, issuerID string, serial *big.Int) ([]byte, error) {
-	id, err := r.identity(ctx, issuerID)
+func (r *Responder) AnswerSerial(ctx context.Context, i postgres.Issuer, serial *big.Int) (Answer, error) {
+	id, err := r.keeper.Get(ctx, ca{i.ID, i.CAChainPEM})
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
-	return r.respond(ctx, issuerID, id, serial)
+	return r.respond(ctx, i.ID, id, serial, crypto.SHA1)
 }
 
-func (r *Responder) respond(ctx context.Context, issuerID string, id *identity, serial *big.Int) ([]byte, error) {
-	issued, err := r.Store.Issued(ctx, issuerID, x509x.SerialHex(serial))
+// respond names the issuer by the hash that the request named it by: clients look for the
+// very certificate id that they have sent.
+func (r *Responder) respond(ctx context.Context, issuerID string, id identity, serial *big.Int, hash crypto.Hash) (Answer, error) {
+	issued, err := r.store.Issued(ctx, issuerID, x509x.SerialHex(serial))
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
-	now := r.Clock.Now().UTC().Truncate(time.Second)
-	answer := ocsp.Response{
-		Status: ocsp.Unknown, SerialNumber: serial, Certificate: id.certificate,
-		ThisUpdate: now, NextUpdate: now.Add(life),
+	now := r.clock.Now().UTC().Truncate(time.Second)
+	end := now.Add(life)
+	if id.certificate.NotAfter.Before(end) {
+		end = id.certificate.NotAfter
 	}
+	template := ocsp.Response{
+		Status: ocsp.Unknown, SerialNumber: serial, Certificate: id.certificate, IssuerHash: hash,
+		ThisUpdate: now, NextUpdate: end,
+	}
+	var keep time.Duration
 	if issued {
-		answer.Status = ocsp.Good
+		template.Status, keep = ocsp.Good, end.Sub(now)/2
 	}
-	der, err := ocsp.CreateResponse(id.issuer, id.certificate, answer, id.key)
+	der, err := ocsp.CreateResponse(id.issuer, id.certificate, template, id.key)
 	if err != nil {
-		return nil, fmt.Errorf("sign an OCSP response: %w", err)
+		return Answer{}, fmt.Errorf("sign an OCSP response: %w", err)
 	}
-	return der, nil
+	return Answer{DER: der, Keep: keep}, nil
 }
 
 // names tells whether the request is about certificates of this issuer.
@@ -119,54 +141,4 @@ func names(asked *ocsp.Request, issuer *x509.Certificate) bool {
 	}
 	return string(asked.IssuerNameHash) == sum(issuer.RawSubject) &&
 		string(asked.IssuerKeyHash) == sum(spki.PublicKey.RightAlign())
-}
-
-// identity returns the right to answer for an issuer, renewed when half of it is over.
-func (r *Responder) identity(ctx context.Context, issuerID string) (*identity, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := r.Clock.Now()
-	if id := r.identities[issuerID]; id != nil {
-		half := id.certificate.NotBefore.Add(id.certificate.NotAfter.Sub(id.certificate.NotBefore) / 2)
-		if now.Before(half) {
-			return id, nil
-		}
-	}
-	id, err := r.delegate(ctx, issuerID)
-	if err != nil {
-		if old := r.identities[issuerID]; old != nil && now.Before(old.certificate.NotAfter) {
-			return old, nil
-		}
-		return nil, err
-	}
-	if r.identities == nil {
-		r.identities = map[string]*identity{}
-	}
-	r.identities[issuerID] = id
-	return id, nil
-}
-
-func (r *Responder) delegate(ctx context.Context, issuerID string) (*identity, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make the responder's key: %w", err)
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: "certctl OCSP responder"},
-	}, key)
-	if err != nil {
-		return nil, fmt.Errorf("make the responder's request: %w", err)
-	}
-	chain, err := r.Delegator.IssueOCSPResponder(ctx, command.IssueOCSPResponder{
-		IssuerID: issuerID,
-		CSRPEM:   string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("have a responder of %s certified: %w", issuerID, err)
-	}
-	certificates, err := x509x.ParseCertificates([]byte(chain))
-	if err != nil || len(certificates) < 2 {
-		return nil, fault.New(fault.Internal, "the issuer %s gave no certificate to its responder", issuerID)
-	}
-	return &identity{key: key, certificate: certificates[0], issuer: certificates[1]}, nil
 }

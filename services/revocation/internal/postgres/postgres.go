@@ -129,10 +129,12 @@ ON CONFLICT (issuer_id) DO UPDATE
 SET number = excluded.number, der = excluded.der, this_update = excluded.this_update, next_update = excluded.next_update
 WHERE crls.number < excluded.number`
 
-// SaveCRL keeps a list unless a newer one is there.
-func (s Store) SaveCRL(ctx context.Context, c CRL) error {
-	if _, err := s.Pool.Exec(ctx, saveCRL, c.IssuerID, c.Number, c.DER, c.ThisUpdate, c.NextUpdate); err != nil {
-		return fmt.Errorf("save the list of %s: %w", c.IssuerID, pg.Fault(err))
+// SaveCRL keeps a list unless one of the same or a higher number is there, and reports
+// whether it did.
+func (s Store) SaveCRL(ctx context.Context, c CRL) (bool, error) {
+	tag, err := s.Pool.Exec(ctx, saveCRL, c.IssuerID, c.Number, c.DER, c.ThisUpdate, c.NextUpdate)
+	if err != nil {
+		return false, fmt.Errorf("save the list of %s: %w", c.IssuerID, pg.Fault(err))
 	}
-	return nil
+	return tag.RowsAffected() == 1, nil
 }
