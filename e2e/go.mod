@@ -3,6 +3,7 @@ module github.com/certctl/certctl/e2e
 go 1.26.0
 
 require (
+	golang.org/x/crypto v0.58.0
 	github.com/certctl/certctl/contracts v0.0.0
 	github.com/certctl/certctl/libs v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0

@@ -53,7 +53,7 @@ func machine(ctx context.Context) string {
 	}
 	postgres := "the private Postgres"
 	if out, err := exec.CommandContext(ctx, "sh", "-c", "ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1").Output(); err == nil && len(out) > 0 {
-		if v, err := exec.CommandContext(ctx, strings.TrimSpace(string(out)), "-V").Output(); err == nil { //nolint:gosec // found above
+		if v, err := exec.CommandContext(ctx, strings.TrimSpace(string(out)), "-V").Output(); err == nil {
 			postgres = strings.TrimSpace(string(v))
 		}
 	}
