@@ -81,31 +81,52 @@ func learn(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
 	for _, m := range messages {
 		switch m.Type {
 		case event.Type(event.IssuerConfigured{}):
-			var e event.IssuerConfigured
-			if err := decode(m, &e); err != nil {
+			i, err := issuerOf(m)
+			if err != nil {
 				return err
 			}
-			if err := postgres.SaveIssuer(ctx, tx, postgres.Issuer{
-				ID: e.IssuerID, Name: e.Name, Type: e.Type, CAChainPEM: e.CAChainPEM, SignsCRL: e.SignsCRL, Version: m.AggVersion,
-			}); err != nil {
+			if err := postgres.SaveIssuer(ctx, tx, i); err != nil {
 				return err
 			}
 		case event.Type(event.CertificateIssued{}), event.Type(event.CertificateRenewed{}):
-			var e event.CertificateIssued // a renewal has the same fields and one more
-			if err := decode(m, &e); err != nil {
+			s, err := serialOf(m)
+			if err != nil {
 				return err
 			}
-			serial, err := x509x.CanonicalSerial(e.SerialNumber)
-			if err != nil {
-				return fmt.Errorf("serial number of %s: %w", e.VersionID, err)
-			}
-			serials = append(serials, postgres.Serial{
-				IssuerID: e.IssuerID, SerialNumber: serial, CertificateID: e.CertificateID,
-				VersionID: e.VersionID, NotAfter: e.NotAfter,
-			})
+			serials = append(serials, s)
 		}
 	}
 	return postgres.SaveSerials(ctx, tx, serials)
+}
+
+func issuerOf(m bus.Message) (postgres.Issuer, error) {
+	var e event.IssuerConfigured
+	if err := decode(m, &e); err != nil {
+		return postgres.Issuer{}, err
+	}
+	// The CA of an issuer that is asked over the network may not be known.
+	if e.CAChainPEM != "" {
+		if _, err := x509x.ParseCertificates([]byte(e.CAChainPEM)); err != nil {
+			return postgres.Issuer{}, fmt.Errorf("CA certificates of %s: %w", e.IssuerID, err)
+		}
+	}
+	return postgres.Issuer{
+		ID: e.IssuerID, Name: e.Name, Type: e.Type, CAChainPEM: e.CAChainPEM, SignsCRL: e.SignsCRL, Version: m.AggVersion,
+	}, nil
+}
+
+func serialOf(m bus.Message) (postgres.Serial, error) {
+	var e event.CertificateIssued // a renewal has the same fields and one more
+	if err := decode(m, &e); err != nil {
+		return postgres.Serial{}, err
+	}
+	number, err := x509x.CanonicalSerial(e.SerialNumber)
+	if err != nil {
+		return postgres.Serial{}, fmt.Errorf("serial number of %s: %w", e.VersionID, err)
+	}
+	return postgres.Serial{
+		IssuerID: e.IssuerID, SerialNumber: number, CertificateID: e.CertificateID, VersionID: e.VersionID, NotAfter: e.NotAfter,
+	}, nil
 }
 
 func decode(m bus.Message, into any) error {

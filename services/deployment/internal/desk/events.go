@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -122,7 +123,7 @@ func requested(events []heard[event.CertificateRequested]) []postgres.Certificat
 			newest[c.ID] = c
 		}
 	}
-	return values(newest)
+	return ordered(newest)
 }
 
 func (d *Desk) archive(ctx context.Context, tx pgx.Tx, s *said, events []heard[event.CertificateArchived]) error {
@@ -185,7 +186,7 @@ func latest(orders map[postgres.OrderKey]*rollout.Order) []*rollout.Order {
 			byJob[o.JobID] = o
 		}
 	}
-	return values(byJob)
+	return ordered(byJob)
 }
 
 func noKey(e event.CertificateKeyRequested, a fleet.Agent, known bool, now time.Time) string {
@@ -262,17 +263,18 @@ func newestIssued(events []heard[event.CertificateIssued]) ([]postgres.Issued, m
 			newest[e.CertificateID], causes[e.CertificateID] = i, outgoing.After(h.Message)
 		}
 	}
-	return values(newest), causes
+	return ordered(newest), causes
 }
 
 func unique(ids []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(ids)))
 }
 
-func values[K comparable, V any](m map[K]V) []V {
+// ordered lists by key, so that replicas write the same rows in the same order.
+func ordered[V any](m map[string]V) []V {
 	out := make([]V, 0, len(m))
-	for _, v := range m {
-		out = append(out, v)
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[key])
 	}
 	return out
 }

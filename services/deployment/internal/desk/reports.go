@@ -3,6 +3,8 @@ package desk
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -64,10 +66,10 @@ func (d *Desk) Reports(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error
 			return err
 		}
 	}
-	if err := postgres.SaveJobs(ctx, tx, values(jobs)); err != nil {
+	if err := postgres.SaveJobs(ctx, tx, slices.Collect(maps.Values(jobs))); err != nil {
 		return err
 	}
-	if err := postgres.SaveOrders(ctx, tx, values(orders)); err != nil {
+	if err := postgres.SaveOrders(ctx, tx, slices.Collect(maps.Values(orders))); err != nil {
 		return err
 	}
 	if err := d.mend(ctx, tx, s, overtaken); err != nil {

@@ -2,6 +2,8 @@ package desk
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,18 +70,19 @@ func (d *Desk) each(ctx context.Context, tx pgx.Tx, keys []postgres.OrderKey, no
 		return err
 	}
 	s := &said{now: now}
-	for _, o := range orders {
-		if !o.Open() {
+	for _, k := range keys {
+		o := orders[k]
+		if o == nil || !o.Open() {
 			continue
 		}
 		if err := change(s, o, jobs[o.JobID]); err != nil {
 			return err
 		}
 	}
-	if err := postgres.SaveJobs(ctx, tx, values(jobs)); err != nil {
+	if err := postgres.SaveJobs(ctx, tx, slices.Collect(maps.Values(jobs))); err != nil {
 		return err
 	}
-	if err := postgres.SaveOrders(ctx, tx, values(orders)); err != nil {
+	if err := postgres.SaveOrders(ctx, tx, slices.Collect(maps.Values(orders))); err != nil {
 		return err
 	}
 	return s.write(ctx, tx)
@@ -111,5 +114,5 @@ func (d *Desk) Cancel(ctx context.Context, tx pgx.Tx, jobID, why string) error {
 			o.Close(rollout.OrderSuperseded, now)
 		}
 	}
-	return postgres.SaveOrders(ctx, tx, values(orders))
+	return postgres.SaveOrders(ctx, tx, slices.Collect(maps.Values(orders)))
 }

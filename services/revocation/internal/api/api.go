@@ -44,6 +44,8 @@ var _ revocationapi.StrictServerInterface = API{}
 func (a API) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(httpx.BodyLimit(maxRequest))
+	r.NotFound(httpx.NotFound)
+	r.MethodNotAllowed(httpx.MethodNotAllowed)
 	return revocationapi.HandlerFromMux(revocationapi.NewStrictHandlerWithOptions(a, nil, revocationapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -75,6 +77,9 @@ func (a API) GetCACertificates(ctx context.Context, r revocationapi.GetCACertifi
 	i, err := a.known(ctx, r.IssuerID)
 	if err != nil {
 		return nil, err
+	}
+	if i.CAChainPEM == "" {
+		return nil, fault.New(fault.NotFound, "the CA of issuer %s is not known", i.ID)
 	}
 	return caResponse(i.CAChainPEM), nil
 }

@@ -67,7 +67,7 @@ func (l *Lists) renew(ctx context.Context, of ca) (fresh.Value[postgres.CRL], er
 	var none fresh.Value[postgres.CRL]
 	chain, err := x509x.ParseCertificates([]byte(of.chainPEM))
 	if err != nil {
-		return none, fmt.Errorf("read the CA certificates of %s: %w", of.issuerID, err)
+		return none, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", of.issuerID)
 	}
 	stored, err := l.store.CRL(ctx, of.issuerID)
 	if err != nil {

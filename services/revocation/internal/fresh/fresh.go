@@ -9,6 +9,8 @@ package fresh
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -107,8 +109,7 @@ func (k *Keeper[K, T]) entry(key K, now time.Time) *entry[T] {
 func (k *Keeper[K, T]) renew(ctx context.Context, key K, e *entry[T]) {
 	ctx, cancel := context.WithTimeout(ctx, makeLimit)
 	defer cancel()
-	// Should Make panic, the process ends; those who wait need not be told.
-	value, err := k.Make(ctx, key)
+	value, err := k.guarded(ctx, key)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.Clock.Now()
@@ -122,4 +123,14 @@ func (k *Keeper[K, T]) renew(ctx context.Context, key K, e *entry[T]) {
 	}
 	close(e.underWay)
 	e.underWay = nil
+}
+
+// guarded keeps a panic from ending the process, as the one of a request does not either.
+func (k *Keeper[K, T]) guarded(ctx context.Context, key K) (value Value[T], err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("making it panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return k.Make(ctx, key)
 }

@@ -22,9 +22,12 @@ import (
 // of its life is over.
 func (r *Responder) delegate(ctx context.Context, of ca) (fresh.Value[identity], error) {
 	var none fresh.Value[identity]
+	if of.chainPEM == "" {
+		return none, fault.New(fault.NotFound, "the CA of issuer %s is not known", of.issuerID)
+	}
 	chain, err := x509x.ParseCertificates([]byte(of.chainPEM))
 	if err != nil {
-		return none, fmt.Errorf("read the CA certificates of %s: %w", of.issuerID, err)
+		return none, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", of.issuerID)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

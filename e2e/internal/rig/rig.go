@@ -1,0 +1,118 @@
+// Package rig runs certctl as its users do, for stories that are told of the whole
+// system: real binaries, real processes, the HTTP API and the command line.
+//
+// Programs can be killed and started again at any moment. Everything that they write
+// lies in one folder, which goes when the test ends; when the test fails, the last lines
+// of every program are shown first. Whatever is waited for has a deadline.
+package rig
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Patience is how long something may take that is usually done in a second or two, on a
+// machine that has other things to do.
+const Patience = 60 * time.Second
+
+// tick is how often a condition is looked at.
+const tick = 50 * time.Millisecond
+
+// Main builds the binaries, runs the tests and removes what was built.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "certctl-e2e-bin-")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	// Some programs run as another user.
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // others must be able to run what is in it
+		return fail(err)
+	}
+	commands, err := filepath.Glob("../services/*/cmd/*")
+	if err != nil || len(commands) == 0 {
+		return fail(fmt.Errorf("no commands were found: %w", err))
+	}
+	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, commands...)...) //nolint:noctx // ends by itself
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fail(fmt.Errorf("build the binaries: %w\n%s", err, out))
+	}
+	binaries = dir
+	return m.Run()
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, "e2e:", err)
+	return 1
+}
+
+// binaries is the folder that Main built into.
+var binaries string
+
+// Binary is the path of a program of ours.
+func Binary(name string) string { return filepath.Join(binaries, name) }
+
+// Dir makes a folder that other users can get through but not list, since Postgres and
+// NGINX's workers may run as somebody else.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "certctl-e2e-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711) //nolint:gosec // see above
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// FreeAddress is a loopback address that nobody listens on. Programs that are started
+// again need the same one each time.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Within waits until a condition holds, and fails the test with what it said last if
+// that takes too long.
+func Within(t testing.TB, limit time.Duration, what string, condition func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	poll := time.NewTicker(tick)
+	defer poll.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, limit, err)
+		}
+		select {
+		case <-poll.C:
+		case <-t.Context().Done():
+			t.Fatalf("%s: %v", what, t.Context().Err())
+		}
+	}
+}
+
+// Pause waits, for stories in which time has to pass.
+func Pause(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
