@@ -110,6 +110,8 @@ CREATE TABLE jobs (
 	type text NOT NULL CHECK (type IN ('Deployment', 'Validation')),
 	certificate_id text NOT NULL,
 	version_id text NOT NULL REFERENCES versions,
+	-- The version's; kept here since every report is compared with it.
+	fingerprint_sha256 text NOT NULL,
 	-- No reference: a job outlives its target.
 	target_id text NOT NULL,
 	agent_id text NOT NULL DEFAULT '',

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl/contracts/command"
@@ -68,9 +69,28 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := worker.Recover(ctx); err != nil {
 		log.ErrorContext(ctx, "recovery incomplete", "error", err)
 	}
+	var tidying sync.WaitGroup
+	tidying.Go(func() { tidy(ctx, worker, log) })
 	l.Run(ctx)
+	tidying.Wait()
 	log.InfoContext(ctx, "agent stopped")
 	return nil
+}
+
+// tidy drops, now and daily, what the agent need not remember any more.
+func tidy(ctx context.Context, worker *work.Worker, log *slog.Logger) {
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
+	for {
+		if err := worker.Forget(); err != nil {
+			log.WarnContext(ctx, "old orders not forgotten", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-daily.C:
+		}
+	}
 }
 
 // enrol gets the host an identity, if it has none that is still of use.

@@ -185,6 +185,21 @@ func resident(t *testing.T, pid int) (kib int) {
 	return kib
 }
 
+func TestProgram_NeedsNoTokenFileOnceItIsEnrolled(t *testing.T) {
+	l := startLeaf(t)
+	cfg := newConfig(t, l)
+	first, ended := launch(t, cfg)
+	l.await("a heartbeat", func() bool { return len(l.heartbeats) > 1 })
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	t.Setenv("CERTCTL_ENROLMENT_TOKEN_FILE", filepath.Join(t.TempDir(), "gone"))
+	cfg.EnrolmentToken = ""
+	launch(t, cfg)
+	l.certify(targettest.NewAuthority(t), "job-i-1")
+}
+
 func TestProgram_FailsWhenItIsRefused(t *testing.T) {
 	l := startLeaf(t)
 	cfg := newConfig(t, l)

@@ -170,3 +170,16 @@ func (a *API) Active(t testing.TB, id, other string) client.Certificate {
 	})
 	return c
 }
+
+// Failed waits until a certificate is Failed, and returns it.
+func (a *API) Failed(t testing.TB, id string) client.Certificate {
+	t.Helper()
+	var c client.Certificate
+	Within(t, Patience, id+" is Failed", func() (err error) {
+		if c, err = Read[client.Certificate](a.GetCertificate(t.Context(), id)); err == nil && c.Status != client.CertificateStatusFailed {
+			err = fmt.Errorf("it is %s: %s", c.Status, Value(c.StatusReason))
+		}
+		return err
+	})
+	return c
+}

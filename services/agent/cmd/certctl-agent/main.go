@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -47,7 +48,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out, diagnostics io.Writer) error {
 	var cfg agent.Config
-	envErr := config.Load("CERTCTL", &cfg)
+	envErr := load(&cfg)
 	flags, showVersion, err := define(&cfg, out)
 	if err != nil {
 		return err
@@ -59,17 +60,14 @@ func run(ctx context.Context, args []string, out, diagnostics io.Writer) error {
 		fmt.Fprintln(out, "certctl-agent", host.Version())
 		return nil
 	}
+	if envErr != nil {
+		return envErr
+	}
 	if flags.NArg() == 1 && flags.Arg(0) == "status" {
 		return status.Write(out, cfg.AgentStateDir, cfg.LeafURL)
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unknown command %q; see certctl-agent --help", flags.Arg(0))
-	}
-	if envErr != nil {
-		// A flag may have mended what the environment got wrong.
-		if err := cfg.Validate(); err != nil {
-			return envErr
-		}
 	}
 	log, err := logger(cfg, diagnostics)
 	if err != nil {
@@ -78,6 +76,20 @@ func run(ctx context.Context, args []string, out, diagnostics io.Writer) error {
 	warnOfUnknown(&cfg, log)
 	frugal()
 	return agent.Run(ctx, cfg, log)
+}
+
+// load reads the environment. A token's file that is gone is as it should be: the
+// token was for one enrolment. A host that still needs it is told so later.
+func load(cfg *agent.Config) error {
+	err := config.Load("CERTCTL", cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.Unsetenv("CERTCTL_ENROLMENT_TOKEN_FILE"); err != nil {
+			return err
+		}
+		*cfg = agent.Config{}
+		return config.Load("CERTCTL", cfg)
+	}
+	return err
 }
 
 // define makes a flag of each variable but the token: arguments can be seen by

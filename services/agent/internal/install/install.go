@@ -194,6 +194,9 @@ func (i *installation) prepare() error {
 			return err
 		}
 		e.was = record{Path: e.path, Existed: existed, Sum: sum(e.file.Data)}
+		if text, ok := e.read(); ok {
+			e.was.Old = sum(text)
+		}
 	}
 	if err := i.save(staging, ""); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -91,10 +92,22 @@ func TestPlaces_FollowLinksWithinTheirFolders(t *testing.T) {
 	}
 }
 
-type memory struct{ state json.RawMessage }
+// memory is a progress that can end the installation that saves, as a crash would.
+type memory struct {
+	state  json.RawMessage
+	saved  int
+	stopAt int
+}
 
-func (m *memory) Load() json.RawMessage            { return m.state }
-func (m *memory) Save(state json.RawMessage) error { m.state = state; return nil }
+func (m *memory) Load() json.RawMessage { return m.state }
+
+func (m *memory) Save(state json.RawMessage) error {
+	m.state = state
+	if m.saved++; m.saved == m.stopAt {
+		runtime.Goexit()
+	}
+	return nil
+}
 
 // plan replaces one certificate and one key; its server never answers, so everything
 // is put back.
@@ -184,5 +197,34 @@ func TestInstall_RefusesTwoFilesInOnePlace(t *testing.T) {
 	_, err := Installer{}.Install(t.Context(), plan(path, link(t, path, filepath.Join(dir, "key.pem")), dir+"/chain.pem"), &memory{})
 	if err == nil || !strings.Contains(err.Error(), "two files") || !target.AsError(err).Permanent {
 		t.Errorf("install = %v", err)
+	}
+}
+
+func TestInstall_TakenUpLateLeavesANewerOneAlone(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, other := put(t, filepath.Join(dir, "cert.pem"), somePEM), put(t, filepath.Join(dir, "key.pem"), somePEM), filepath.Join(dir, "chain.pem")
+	cutOff := &memory{stopAt: 2}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = Installer{}.Install(t.Context(), plan(cert, key, other), cutOff)
+	}()
+	<-ended
+	newer := somePEM + somePEM
+	for _, path := range []string{cert, key, other} {
+		put(t, path, newer)
+	}
+	cutOff.stopAt = 0
+	_, err := Installer{}.Install(t.Context(), plan(cert, key, other), cutOff)
+	if err == nil || !strings.Contains(err.Error(), "somebody else") {
+		t.Errorf("install = %v", err)
+	}
+	for _, path := range []string{cert, key, other} {
+		if text, err := os.ReadFile(path); err != nil || string(text) != newer {
+			t.Errorf("%s holds %q, %v", path, text, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

@@ -25,8 +25,9 @@ type record struct {
 	Path string `json:"path"`
 	// Existed tells whether there is something to put back.
 	Existed bool `json:"existed"`
-	// Sum is the SHA-256 of the new content.
+	// Sum and Old are the SHA-256 of the new content and of what was there.
 	Sum string `json:"sum"`
+	Old string `json:"old,omitempty"`
 }
 
 func (e *entry) staged(tag string) string { return "." + e.base + ".certctl-" + tag + ".new" }
@@ -110,8 +111,22 @@ func keepOwner(f *os.File, like fs.FileInfo) error {
 	return f.Chown(int(want.Uid), int(want.Gid))
 }
 
+// foreign reports whether somebody else has replaced the file since: an installation
+// that is taken up late must not undo a newer one.
+func (e *entry) foreign() bool {
+	text, ok := e.read()
+	if !ok {
+		return false
+	}
+	now := sum(text)
+	return now != e.was.Sum && now != e.was.Old
+}
+
 // commit puts the new content in place; once that is done it does nothing.
 func (e *entry) commit(tag string) error {
+	if e.foreign() {
+		return fmt.Errorf("%s was replaced by somebody else meanwhile", e.path)
+	}
 	err := e.dir.Rename(e.staged(tag), e.base)
 	if errors.Is(err, fs.ErrNotExist) {
 		if text, ok := e.read(); ok && sum(text) == e.was.Sum {
@@ -126,12 +141,13 @@ func (e *entry) commit(tag string) error {
 
 // restore puts back what was there; once that is done it does nothing.
 func (e *entry) restore(tag string) error {
-	if e.was.Existed {
-		err := e.dir.Rename(e.kept(tag), e.base)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch text, ok := e.read(); {
+	case e.foreign():
+	case e.was.Existed:
+		if err := e.dir.Rename(e.kept(tag), e.base); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("put back %s: %w", e.path, err)
 		}
-	} else if text, ok := e.read(); ok && sum(text) == e.was.Sum {
+	case ok && sum(text) == e.was.Sum:
 		if err := e.remove(e.base); err != nil {
 			return fmt.Errorf("remove %s again: %w", e.path, err)
 		}

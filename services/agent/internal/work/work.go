@@ -109,11 +109,11 @@ func (w *Worker) finish(ctx context.Context, o order.Order, report command.Agent
 		return err
 	}
 	if err := w.Journal.Finish(o.Key(), journal.Done{Report: signed, At: report.At}); err != nil {
-		if report.Outcome == command.OutcomeCompleted || report.Outcome == command.OutcomeCSR {
+		if report.Outcome == command.OutcomeCompleted {
 			return err
 		}
-		// With no room for the journal there is none for anything else either: tell what
-		// can be told. Nothing was done that a repeat would do twice.
+		// With no room for the journal there is none for much else either: tell what can be
+		// told. Nothing was done that a repeat would do twice.
 		w.log(o).ErrorContext(ctx, "order not journalled", "error", err)
 		return w.Reporter.Report(ctx, o, report.Outcome, signed)
 	}
@@ -144,9 +144,8 @@ func (w *Worker) settle(ctx context.Context, o order.Order) {
 	}
 }
 
-// Recover takes what was cut off to its end, and forgets what was finished long ago.
-// It is called before the first order. An order that cannot be recovered is logged,
-// and left for the next start.
+// Recover takes what was cut off to its end. It is called before the first order. An
+// order that cannot be recovered is logged, and left for the next start.
 func (w *Worker) Recover(ctx context.Context) error {
 	keys, err := w.Journal.Unsettled()
 	if err != nil {
@@ -157,8 +156,11 @@ func (w *Worker) Recover(ctx context.Context) error {
 			w.Log.ErrorContext(ctx, "order not recovered", "job_id", key.JobID, "attempt", key.Attempt, "error", err)
 		}
 	}
-	return w.Journal.Prune(w.Clock.Now().Add(-memory))
+	return nil
 }
+
+// Forget drops what was finished long ago.
+func (w *Worker) Forget() error { return w.Journal.Prune(w.Clock.Now().Add(-memory)) }
 
 func (w *Worker) recover(ctx context.Context, key journal.Key) error {
 	begun, ok, err := w.Journal.Begun(key)

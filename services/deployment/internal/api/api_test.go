@@ -376,8 +376,8 @@ func (s *server) deployed(n int, certificate, issuer, team string) {
 	s.exec(`INSERT INTO certificates (id, issuer_id, team_id) VALUES ($1, $2, $3)`, certificate, issuer, team)
 	s.exec(`INSERT INTO versions (id, certificate_id, fingerprint_sha256, not_before, not_after, pem_chain)
 		VALUES ('cv-' || $1, $1, 'f', now(), now(), '')`, certificate)
-	s.exec(`INSERT INTO jobs (id, type, certificate_id, version_id, target_id, status, scheduled_at, created_at)
-		SELECT 'job-d-' || $1 || i, 'Deployment', $1::text, 'cv-' || $1, 'tgt-' || i, 'Pending', $3::timestamptz, $3::timestamptz + make_interval(secs => i / 3)
+	s.exec(`INSERT INTO jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, status, scheduled_at, created_at)
+		SELECT 'job-d-' || $1 || i, 'Deployment', $1::text, 'cv-' || $1, 'f', 'tgt-' || i, 'Pending', $3::timestamptz, $3::timestamptz + make_interval(secs => i / 3)
 		FROM generate_series(1, $2) i`, certificate, n, s.clock.Now())
 }
 
@@ -405,8 +405,8 @@ func TestJobs_EachComesOnceThroughTheCursor(t *testing.T) {
 			break
 		}
 		// A job that comes meanwhile disturbs nothing.
-		s.exec(`INSERT INTO jobs (id, type, certificate_id, version_id, target_id, status, scheduled_at, created_at)
-			VALUES ($1, 'Deployment', 'mc-1', 'cv-mc-1', $1, 'Pending', now(), now() + interval '1 day')`, fmt.Sprint("job-d-new-", pages))
+		s.exec(`INSERT INTO jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, status, scheduled_at, created_at)
+			VALUES ($1, 'Deployment', 'mc-1', 'cv-mc-1', 'f', $1, 'Pending', now(), now() + interval '1 day')`, fmt.Sprint("job-d-new-", pages))
 		path = "/api/v1/jobs?per_page=10&cursor=" + *list.NextCursor
 	}
 	if len(seen) != 95 {

@@ -48,8 +48,8 @@ func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) e
 	if len(certificates) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(
-		ctx, noteRequested,
+	err := apply(
+		ctx, tx, noteRequested,
 		column(certificates, func(c Certificate) string { return c.ID }),
 		column(certificates, func(c Certificate) string { return c.CommonName }),
 		column(certificates, func(c Certificate) string { return c.IssuerID }),
@@ -120,8 +120,8 @@ JOIN certificates c ON c.id = n.certificate_id
 ON CONFLICT (id) DO NOTHING`
 
 func insertVersions(ctx context.Context, tx pgx.Tx, issued []Issued) error {
-	_, err := tx.Exec(
-		ctx, insertVersion,
+	err := apply(
+		ctx, tx, insertVersion,
 		column(issued, func(i Issued) string { return i.Version.ID }),
 		column(issued, func(i Issued) string { return i.Version.CertificateID }),
 		column(issued, func(i Issued) string { return i.Version.Fingerprint }),
@@ -165,7 +165,7 @@ func NoteArchived(ctx context.Context, tx pgx.Tx, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, noteArchived, ids); err != nil {
+	if err := apply(ctx, tx, noteArchived, ids); err != nil {
 		return fmt.Errorf("note %d archived certificates: %w", len(ids), err)
 	}
 	return nil

@@ -112,7 +112,7 @@ func ListJobs(ctx context.Context, db Querier, f JobFilter, limit, offset int) (
 		where.add("(j.created_at, j.id) < (?, ?)", f.Behind, f.BehindID)
 	}
 	args := append(where.args, limit, offset)
-	sql := fmt.Sprintf(`SELECT %s FROM jobs j JOIN versions v ON v.id = j.version_id%s
+	sql := fmt.Sprintf(`SELECT %s FROM jobs j%s
 ORDER BY j.created_at DESC, j.id DESC LIMIT $%d OFFSET $%d`, listColumns, where, len(args)-1, len(args))
 	if jobs, err = collect(ctx, db, scanListed, sql, args...); err != nil {
 		return nil, 0, fmt.Errorf("list jobs: %w", err)
@@ -125,7 +125,7 @@ func ReadJob(ctx context.Context, db Querier, id string, scope authn.Scope) (Lis
 	var where condition
 	where.add("j.id = ?", id)
 	where.scope(scope)
-	rows, err := db.Query(ctx, `SELECT `+listColumns+` FROM jobs j JOIN versions v ON v.id = j.version_id`+where.String(), where.args...)
+	rows, err := db.Query(ctx, `SELECT `+listColumns+` FROM jobs j`+where.String(), where.args...)
 	if err != nil {
 		return ListedJob{}, fmt.Errorf("read job: %w", err)
 	}

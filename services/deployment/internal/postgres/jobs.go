@@ -10,7 +10,7 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
-const jobColumns = `j.id, j.certificate_id, j.version_id, j.target_id, j.agent_id, v.fingerprint_sha256, j.status,
+const jobColumns = `j.id, j.certificate_id, j.version_id, j.target_id, j.agent_id, j.fingerprint_sha256, j.status,
 	j.attempts, j.max_attempts, j.last_error, j.next_action_at, j.started_at, j.completed_at, j.revision,
 	j.correlation_id, j.trace_parent`
 
@@ -24,14 +24,14 @@ func scanJob(row pgx.CollectableRow) (*rollout.Job, error) {
 	return &j, err
 }
 
-const insertJobs = `INSERT INTO jobs (id, type, certificate_id, version_id, target_id, agent_id, status, attempts,
+const insertJobs = `INSERT INTO jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, agent_id, status, attempts,
 	max_attempts, last_error, next_action_at, completed_at, correlation_id, trace_parent, revision, scheduled_at, created_at)
-SELECT n.id, 'Deployment', n.certificate_id, n.version_id, n.target_id, n.agent_id, n.status, n.attempts,
-	n.max_attempts, n.last_error, n.next_action_at, n.completed_at, n.correlation_id, n.trace_parent, n.revision, $15, $15
+SELECT n.id, 'Deployment', n.certificate_id, n.version_id, n.fingerprint, n.target_id, n.agent_id, n.status, n.attempts,
+	n.max_attempts, n.last_error, n.next_action_at, n.completed_at, n.correlation_id, n.trace_parent, n.revision, $16, $16
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[],
-	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[])
+	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[])
 	AS n (id, certificate_id, version_id, target_id, agent_id, status, attempts, max_attempts, last_error,
-		next_action_at, completed_at, correlation_id, trace_parent, revision)
+		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint)
 ON CONFLICT (version_id, target_id, type) WHERE status IN ` + openStates + ` DO NOTHING
 RETURNING id`
 
@@ -57,6 +57,7 @@ func InsertJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job, now time.Ti
 		column(jobs, func(j *rollout.Job) string { return j.Correlation }),
 		column(jobs, func(j *rollout.Job) string { return j.TraceParent }),
 		column(jobs, func(j *rollout.Job) int64 { return j.Revision }),
+		column(jobs, func(j *rollout.Job) string { return j.Fingerprint }),
 		now,
 	)
 	if err != nil {
@@ -69,7 +70,7 @@ func InsertJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job, now time.Ti
 	return added, nil
 }
 
-const lockJobs = `SELECT ` + jobColumns + ` FROM jobs j JOIN versions v ON v.id = j.version_id
+const lockJobs = `SELECT ` + jobColumns + ` FROM jobs j
 WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE OF j`
 
 // LockJobs reads jobs for a change, by id. Ids that are no jobs of this service are
@@ -86,7 +87,7 @@ func LockJobs(ctx context.Context, tx pgx.Tx, ids []string) (map[string]*rollout
 	return jobs, nil
 }
 
-const dueJobs = `SELECT ` + jobColumns + ` FROM jobs j JOIN versions v ON v.id = j.version_id
+const dueJobs = `SELECT ` + jobColumns + ` FROM jobs j
 WHERE j.next_action_at <= $1 ORDER BY j.next_action_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED`
 
 // DueJobs claims jobs whose next attempt is due. The claim lasts as long as tx.
@@ -116,8 +117,8 @@ func SaveJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job) error {
 	if len(jobs) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(
-		ctx, saveJobs,
+	err := apply(
+		ctx, tx, saveJobs,
 		column(jobs, func(j *rollout.Job) string { return j.ID }),
 		column(jobs, func(j *rollout.Job) string { return j.AgentID }),
 		column(jobs, func(j *rollout.Job) string { return string(j.Status) }),
@@ -162,8 +163,8 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	if len(dooms) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(
-		ctx, cancelJobs,
+	err := apply(
+		ctx, tx, cancelJobs,
 		column(dooms, func(d Doom) string { return d.CertificateID }),
 		column(dooms, func(d Doom) string { return d.ExceptVersion }),
 		column(dooms, func(d Doom) string { return d.Reason }),
@@ -180,7 +181,6 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, target_id,
 JOIN certificates c ON c.id = n.certificate_id AND NOT c.archived AND c.version_id <> n.installed
 	AND n.target_id = ANY(c.target_ids)
 JOIN jobs j ON j.version_id = c.version_id AND j.certificate_id = c.id AND j.target_id = n.target_id AND j.status = 'Completed'
-JOIN versions v ON v.id = j.version_id
 ORDER BY j.certificate_id, j.target_id`
 
 // UndoneDeployments lists, for jobs that installed an older version, the completed

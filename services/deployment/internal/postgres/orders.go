@@ -140,8 +140,8 @@ func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
 	if len(orders) == 0 {
 		return nil
 	}
-	_, err := tx.Exec(
-		ctx, saveOrders,
+	err := apply(
+		ctx, tx, saveOrders,
 		column(orders, func(o *rollout.Order) string { return o.JobID }),
 		column(orders, func(o *rollout.Order) int { return o.Attempt }),
 		column(orders, func(o *rollout.Order) string { return string(o.State) }),
@@ -161,7 +161,7 @@ WHERE agent_id = ANY($1) AND closed_at IS NULL AND state = 'Sent' AND deadline >
 // HurryOrders brings the deadlines of agents that came back forward: what was on its
 // way to them may have been lost.
 func HurryOrders(ctx context.Context, tx pgx.Tx, agentIDs []string, deadline time.Time) error {
-	if _, err := tx.Exec(ctx, hurryOrders, agentIDs, deadline); err != nil {
+	if err := apply(ctx, tx, hurryOrders, agentIDs, deadline); err != nil {
 		return fmt.Errorf("hurry the orders of %d agents: %w", len(agentIDs), err)
 	}
 	return nil

@@ -29,13 +29,25 @@ type Querier interface {
 // them.
 const openStates = `('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')`
 
+// afresh has each statement planned for the arguments at hand. A plan that is kept was
+// made for sets of any size and for the table as it was then; one from the first minute
+// of an installation reads the whole of a table that has long grown. Planning costs
+// little beside what a set of rows does.
+const afresh = pgx.QueryExecModeCacheDescribe
+
 // collect runs a query whose rows scan reads.
 func collect[T any](ctx context.Context, db Querier, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := db.Query(ctx, sql, append([]any{afresh}, args...)...)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, scan)
+}
+
+// apply runs a statement that returns no rows.
+func apply(ctx context.Context, db Querier, sql string, args ...any) error {
+	_, err := db.Exec(ctx, sql, append([]any{afresh}, args...)...)
+	return err
 }
 
 // column turns a slice by a quarter.
