@@ -87,12 +87,16 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	deps.Log.Info("listening", "url", server.URL())
 
 	// The recorder must outlive the last call, and the relay the last record.
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
+	relaying, stopRelaying := context.WithCancel(context.WithoutCancel(ctx))
 	var g errgroup.Group
-	g.Go(func() error { return records.Run(background) })
-	g.Go(func() error { return relay.Run(background) })
+	g.Go(func() error {
+		defer stopRelaying()
+		return records.Run(recording)
+	})
+	g.Go(func() error { return relay.Run(relaying) })
 	serveErr := server.Serve(ctx, handler(cfg, deps, keys, records))
-	stop()
+	stopRecording()
 	return errors.Join(serveErr, g.Wait())
 }
 

@@ -63,7 +63,9 @@ func (b *bench) open() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.told.mu.Lock()
 	b.told.me = me.PublicKey()
+	b.told.mu.Unlock()
 	b.Worker = &work.Worker{
 		Identity: me, Journal: j, Keys: keys, Targets: map[string]target.Kind{"FAKE": b.target}, Reporter: b.told,
 		Clock: clock.At(now), Log: slog.New(slog.DiscardHandler),

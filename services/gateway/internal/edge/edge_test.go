@@ -110,7 +110,7 @@ func TestEdge_RefusesAndRecordsWhoeverIsNotRecognisedOrAllowed(t *testing.T) {
 		{"another scheme", "Basic YTpi", http.StatusUnauthorized, "anonymous"},
 		{"an empty key", "Bearer ", http.StatusUnauthorized, "anonymous"},
 		{"an unknown key", "Bearer cck_bad", http.StatusUnauthorized, "anonymous"},
-		{"a key without rights", "Bearer cck_powerless", http.StatusForbidden, "bob"},
+		{"a key without rights", "Bearer cck_powerless", http.StatusForbidden, "key-2"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestEdge_SendsTheCallOnAsTheRecognisedPrincipalOnly(t *testing.T) {
 		t.Error("the credential was sent on")
 	}
 	got := rec.last(t)
-	if got.Operation != "createCertificate" || got.Actor != "ada" || got.Status != 201 || got.BodyHash != "2cf24dba5fb0a30e" {
+	if got.Operation != "createCertificate" || got.Actor != "key-1" || got.Status != 201 || got.BodyHash != "2cf24dba5fb0a30e" {
 		t.Errorf("on record: %+v", got)
 	}
 }

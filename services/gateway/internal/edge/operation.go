@@ -45,6 +45,22 @@ func (e *Edge) operation(op httpapi.Operation, answer http.Handler) http.Handler
 			Operation: op.ID, Method: r.Method, Path: r.URL.Path, RemoteAddress: r.RemoteAddr,
 		}
 		out := &response{ResponseWriter: w, hold: op.Changes()}
+		finished := false
+		defer func() {
+			call.LatencyMillis = e.Clock.Now().Sub(start).Milliseconds()
+			switch call.Status = out.code(); {
+			case !finished:
+				// The answer panicked: it is broken off or becomes a 500 further out.
+				if out.status == 0 || out.hold {
+					call.Status = http.StatusInternalServerError
+				}
+				e.Records.Background(call)
+			case out.hold:
+				e.settle(w, r, out, call)
+			default:
+				e.Records.Background(call)
+			}
+		}()
 		if err := e.admit(r, op, &call); err != nil {
 			if fault.CodeOf(err) == fault.Unauthenticated {
 				out.Header().Set("WWW-Authenticate", `Bearer realm="certctl"`)
@@ -53,22 +69,22 @@ func (e *Edge) operation(op httpapi.Operation, answer http.Handler) http.Handler
 		} else {
 			answer.ServeHTTP(out, r)
 		}
-		call.Status, call.LatencyMillis = out.code(), e.Clock.Now().Sub(start).Milliseconds()
-		if !out.hold {
-			e.Records.Background(call)
-			return
-		}
-		// The change is made, so its record must be too, even if the caller has gone.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordWithin)
-		defer cancel()
-		if err := e.Records.Durable(ctx, call); err != nil {
-			e.Log.ErrorContext(ctx, "call is not on record", "operation", op.ID, "status", call.Status, obs.KeyError, err)
-			httpx.WriteProblem(w, r, fault.Wrap(err, fault.Unavailable,
-				"the call was carried out with status %d, but could not be put on record; look before you repeat it", call.Status))
-			return
-		}
-		out.release()
+		finished = true
 	})
+}
+
+// settle sends the answer to a change when its record is durable. The change is made, so
+// its record must be too, even if the caller has gone.
+func (e *Edge) settle(w http.ResponseWriter, r *http.Request, out *response, call event.APICall) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordWithin)
+	defer cancel()
+	if err := e.Records.Durable(ctx, call); err != nil {
+		e.Log.ErrorContext(ctx, "call is not on record", "operation", call.Operation, "status", call.Status, obs.KeyError, err)
+		httpx.WriteProblem(w, r, fault.Wrap(err, fault.Unavailable,
+			"the call was carried out with status %d, but could not be put on record; look before you repeat it", call.Status))
+		return
+	}
+	out.release()
 }
 
 // admit recognises the caller, checks its permission and takes in the body. What it
@@ -83,7 +99,8 @@ func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall)
 		if p, err = e.Keys.Recognise(r.Context(), key); err != nil {
 			return err
 		}
-		call.Actor = p.Name
+		// The id, because events name who caused them by it too, and names can change.
+		call.Actor = p.ID
 		if err := permission.Check(p, op.Permission); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -29,21 +30,30 @@ const (
 	// backlog bounds the calls that wait. Beyond it reads go unrecorded, with a
 	// warning, rather than being slowed down; changes wait.
 	backlog = 8192
-	// maxGroup keeps a message far below the 256 KiB that a stream accepts.
+	// maxGroup and maxBytes keep a message below the 256 KiB that a stream accepts.
 	maxGroup = 100
-	maxPath  = 1 << 10
-	// publishWithin is how long the bus may take before the outbox is used.
+	maxBytes = 192 << 10
+	// maxPath and maxMethod are what is kept of each, in bytes.
+	maxPath   = 1 << 10
+	maxMethod = 32
+	// publishWithin is how long the bus may take before the outbox is used, and
+	// avoidFor how long the outbox is used at once after that: who changes something
+	// waits for the record.
 	publishWithin = 2 * time.Second
+	avoidFor      = 5 * time.Second
 )
 
 // Recorder puts calls on record. It is safe for concurrent use; Run must be running.
 type Recorder struct {
+	conn      *bus.Conn
 	publisher *bus.Publisher
 	pool      *pgxpool.Pool
 	relay     *outbox.Relay
 	clock     clock.Clock
 	log       *slog.Logger
 	waiting   chan entry
+
+	avoidUntil time.Time // of the bus; belongs to Run's goroutine
 }
 
 // entry is a call, and who waits for it to be durable; nobody if stored is nil.
@@ -56,7 +66,7 @@ type entry struct {
 // outbox relay publishes.
 func New(conn *bus.Conn, pool *pgxpool.Pool, relay *outbox.Relay, c clock.Clock, log *slog.Logger) *Recorder {
 	return &Recorder{
-		publisher: conn.NewPublisher(subject.StreamAudit), pool: pool, relay: relay,
+		conn: conn, publisher: conn.NewPublisher(subject.StreamAudit), pool: pool, relay: relay,
 		clock: c, log: log, waiting: make(chan entry, backlog),
 	}
 }
@@ -89,8 +99,25 @@ func (r *Recorder) Background(call event.APICall) {
 
 func (r *Recorder) stamp(call event.APICall) event.APICall {
 	call.At = r.clock.Now().Format(time.RFC3339Nano)
-	call.Path = call.Path[:min(len(call.Path), maxPath)]
+	call.Path, call.Method = cut(call.Path, maxPath), cut(call.Method, maxMethod)
 	return call
+}
+
+// cut shortens s to at most n bytes, and not within a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// size is at least what the call takes as JSON, in which one byte can become six.
+func size(c *event.APICall) int {
+	const rest = 512
+	return rest + 6*(len(c.Path)+len(c.Method)+len(c.Actor)+len(c.Operation)+len(c.RemoteAddress))
 }
 
 // Run stores calls until ctx ends, then those that wait.
@@ -114,11 +141,11 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // group stores first and what waits behind it.
 func (r *Recorder) group(ctx context.Context, first entry) {
-	entries := []entry{first}
-	for more := true; more && len(entries) < maxGroup; {
+	entries, bytes := []entry{first}, size(&first.call)
+	for more := true; more && len(entries) < maxGroup && bytes < maxBytes; {
 		select {
 		case e := <-r.waiting:
-			entries = append(entries, e)
+			entries, bytes = append(entries, e), bytes+size(&e.call)
 		default:
 			more = false
 		}
@@ -139,9 +166,7 @@ func (r *Recorder) store(ctx context.Context, entries []entry) error {
 	if err != nil {
 		return err
 	}
-	soon, cancel := context.WithTimeout(ctx, publishWithin)
-	defer cancel()
-	busErr := r.publisher.Publish(soon, m)
+	busErr := r.publish(ctx, m)
 	if busErr == nil {
 		return nil
 	}
@@ -154,6 +179,22 @@ func (r *Recorder) store(ctx context.Context, entries []entry) error {
 	}
 	r.relay.Wake()
 	return nil
+}
+
+var errAway = errors.New("the bus is away")
+
+func (r *Recorder) publish(ctx context.Context, m bus.Message) error {
+	// A message that is sent while the connection is down would only wait.
+	if !r.conn.NC.IsConnected() || r.clock.Now().Before(r.avoidUntil) {
+		return errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWithin)
+	defer cancel()
+	err := r.publisher.Publish(ctx, m)
+	if err != nil {
+		r.avoidUntil = r.clock.Now().Add(avoidFor)
+	}
+	return err
 }
 
 func (r *Recorder) message(entries []entry) (bus.Message, error) {
