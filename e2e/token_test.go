@@ -24,7 +24,7 @@ func TestToken_IsGoodForOneHostAndForAWhile(t *testing.T) {
 		return err
 	})
 	refused(t, in, "second", in.LeafURL, once.Token, "used")
-	refused(t, in, "elsewhere", leaf.URL, once.Token, "another site")
+	refused(t, in, "elsewhere", leaf.URL, once.Token, "not known here")
 	refused(t, in, "cut", in.LeafURL, short.Token[:len(short.Token)/2], "not whole")
 	refused(t, in, "altered", in.LeafURL, alter(short.Token), "token")
 

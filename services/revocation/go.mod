@@ -5,8 +5,8 @@ go 1.26.0
 require (
 	github.com/certctl/certctl/contracts v0.0.0
 	github.com/certctl/certctl/libs v0.0.0
-	github.com/certctl/certctl/libs/testkit v0.0.0-00010101000000-000000000000
-	github.com/certctl/certctl/migrations v0.0.0-00010101000000-000000000000
+	github.com/certctl/certctl/libs/testkit v0.0.0
+	github.com/certctl/certctl/migrations v0.0.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/nats-io/nats.go v1.55.0

@@ -12,12 +12,16 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const goodKey = "cck_good"
 

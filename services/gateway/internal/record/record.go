@@ -108,10 +108,11 @@ func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
+	end := n
+	for end > max(0, n-utf8.UTFMax) && !utf8.RuneStart(s[end]) {
+		end--
 	}
-	return s[:n]
+	return s[:end]
 }
 
 // size is at least what the call takes as JSON, in which one byte can become six.

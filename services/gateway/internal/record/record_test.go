@@ -350,7 +350,7 @@ func TestCut_EndsAtACharacter(t *testing.T) {
 	for _, c := range []struct {
 		in, want string
 		n        int
-	}{{"abc", "abc", 3}, {"abcd", "abc", 3}, {"aü", "a", 2}, {"€€", "€", 5}, {"€", "", 2}, {"", "", 0}, {"\xff\xff\xff", "\xff\xff", 2}} {
+	}{{"abc", "abc", 3}, {"abcd", "abc", 3}, {"aü", "a", 2}, {"€€", "€", 5}, {"€", "", 2}, {"", "", 0}, {"\xff\xff\xff", "\xff\xff", 2}, {strings.Repeat("\x80", 9), strings.Repeat("\x80", 4), 8}} {
 		got := cut(c.in, c.n)
 		if got != c.want || utf8.ValidString(c.in) && !utf8.ValidString(got) {
 			t.Errorf("cut(%q, %d) = %q", c.in, c.n, got)
