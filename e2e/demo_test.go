@@ -10,6 +10,7 @@ import (
 
 // TestDemo_TellsTheWholeStoryAndExitsWith0 runs the command that newcomers run first.
 func TestDemo_TellsTheWholeStoryAndExitsWith0(t *testing.T) {
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), rig.Binary("certctl"), "demo", "--once")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -37,6 +38,7 @@ func TestDemo_TellsTheWholeStoryAndExitsWith0(t *testing.T) {
 }
 
 func TestDemo_SaysWhatItNeeds(t *testing.T) {
+	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), rig.Binary("certctl"), "demo", "--once", "--agent", "/nowhere/certctl-agent").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "make build") {
 		t.Errorf("%v: %s", err, out)

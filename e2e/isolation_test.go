@@ -88,6 +88,7 @@ func (s *thief) cannot(publish, subscribe []string) {
 // TestIsolation_AnAgentsCredentialsReachNoOtherAgent uses the files that an agent has on
 // its host.
 func TestIsolation_AnAgentsCredentialsReachNoOtherAgent(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	a := in.Enrol("host-a", "site-local", in.LeafURL, "CERTCTL_LOG_LEVEL=warn")
 	b := in.Enrol("host-b", "site-local", in.LeafURL, "CERTCTL_LOG_LEVEL=warn")
@@ -135,6 +136,7 @@ func TestIsolation_AnAgentsCredentialsReachNoOtherAgent(t *testing.T) {
 
 // TestIsolation_ARetiredAgentIsShutOutAtOnce revokes an agent while it is connected.
 func TestIsolation_ARetiredAgentIsShutOutAtOnce(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	far := in.NewSite("site-far", "CERTCTL_LEAF_LOG_LEVEL=warn")
 	for name, url := range map[string]string{"site-local": in.LeafURL, far.SiteID: far.URL} {
@@ -164,6 +166,7 @@ func TestIsolation_ARetiredAgentIsShutOutAtOnce(t *testing.T) {
 // TestIsolation_AServicesCredentialsReachItsOwnSubjectsOnly uses the files that
 // certctl admin credentials writes for services that run apart.
 func TestIsolation_AServicesCredentialsReachItsOwnSubjectsOnly(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	own := map[string][]string{
 		"gateway": {subject.AuditRecord("api", "gateway"), subject.Operation("issuer", "getCertificate")},

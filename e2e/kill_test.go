@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,13 +33,13 @@ func TestKill_NothingIsLostAndNothingHappensTwice(t *testing.T) {
 		}
 	}
 	t.Logf("to play it again: CERTCTL_E2E_SEED=%d", seed)
-	w := newWorld(t)
+	w := newWorld(t, rand.New(rand.NewPCG(seed, 2)))
 	s := &storm{world: w, t: t}
 	begun := time.Now()
 	over := make(chan struct{})
 	var killer sync.WaitGroup
-	killer.Go(func() { s.kill(rand.New(rand.NewPCG(seed, 0)), over) }) //nolint:gosec // not a secret
-	s.issue(rand.New(rand.NewPCG(seed, 1)))                            //nolint:gosec // not a secret
+	killer.Go(func() { s.kill(rand.New(rand.NewPCG(seed, 0)), over) })
+	s.issue(rand.New(rand.NewPCG(seed, 1)))
 	close(over)
 	killer.Wait()
 	t.Logf("%d certificates and %d renewals were asked for within %s; killed: %v", len(s.asked), s.renewed.Load(), time.Since(begun).Round(time.Second), s.killed)
@@ -63,19 +64,23 @@ type target struct {
 	served *rig.Served
 }
 
-func newWorld(t *testing.T) *world {
-	dir := rig.Dir(t)
-	in := rig.NewInstallation(t, dir,
-		// An order whose answer a kill has swallowed is sent again, and a failed
-		// deployment tried again, within the test's time.
-		"CERTCTL_DEPLOYMENT_ORDER_DEADLINE=8s", "CERTCTL_DEPLOYMENT_RETRY_BASE=1s", "CERTCTL_DEPLOYMENT_SWEEP_INTERVAL=5s",
-		"CERTCTL_LOG_LEVEL=warn",
-	)
-	in.Args = []string{"up", "--without", "issuer,audit"}
+// quick lets an order whose answer a kill has swallowed be sent again, and a failed
+// deployment tried again, within the test's time.
+var quick = []string{
+	"CERTCTL_DEPLOYMENT_ORDER_DEADLINE=8s", "CERTCTL_DEPLOYMENT_RETRY_BASE=1s", "CERTCTL_DEPLOYMENT_SWEEP_INTERVAL=5s",
+	"CERTCTL_LOG_LEVEL=warn",
+}
+
+func newWorld(t *testing.T, random *rand.Rand) *world {
+	services := []string{"audit", "deployment", "issuer"}
+	random.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
+	services = services[1:]
+	in := rig.NewInstallation(t, rig.Dir(t), quick...)
+	in.Args = []string{"up", "--without", strings.Join(services, ",")}
 	in.Start()
 	w := &world{Installation: in}
-	for _, service := range []string{"issuer", "audit"} {
-		p := in.Apart(service, "CERTCTL_LOG_LEVEL=warn")
+	for _, service := range services {
+		p := in.Apart(service, append(quick, "CERTCTL_DEPLOYMENT_HUB_ADDRESSES="+in.HubURL)...)
 		p.Start()
 		w.apart = append(w.apart, p)
 	}

@@ -14,6 +14,7 @@ import (
 // while an order for its agent lies at the leaf: the agent carries it out and reports,
 // and when the hub is back everything goes on without a hand.
 func TestOffline_ASiteWorksOnAndWhatItReportsArrivesLater(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	leaf := in.NewSite("site-away", "CERTCTL_LEAF_LOG_LEVEL=warn")
 	agent := in.Enrol("host-away", leaf.SiteID, leaf.URL, "CERTCTL_LOG_LEVEL=warn")

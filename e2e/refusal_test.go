@@ -22,12 +22,13 @@ import (
 // TestRefusal_BadInputGetsAClearAnswerAndChangesNothing sends what a hostile or careless
 // client sends.
 func TestRefusal_BadInputGetsAClearAnswerAndChangesNothing(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // it is to be refused
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +142,7 @@ func forge(t *testing.T, request string) string {
 // TestRefusal_AConfigurationThatNGINXRefusesLeavesTheOldCertificateServed breaks the
 // configuration of an NGINX before a renewal.
 func TestRefusal_AConfigurationThatNGINXRefusesLeavesTheOldCertificateServed(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn", "CERTCTL_DEPLOYMENT_RETRY_BASE=100ms", "CERTCTL_DEPLOYMENT_MAX_ATTEMPTS=2")
 	agent := in.Enrol("host", "site-local", in.LeafURL, "CERTCTL_LOG_LEVEL=warn")
 	nginx := rig.StartNGINX(t, in.Dir, "nginx", "www.e2e.test")

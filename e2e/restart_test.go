@@ -17,6 +17,7 @@ import (
 )
 
 func TestRestart_ASecondStartFindsAllData(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	agent := in.Enrol("host", "site-local", in.LeafURL, "CERTCTL_LOG_LEVEL=warn")
 	nginx := rig.StartNGINX(t, in.Dir, "nginx", "www.e2e.test")
@@ -113,6 +114,7 @@ func runningIn(dir string) (pids []int) {
 }
 
 func TestRestart_ASecondCertctlOnTheSameFolderIsRefused(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	second := rig.NewProgram(t, in.Dir, "second", "certctl", append(in.Env, "CERTCTL_SERVER_PORT=0")...)
 	second.Args = []string{"up"}
@@ -127,6 +129,7 @@ func TestRestart_ASecondCertctlOnTheSameFolderIsRefused(t *testing.T) {
 }
 
 func TestRestart_AnOrdinaryUserNeedsNothingElse(t *testing.T) {
+	t.Parallel()
 	dir := rig.Dir(t)
 	in := rig.NewInstallation(t, dir, "CERTCTL_LOG_LEVEL=warn")
 	if os.Geteuid() == 0 {

@@ -11,6 +11,7 @@ import (
 
 // TestToken_IsGoodForOneHostAndForAWhile gives tokens to those who must not have them.
 func TestToken_IsGoodForOneHostAndForAWhile(t *testing.T) {
+	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	const life = 60 // the shortest that the API grants
 	short := rig.Must[client.EnrolmentToken](t)(in.CreateEnrolmentToken(t.Context(), client.EnrolmentTokenCreate{TTLSeconds: new(life)}))

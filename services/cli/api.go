@@ -10,10 +10,14 @@ import (
 	"iter"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
@@ -27,11 +31,23 @@ func (s *session) dial() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	bearer := func(_ context.Context, r *http.Request) error {
+	return s.dialAs(func(_ context.Context, r *http.Request) error {
 		r.Header.Set("Authorization", "Bearer "+key)
 		return nil
+	})
+}
+
+// dialAs returns a client whose requests are changed by edit.
+func (s *session) dialAs(edit client.RequestEditorFn) (*client.Client, error) {
+	if u, err := url.Parse(s.server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		fmt.Fprintf(s.Err, "certctl-cli: the server's URL must be like %s\n", defaultServer)
+		return nil, errUsage
 	}
-	return client.NewClient(s.server, client.WithHTTPClient(&http.Client{Timeout: requestTimeout}), client.WithRequestEditorFn(bearer))
+	h := &http.Client{Timeout: requestTimeout, CheckRedirect: func(to *http.Request, _ []*http.Request) error {
+		// The API redirects nobody; the key is not for whoever does.
+		return fmt.Errorf("the server points elsewhere, to %s; is its URL right?", to.URL.Redacted())
+	}}
+	return client.NewClient(s.server, client.WithHTTPClient(h), client.WithRequestEditorFn(edit))
 }
 
 // decode reads an answer into v and returns its bytes. A problem document is an error
@@ -56,12 +72,13 @@ func decode(res *http.Response, err error, v any) ([]byte, error) {
 
 func refusal(res *http.Response, body []byte) error {
 	var p client.Problem
-	if err := json.Unmarshal(body, &p); err != nil || p.Message == "" {
-		return fmt.Errorf("HTTP %s", res.Status)
+	text := "the server refuses without a reason"
+	if err := json.Unmarshal(body, &p); err == nil && p.Message != "" {
+		text = p.Message
 	}
-	text := fmt.Sprintf("%s (HTTP %d", p.Message, res.StatusCode)
-	if p.RequestID != nil {
-		text += ", request " + *p.RequestID
+	text += fmt.Sprintf(" (HTTP %d", res.StatusCode)
+	if id := res.Header.Get("X-Request-ID"); id != "" {
+		text += ", request " + id
 	}
 	return errors.New(text + ")")
 }
@@ -73,8 +90,26 @@ func (s *session) printJSON(body []byte) error {
 		return err
 	}
 	out.WriteByte('\n')
-	_, err := s.Out.Write(out.Bytes())
+	_, err := io.WriteString(s.Out, escaped(out.String()))
 	return err
+}
+
+// escaped is the same JSON without characters that a terminal acts upon. Between its
+// strings JSON has none but blanks.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n' || r == ' ' || r == utf8.RuneError || !unicode.In(r, unicode.Cc, unicode.Cf):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // table prints rows under a head.
@@ -91,12 +126,19 @@ func (s *session) table(head []string, rows [][]string) error {
 	return w.Flush()
 }
 
+// printable is s for a cell of a table.
 func printable(s string) string {
 	if s == "" {
 		return "-"
 	}
+	return harmless(s)
+}
+
+// harmless is s without what a terminal acts upon: control characters of both sets, and
+// those that change the direction of text or cannot be seen.
+func harmless(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

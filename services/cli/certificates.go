@@ -164,7 +164,7 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	if s.json {
 		return s.printJSON(raw)
 	}
-	_, err = fmt.Fprintf(s.Out, "%s is %s; certctl-cli get-cert %s shows how it goes on\n", cert.ID, cert.Status, cert.ID)
+	_, err = fmt.Fprintf(s.Out, "%s is %s; certctl-cli get-cert %s shows how it goes on\n", harmless(cert.ID), harmless(string(cert.Status)), harmless(cert.ID))
 	return err
 }
 
@@ -186,6 +186,6 @@ func renewCert(ctx context.Context, s *session, args []string) error {
 	if s.json {
 		return s.printJSON(body)
 	}
-	_, err = fmt.Fprintf(s.Out, "renewal of %s is under way: job %s\n", rest[0], triggered.JobID)
+	_, err = fmt.Fprintf(s.Out, "renewal of %s is under way: job %s\n", rest[0], harmless(triggered.JobID))
 	return err
 }

@@ -55,6 +55,7 @@ func commands() []command {
 type session struct {
 	Streams
 	flags  *flag.FlagSet
+	usage  func(io.Writer)
 	server string
 	key    string
 	json   bool
@@ -70,17 +71,17 @@ func Run(ctx context.Context, args []string, streams Streams, getenv func(string
 	case errors.Is(err, errUsage):
 		return 2
 	default:
-		fmt.Fprintln(streams.Err, "certctl-cli:", err)
+		// Errors quote what the server and others said.
+		fmt.Fprintln(streams.Err, "certctl-cli:", harmless(err.Error()))
 		return 1
 	}
 }
 
 func run(ctx context.Context, args []string, streams Streams, getenv func(string) string) error {
 	s := &session{Streams: streams, getenv: getenv, flags: flag.NewFlagSet("certctl-cli", flag.ContinueOnError)}
-	s.flags.SetOutput(streams.Err)
-	s.flags.Usage = func() { usage(streams.Err) }
+	s.usage = usage
 	s.common(s.flags)
-	if err := s.parse(s.flags, args); err != nil {
+	if err := s.parse(args); err != nil {
 		return err
 	}
 	rest := s.flags.Args()
@@ -95,11 +96,15 @@ func run(ctx context.Context, args []string, streams Streams, getenv func(string
 	if err != nil {
 		return err
 	}
-	s.flags = flag.NewFlagSet(c.name, flag.ContinueOnError)
-	s.flags.SetOutput(streams.Err)
-	s.flags.Usage = func() { commandUsage(streams.Err, c, s.flags) }
-	s.common(s.flags)
+	s.use(c)
 	return c.run(ctx, s, rest[1:])
+}
+
+// use prepares for a command, which adds its own flags.
+func (s *session) use(c command) {
+	s.flags = flag.NewFlagSet(c.name, flag.ContinueOnError)
+	s.usage = func(w io.Writer) { commandUsage(w, c, s.flags) }
+	s.common(s.flags)
 }
 
 // common adds the flags that every command takes, before or behind its name.
@@ -116,15 +121,21 @@ func (s *session) common(f *flag.FlagSet) {
 	})
 }
 
-// parse reads flags that may stand before, between and behind the arguments.
-func (s *session) parse(f *flag.FlagSet, args []string) error {
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
+// parse reads the flags at the beginning of args. Help that was asked for is output like
+// any other.
+func (s *session) parse(args []string) error {
+	s.flags.SetOutput(s.Err)
+	s.flags.Usage = func() {}
+	switch err := s.flags.Parse(args); {
+	case err == nil:
+		return nil
+	case errors.Is(err, flag.ErrHelp):
+		s.usage(s.Out)
+		return err
+	default:
+		s.usage(s.Err)
 		return errUsage
 	}
-	return nil
 }
 
 // arguments parses the command's flags, wherever they stand, and returns the rest,
@@ -132,17 +143,22 @@ func (s *session) parse(f *flag.FlagSet, args []string) error {
 func (s *session) arguments(args []string, want int) ([]string, error) {
 	var rest []string
 	for {
-		if err := s.parse(s.flags, args); err != nil {
+		if err := s.parse(args); err != nil {
 			return nil, err
 		}
-		args = s.flags.Args()
-		if len(args) == 0 {
+		left := s.flags.Args()
+		if parsed := len(args) - len(left); parsed > 0 && args[parsed-1] == "--" {
+			// What stands behind it are arguments, whatever they look like.
+			rest = append(rest, left...)
 			break
 		}
-		rest, args = append(rest, args[0]), args[1:]
+		if len(left) == 0 {
+			break
+		}
+		rest, args = append(rest, left[0]), left[1:]
 	}
 	if len(rest) != want {
-		s.flags.Usage()
+		s.usage(s.Err)
 		return nil, errUsage
 	}
 	return rest, nil
@@ -168,10 +184,7 @@ func help(ctx context.Context, streams Streams, args []string) error {
 		return err
 	}
 	s := &session{Streams: streams, getenv: func(string) string { return "" }}
-	s.flags = flag.NewFlagSet(c.name, flag.ContinueOnError)
-	s.flags.SetOutput(streams.Out)
-	s.flags.Usage = func() { commandUsage(streams.Out, c, s.flags) }
-	s.common(s.flags)
+	s.use(c)
 	err = c.run(ctx, s, []string{"--help"})
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -206,7 +219,7 @@ func commandUsage(w io.Writer, c command, f *flag.FlagSet) {
 // apiKey is the key to use, from the flag, the environment or a file.
 func (s *session) apiKey() (string, error) {
 	if s.key != "" {
-		return s.key, nil
+		return strings.TrimSpace(s.key), nil
 	}
 	if file := s.getenv("CERTCTL_API_KEY_FILE"); file != "" {
 		b, err := os.ReadFile(file)

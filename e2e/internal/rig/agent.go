@@ -51,7 +51,9 @@ func (in *Installation) Enrol(name, site, leafURL string, env ...string) *Agent 
 		for _, other := range list.Data {
 			if other.Name == name && other.Status == client.Online {
 				a.ID = other.ID
-				return nil
+				// The platform knows the agent a moment before its own host does.
+				_, err := a.Identity()
+				return err
 			}
 		}
 		return errors.New("it is not")

@@ -81,7 +81,7 @@ func StartNGINX(t testing.TB, dir, name string, names ...string) *NGINX {
 	t.Helper()
 	prefix := filepath.Join(dir, name)
 	n := &NGINX{Prefix: prefix, Config: filepath.Join(prefix, "nginx.conf"), Address: FreeAddress(t), binary: NGINXBinary(t), t: t}
-	if err := os.MkdirAll(filepath.Join(prefix, "tmp"), 0o755); err != nil { //nolint:gosec // workers run as somebody else
+	if err := os.MkdirAll(filepath.Join(prefix, "tmp"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, served := range names {
@@ -90,12 +90,12 @@ func StartNGINX(t testing.TB, dir, name string, names ...string) *NGINX {
 		s := &Served{Name: served, CertFile: filepath.Join(at, "site.crt"), KeyFile: filepath.Join(at, "site.key"), nginx: n}
 		n.Sites = append(n.Sites, s)
 		cert, key := placeholder(t)
-		if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(s.CertFile, cert, 0o644), os.WriteFile(s.KeyFile, key, 0o600)); err != nil { //nolint:gosec // as above
+		if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(s.CertFile, cert, 0o644), os.WriteFile(s.KeyFile, key, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	n.WriteConfig("")
-	n.cmd = exec.Command(n.binary, "-e", filepath.Join(prefix, "error.log"), "-p", prefix, "-c", n.Config) //nolint:noctx,gosec // ended below
+	n.cmd = exec.Command(n.binary, "-e", filepath.Join(prefix, "error.log"), "-p", prefix, "-c", n.Config)
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func (s *Served) Leaf(ctx context.Context) (*x509.Certificate, error) {
 func (s *Served) Chain(ctx context.Context) ([]*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	d := &tls.Dialer{NetDialer: &net.Dialer{}, Config: &tls.Config{ServerName: s.Name, InsecureSkipVerify: true}} //nolint:gosec // what is served is the question
+	d := &tls.Dialer{NetDialer: &net.Dialer{}, Config: &tls.Config{ServerName: s.Name, InsecureSkipVerify: true}}
 	conn, err := d.DialContext(ctx, "tcp", s.nginx.Address)
 	if err != nil {
 		return nil, err

@@ -55,13 +55,13 @@ func (p *Program) Start() {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // nothing secret is logged
+	log, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		p.t.Errorf("start %s: %v", p.Name, err)
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(p.Path, p.Args...) //nolint:noctx // it is ended by Kill, also when the test is over
+	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "CERTCTL_LOG_FORMAT=text"}, p.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.As}

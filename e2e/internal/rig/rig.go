@@ -8,10 +8,12 @@ package rig
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -31,14 +33,14 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	// Some programs run as another user.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // others must be able to run what is in it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return fail(err)
 	}
 	commands, err := filepath.Glob("../services/*/cmd/*")
 	if err != nil || len(commands) == 0 {
 		return fail(fmt.Errorf("no commands were found: %w", err))
 	}
-	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, commands...)...) //nolint:noctx // ends by itself
+	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, commands...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("build the binaries: %w\n%s", err, out))
@@ -64,7 +66,7 @@ func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "certctl-e2e-")
 	if err == nil {
-		err = os.Chmod(dir, 0o711) //nolint:gosec // see above
+		err = os.Chmod(dir, 0o711)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -73,16 +75,29 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
+// given remembers the ports that were handed out and may not be listened on yet.
+var given sync.Map
+
 // FreeAddress is a loopback address that nobody listens on. Programs that are started
-// again need the same one each time.
+// again need the same one each time, so its port is none that the system might give to
+// a connection while the program is down.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 20000, 32000
+	for range 100 {
+		port := first + rand.IntN(last-first)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port was found")
+	return ""
 }
 
 // Within waits until a condition holds, and fails the test with what it said last if

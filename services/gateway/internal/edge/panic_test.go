@@ -32,7 +32,7 @@ func TestEdge_RecordsCallsWhoseAnswerPanics(t *testing.T) {
 			w := httptest.NewRecorder()
 			func() {
 				defer func() {
-					if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint // the value that was thrown
+					if p := recover(); p != nil && p != http.ErrAbortHandler {
 						t.Errorf("the panic %v went through", p)
 					}
 				}()

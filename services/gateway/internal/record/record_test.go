@@ -138,7 +138,7 @@ func (w *world) published() (calls []event.APICall, messages int) {
 		}
 		calls = append(calls, called.Calls...)
 	}
-	return calls, int(info.State.Msgs) //nolint:gosec // a count
+	return calls, int(info.State.Msgs)
 }
 
 func (w *world) await(what string, done func() bool) {
