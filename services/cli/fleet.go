@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
@@ -34,7 +35,7 @@ func listAgents(ctx context.Context, s *session, args []string) error {
 		if a.LastHeartbeatAt != nil {
 			seen = date(*a.LastHeartbeatAt)
 		}
-		rows[i] = []string{a.ID, a.Hostname, string(a.Status), a.Os + "/" + a.Architecture, a.IPAddress, a.Version, a.SiteID, seen}
+		rows[i] = []string{a.ID, a.Hostname, string(a.Status), strings.Trim(a.Os+"/"+a.Architecture, "/"), a.IPAddress, a.Version, a.SiteID, seen}
 	}
 	if err := s.table([]string{"ID", "HOST", "STATUS", "PLATFORM", "ADDRESS", "VERSION", "SITE", "LAST SEEN"}, rows); err != nil {
 		return err

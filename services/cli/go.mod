@@ -2,7 +2,10 @@ module github.com/certctl/certctl/services/cli
 
 go 1.26.0
 
-require github.com/certctl/certctl/contracts v0.0.0
+require (
+	github.com/certctl/certctl/contracts v0.0.0
+	github.com/google/go-cmp v0.7.0
+)
 
 require (
 	github.com/apapsch/go-jsonmerge/v2 v2.0.0 // indirect
