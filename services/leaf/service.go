@@ -74,10 +74,11 @@ func Run(ctx context.Context, config Config) error {
 	if err := enrol(ctx, config, store, log); err != nil {
 		return fmt.Errorf("leaf: %w", err)
 	}
-	if err := serve(ctx, config, store, log); err != nil {
-		return fmt.Errorf("leaf: %w", err)
+	err = serve(ctx, config, store, log)
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // told to end, perhaps while it was starting
 	}
-	return nil
+	return fmt.Errorf("leaf: %w", err)
 }
 
 // enrol exchanges the token for an identity, unless there is one already. A leaf whose

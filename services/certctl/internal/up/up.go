@@ -64,7 +64,7 @@ type installation struct {
 
 	relyingParty handoff
 	mu           sync.Mutex
-	registries   []*prometheus.Registry // under mu
+	registries   []prometheus.Gatherer // under mu
 	checks       []*health.Registry     // under mu
 }
 
@@ -75,19 +75,28 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, ready func(Ready)) (
 	begun := time.Now()
 	p, err := platform.Open(ctx, cfg.Platform, log)
 	if err != nil {
-		return err
+		return unlessTold(ctx, err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 		defer cancel()
 		err = errors.Join(err, p.Close(closing))
 	}()
-	in := &installation{cfg: cfg, log: log, platform: p, registries: []*prometheus.Registry{obs.NewProcessRegistry()}}
+	in := &installation{cfg: cfg, log: log, platform: p, registries: []prometheus.Gatherer{obs.NewProcessRegistry()}}
 	info := Ready{AdminKeyFile: filepath.Join(cfg.Platform.DataDir, "admin.key")}
-	return in.run(ctx, &info, func() {
+	return unlessTold(ctx, in.run(ctx, &info, func() {
 		info.Took = time.Since(begun)
 		ready(info)
-	})
+	}))
+}
+
+// unlessTold takes it for no error that a part broke off because it was told to end,
+// also if it was still starting.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func (in *installation) run(ctx context.Context, info *Ready, ready func()) error {
@@ -180,7 +189,7 @@ func (in *installation) deps(ctx context.Context, name string) (deps service.Dep
 	log := in.log.With(obs.KeyService, name)
 	checks := health.New(log)
 	in.mu.Lock()
-	in.registries = append(in.registries, registry)
+	in.registries = append(in.registries, obs.OfService(name, registry))
 	in.checks = append(in.checks, checks)
 	in.mu.Unlock()
 	checks.Add("database", pool.Ping)
