@@ -174,13 +174,17 @@ func TestStartTracing_ExportsWhenTold(t *testing.T) {
 }
 
 func TestMetricsHandler_ServesAllRegistries(t *testing.T) {
-	process, service := obs.NewProcessRegistry(), obs.NewRegistry()
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "certctl_test_total", Help: "x"})
-	service.MustRegister(c)
-	c.Inc()
+	all := []prometheus.Gatherer{obs.NewProcessRegistry()}
+	for _, name := range []string{"audit", "issuer"} {
+		registry := obs.NewRegistry()
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "certctl_test_total", Help: "x"}, []string{"stream"})
+		registry.MustRegister(c)
+		c.WithLabelValues("EVT").Inc()
+		all = append(all, obs.OfService(name, registry))
+	}
 	w := httptest.NewRecorder()
-	obs.MetricsHandler(process, service).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	for _, want := range []string{"certctl_test_total 1", "go_goroutines", "process_start_time_seconds"} {
+	obs.MetricsHandler(all...).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, want := range []string{`certctl_test_total{service="audit",stream="EVT"} 1`, `certctl_test_total{service="issuer",stream="EVT"} 1`, "go_goroutines", "process_start_time_seconds"} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s is missing", want)
 		}

@@ -26,6 +26,7 @@ type Config struct {
 	DeploymentEdgeSigningKeysFile string   `split_words:"true" desc:"Scoped signing keys of account EDGE, as JSON, mode 0600."`
 	DeploymentEdgeAccountJWTFile  string   `split_words:"true" desc:"JWT of account EDGE as it was when the installation was made; newer ones come from the authority."`
 	DeploymentHubAddresses        []string `split_words:"true" desc:"Where leaves reach the hub, such as tls://hub.example.org:7422."`
+	DeploymentLocalLeafKey        string   `split_words:"true" desc:"Public key of the leaf that certctl up runs for site-local; certctl admin credentials writes it."`
 
 	// Edge is the service's side of account EDGE.
 	Edge Edge `ignored:"true"`

@@ -48,6 +48,7 @@ func (c *Config) openEdge(deps service.Deps) (Edge, error) {
 	deps.Health.Add("nats-edge", conn.Health)
 	return Edge{
 		Bus: conn, Signer: signer, AccountJWT: strings.TrimSpace(string(account)), HubURLs: c.DeploymentHubAddresses,
+		LocalLeafKey: c.DeploymentLocalLeafKey,
 	}, nil
 }
 

@@ -43,6 +43,9 @@ func writeCredentials(_ context.Context, t *toolbox, args []string) error {
 	w.set("CERTCTL_SEALING_KEY_FILE", filepath.Join(t.cfg.Platform.DataDir, "sealing.key"))
 	if service == "deployment" {
 		w.edge(in)
+		key, err := t.cfg.LocalLeafKey()
+		w.errs = append(w.errs, err)
+		w.set("CERTCTL_DEPLOYMENT_LOCAL_LEAF_KEY", key)
 	}
 	w.file("env", []byte(strings.Join(w.env, "\n")+"\n"))
 	if err := errors.Join(w.errs...); err != nil {

@@ -23,7 +23,13 @@ type LeafConfig struct {
 	LocalLeafListen string `split_words:"true" default:"127.0.0.1:4223" desc:"Loopback address on which the leaf of this host takes agents. Port 0 takes a free one."`
 }
 
-func (in *installation) leafDir() string { return filepath.Join(in.cfg.Platform.DataDir, "leaf") }
+func (in *installation) leafDir() string { return in.cfg.leafDir() }
+
+func (c *Config) leafDir() string { return filepath.Join(c.Platform.DataDir, "leaf") }
+
+// LocalLeafKey is the public key of the leaf of this host, by which the deployment
+// service knows it.
+func (c *Config) LocalLeafKey() (string, error) { return leaf.PublicKey(c.leafDir(), localSite) }
 
 // hubURLs is where leaves reach the hub.
 func (in *installation) hubURLs() []string {
@@ -38,7 +44,12 @@ func (in *installation) deployment(ctx context.Context, cfg deployment.Config) e
 	if !in.here("deployment") {
 		return nil
 	}
-	edge, err := in.platform.Connect(ctx, natsauth.EDGE, "deployment")
+	deps, done, err := in.deps(ctx, "deployment")
+	if err != nil {
+		return err
+	}
+	defer done()
+	edge, err := in.platform.Connect(ctx, natsauth.EDGE, "deployment", deps.Metrics)
 	if err != nil {
 		return err
 	}
@@ -51,16 +62,11 @@ func (in *installation) deployment(ctx context.Context, cfg deployment.Config) e
 	if err != nil {
 		return err
 	}
-	key, err := leaf.PublicKey(in.leafDir(), localSite)
+	key, err := in.cfg.LocalLeafKey()
 	if err != nil {
 		return err
 	}
 	cfg.Edge = deployment.Edge{Bus: edge, Signer: signer, AccountJWT: account, HubURLs: in.hubURLs(), LocalLeafKey: key}
-	deps, done, err := in.deps(ctx, "deployment")
-	if err != nil {
-		return err
-	}
-	defer done()
 	if err := deployment.Run(ctx, cfg, deps); err != nil {
 		return fmt.Errorf("deployment: %w", err)
 	}

@@ -92,7 +92,7 @@ func (s *Server) answer(ctx context.Context, m *nats.Msg) {
 	defer span.End()
 	start := time.Now()
 	body, err := s.guarded(ctx, m)
-	if err != nil {
+	if err = pg.Fault(err); err != nil {
 		s.log(ctx, m, err, time.Since(start))
 	}
 	if m.Reply == "" {
@@ -100,7 +100,7 @@ func (s *Server) answer(ctx context.Context, m *nats.Msg) {
 	}
 	reply := command.Reply[any]{Body: &body}
 	if err != nil {
-		f := fault.From(pg.Fault(err))
+		f := fault.From(err)
 		reply = command.Reply[any]{Fault: &command.Fault{Code: string(f.Code), Message: f.Message}}
 	}
 	text, err := json.Marshal(reply)
