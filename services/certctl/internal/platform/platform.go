@@ -193,8 +193,8 @@ func (p *Platform) refill(ctx context.Context) error {
 }
 
 // Connect connects a user, and returns when the server has answered.
-func (p *Platform) Connect(ctx context.Context, account natsauth.Account, name string, metrics prometheus.Registerer) (*bus.Conn, error) {
-	o := bus.Options{URL: p.config.NatsURL, Metrics: metrics}
+func (p *Platform) Connect(ctx context.Context, account natsauth.Account, name string) (*bus.Conn, error) {
+	o := bus.Options{URL: p.config.NatsURL}
 	if p.Hub != nil {
 		o.Server = nats.InProcessConnProvider(p.Hub)
 	}
