@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/certctl/certctl/libs/internal/pace"
 	"github.com/certctl/certctl/libs/retry"
 )
 
@@ -45,6 +46,10 @@ type Spec struct {
 	JS jetstream.JetStream
 	// Batch is the most messages in one transaction. Zero is 64.
 	Batch int
+	// Pace is the least time between the beginnings of two batches that are not full ones, for a consumer whose effects
+	// nobody waits for: a message that comes alone is handled at once, of those that come one behind the other many are
+	// handled together. Zero is none.
+	Pace time.Duration
 	// DLQSubject is where dead letters go, such as "certctl.dlq.issuer.issuer-evt". Required.
 	DLQSubject string
 	// DLQ is the JetStream with the dead letters' stream; nil is JS.
@@ -97,7 +102,8 @@ type consumer struct {
 //
 // What has arrived is handled in one transaction: the inbox drops what this consumer has had before, the handler has
 // the effects of the rest, and after the commit all are acknowledged. While one batch is handled the next is gathered,
-// so batches grow with the load and a lone message waits for nothing. A batch that fails is tried message by message.
+// so batches grow with the load; when messages come in hundreds a second batches are spaced by some milliseconds, and a
+// lone message waits for nothing. A batch that fails is tried message by message.
 //
 // A message whose handler fails is delivered again after a growing delay; one that can never be handled, cannot be
 // decoded, or has failed ten times is stored as a dead letter and then ended. A panic of the handler is a failure. While the
@@ -122,13 +128,19 @@ func (c *Conn) Consume(ctx context.Context, spec Spec, pool *pgxpool.Pool, handl
 	})
 	defer endGrace()
 
+	var busy pace.Pace
 	for {
 		batch := k.hand.take(ctx, spec.Batch)
 		if batch == nil {
 			break
 		}
+		began := time.Now()
 		k.process(ctx, work, batch)
 		k.hand.done()
+		busy.Done(len(batch), time.Now())
+		if len(batch) < spec.Batch {
+			pause(ctx, max(spec.Pace-time.Since(began), busy.Wait(time.Now())))
+		}
 	}
 	receiver.Wait()
 	k.hand.giveBack()
@@ -136,6 +148,19 @@ func (c *Conn) Consume(ctx context.Context, spec Spec, pool *pgxpool.Pool, handl
 		k.log.Warn("acknowledgements may be lost; messages will come again", "error", err)
 	}
 	return nil
+}
+
+// pause waits for d, or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // receive binds the consumer, and again whenever the binding is in doubt.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/certctl/certctl/libs/pg"
 )
@@ -17,18 +18,21 @@ FROM outbox
 WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 ORDER BY id LIMIT 1`
 
-	claimSQL = `SELECT id, msg_id, stream, subject, headers, body
+	claimSQL = `SELECT ctid, id, msg_id, stream, subject, headers, body
 FROM outbox
 WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 	AND stream <> ALL($3::text[]) AND id <> ALL($4::bigint[])
 ORDER BY id LIMIT $5
 FOR UPDATE SKIP LOCKED`
 
-	markSQL = `UPDATE outbox SET sent_at = now() WHERE id = ANY($1)`
+	// By where the rows lie, since they are locked and stay there; by id a plan that was made while the table was small
+	// reads all of it.
+	markSQL = `UPDATE outbox SET sent_at = now() WHERE ctid = ANY($1)`
 )
 
 // row is a claimed message.
 type row struct {
+	at pgtype.TID
 	id int64
 	Message
 }
@@ -67,16 +71,32 @@ func (r *Relay) round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	sent := r.publish(ctx, rows)
+	r.pace.Done(len(sent), time.Now())
 	if len(sent) == 0 {
 		return false, abandon(ctx, tx)
 	}
-	if _, err := tx.Exec(ctx, markSQL, sent); err != nil {
+	if _, err := tx.Exec(ctx, markSQL, placesOf(rows, sent)); err != nil {
 		return false, errors.Join(fmt.Errorf("mark %d messages as sent: %w", len(sent), err), abandon(ctx, tx))
 	}
 	if err := pg.Commit(ctx, tx); err != nil {
 		return false, fmt.Errorf("mark %d messages as sent: %w", len(sent), err)
 	}
 	return len(rows) == r.Batch, nil
+}
+
+// placesOf returns where the rows lie that have one of the ids.
+func placesOf(rows []row, ids []int64) []pgtype.TID {
+	wanted := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	places := make([]pgtype.TID, 0, len(ids))
+	for _, row := range rows {
+		if wanted[row.id] {
+			places = append(places, row.at)
+		}
+	}
+	return places
 }
 
 // claim returns due rows and the transaction that has them locked.
@@ -107,7 +127,7 @@ func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
 
 func scanRow(from pgx.CollectableRow) (row, error) {
 	var r row
-	err := from.Scan(&r.id, &r.ID, &r.Stream, &r.Subject, &r.Header, &r.Body)
+	err := from.Scan(&r.at, &r.id, &r.ID, &r.Stream, &r.Subject, &r.Header, &r.Body)
 	return r, err
 }
 

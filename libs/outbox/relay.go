@@ -20,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/certctl/certctl/libs/internal/pace"
 )
 
 // Relay publishes the rows of one outbox. Any number may run on the same table, in one process or in many.
@@ -54,6 +56,7 @@ type Relay struct {
 	newest   int64     // the highest id ever claimed
 	lastFull time.Time // when the whole table was last looked at
 	failing  bool      // the last round failed
+	pace     pace.Pace
 }
 
 const (
@@ -109,10 +112,25 @@ func (r *Relay) Run(ctx context.Context) error {
 			return nil
 		case <-r.wake:
 			woken = true
+			r.gather(ctx)
 		case <-timer.C:
 		}
 		r.pass(work, woken)
 		timer.Reset(r.Sweep - rand.N(r.Sweep/4+1)) //nolint:gosec // spreads load, protects nothing
+	}
+}
+
+// gather lets more rows come when there have been many.
+func (r *Relay) gather(ctx context.Context) {
+	wait := r.pace.Wait(time.Now())
+	if wait == 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 

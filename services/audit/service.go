@@ -10,6 +10,7 @@ package audit
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,6 +39,10 @@ const name = "audit"
 // so its rate is decided here.
 const batch = 500
 
+// pace has what happens within so much time appended together. Nobody waits for it: what is to be on record is durable
+// on the bus before.
+const pace = 50 * time.Millisecond
+
 // Run records and answers until ctx ends.
 func Run(ctx context.Context, _ Config, deps service.Deps) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -45,7 +50,7 @@ func Run(ctx context.Context, _ Config, deps service.Deps) error {
 		{subject.StreamEvents, subject.ConsumerAuditEvents},
 		{subject.StreamAudit, subject.ConsumerAuditRecords},
 	} {
-		spec := bus.Spec{Stream: c.stream, Durable: c.durable, Batch: batch, DLQSubject: subject.DeadLetter(name, c.durable)}
+		spec := bus.Spec{Stream: c.stream, Durable: c.durable, Batch: batch, Pace: pace, DLQSubject: subject.DeadLetter(name, c.durable)}
 		g.Go(func() error { return deps.Bus.Consume(ctx, spec, deps.DB, record) })
 	}
 	g.Go(func() error {

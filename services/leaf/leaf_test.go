@@ -70,7 +70,7 @@ func TestLeaf_StartsAndServesAgentsWithTheHubAway(t *testing.T) {
 	if r.Fault == nil || r.Fault.Code != string(fault.Unavailable) {
 		t.Errorf("question to the hub: %+v", r)
 	}
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 8*time.Second { // a question waits ten for its answer
 		t.Errorf("it took %v to say so", took)
 	}
 	for i := range 20 {

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -45,6 +46,10 @@ type Config struct {
 
 const name = "revocation"
 
+// pace has the serial numbers of so much time learnt together. Until then OCSP does not know them, as while their event
+// is on its way.
+const pace = 20 * time.Millisecond
+
 // Run learns and answers until ctx ends.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	store, asks := postgres.Store{Pool: deps.DB}, issuer.Client{NC: deps.Bus.NC}
@@ -63,7 +68,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		})
 	}
 	spec := bus.Spec{
-		Stream: subject.StreamEvents, Durable: subject.ConsumerRevocationEvents, Batch: 256,
+		Stream: subject.StreamEvents, Durable: subject.ConsumerRevocationEvents, Batch: 256, Pace: pace,
 		DLQSubject: subject.DeadLetter(name, subject.ConsumerRevocationEvents),
 	}
 	g.Go(func() error { return deps.Bus.Consume(ctx, spec, deps.DB, learn) })

@@ -94,14 +94,18 @@ func event(n int) bus.Message {
 // publish stores the events from to to, in this order.
 func (r *rig) publish(from, to int) {
 	r.t.Helper()
+	deadline := time.Now().Add(patience)
 	for n := from; n <= to; n++ {
 		m := event(n)
 		msg, err := m.Encode()
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if _, err := r.conn.JS.PublishMsg(r.t.Context(), msg); err != nil {
-			r.t.Fatal(err)
+		// What went out as the server ended is lost without an answer; a publisher says it again under the same id.
+		for _, err = r.conn.JS.PublishMsg(r.t.Context(), msg); err != nil; _, err = r.conn.JS.PublishMsg(r.t.Context(), msg) {
+			if time.Now().After(deadline) {
+				r.t.Fatal(err)
+			}
 		}
 	}
 }

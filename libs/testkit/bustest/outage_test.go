@@ -32,12 +32,8 @@ func TestConsumer_GoesOnAfterAServerRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		begun := time.Now()
 		r.publish(21+20*round, 40+20*round)
 		r.settledAll()
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("round %d: took %s", round, took)
-		}
 	}
 	got := r.effects()
 	slices.Sort(got)

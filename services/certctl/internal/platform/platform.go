@@ -20,6 +20,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certctl/certctl/contracts/stream"
@@ -157,7 +158,7 @@ func Manifest(account natsauth.Account, maxBytes int64) bus.Manifest {
 // applyStreams makes the streams what they should be.
 func (p *Platform) applyStreams(ctx context.Context) error {
 	for _, account := range []natsauth.Account{natsauth.CORE, natsauth.EDGE} {
-		conn, err := p.Connect(ctx, account, UserManifest)
+		conn, err := p.Connect(ctx, account, UserManifest, nil)
 		if err != nil {
 			return err
 		}
@@ -192,9 +193,10 @@ func (p *Platform) refill(ctx context.Context) error {
 	return err
 }
 
-// Connect connects a user, and returns when the server has answered.
-func (p *Platform) Connect(ctx context.Context, account natsauth.Account, name string) (*bus.Conn, error) {
-	o := bus.Options{URL: p.config.NatsURL}
+// Connect connects a user, and returns when the server has answered. The connection's metrics go to a registry, or
+// nowhere if that is nil.
+func (p *Platform) Connect(ctx context.Context, account natsauth.Account, name string, metrics prometheus.Registerer) (*bus.Conn, error) {
+	o := bus.Options{URL: p.config.NatsURL, Metrics: metrics}
 	if p.Hub != nil {
 		o.Server = nats.InProcessConnProvider(p.Hub)
 	}

@@ -49,7 +49,7 @@ func (in *installation) deployment(ctx context.Context, cfg deployment.Config) e
 		return err
 	}
 	defer done()
-	edge, err := in.platform.Connect(ctx, natsauth.EDGE, "deployment")
+	edge, err := in.platform.Connect(ctx, natsauth.EDGE, "deployment", deps.Metrics)
 	if err != nil {
 		return err
 	}

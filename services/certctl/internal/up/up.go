@@ -181,7 +181,7 @@ func (in *installation) deps(ctx context.Context, name string) (deps service.Dep
 		return service.Deps{}, nil, err
 	}
 	registry := obs.NewRegistry()
-	conn, err := in.platform.Connect(ctx, natsauth.CORE, name)
+	conn, err := in.platform.Connect(ctx, natsauth.CORE, name, registry)
 	if err != nil {
 		pool.Close()
 		return service.Deps{}, nil, err
@@ -208,12 +208,12 @@ func closeBoth(ctx context.Context, conn *bus.Conn, pool func()) {
 }
 
 func (in *installation) authority(ctx context.Context) error {
-	core, err := in.platform.Connect(ctx, natsauth.CORE, platform.UserAuthority)
+	core, err := in.platform.Connect(ctx, natsauth.CORE, platform.UserAuthority, nil)
 	if err != nil {
 		return err
 	}
 	defer core.NC.Close()
-	system, err := in.platform.Connect(ctx, natsauth.SYS, platform.UserSystem)
+	system, err := in.platform.Connect(ctx, natsauth.SYS, platform.UserSystem, nil)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
 // Package record sees that every call to the API reaches the audit service.
 //
 // Calls are published in groups, one message a group: what ends while one group is on
-// its way makes the next. If the bus cannot take a group, the gateway's own outbox does,
+// its way makes the next, and calls whose record nobody waits for are gathered a while.
+// If the bus cannot take a group, the gateway's own outbox does,
 // and it is published when the bus is back.
 package record
 
@@ -33,6 +34,8 @@ const (
 	// maxGroup and maxBytes keep a message below the 256 KiB that a stream accepts.
 	maxGroup = 100
 	maxBytes = 192 << 10
+	// gatherFor is how long calls are gathered whose record nobody waits for.
+	gatherFor = 100 * time.Millisecond
 	// maxPath and maxMethod are what is kept of each, in bytes.
 	maxPath   = 1 << 10
 	maxMethod = 32
@@ -126,32 +129,23 @@ func (r *Recorder) Run(ctx context.Context) error {
 	for {
 		select {
 		case first := <-r.waiting:
-			r.group(context.WithoutCancel(ctx), first)
+			r.record(ctx, first)
+			continue
+		default:
+		}
+		select {
+		case first := <-r.waiting:
+			r.record(ctx, first)
 		case <-ctx.Done():
-			for {
-				select {
-				case first := <-r.waiting:
-					r.group(context.WithoutCancel(ctx), first)
-				default:
-					return nil
-				}
-			}
+			return nil
 		}
 	}
 }
 
-// group stores first and what waits behind it.
-func (r *Recorder) group(ctx context.Context, first entry) {
-	entries, bytes := []entry{first}, size(&first.call)
-	for more := true; more && len(entries) < maxGroup && bytes < maxBytes; {
-		select {
-		case e := <-r.waiting:
-			entries, bytes = append(entries, e), bytes+size(&e.call)
-		default:
-			more = false
-		}
-	}
-	err := r.store(ctx, entries)
+// record stores first and what comes with it, also if stopping has ended.
+func (r *Recorder) record(stopping context.Context, first entry) {
+	entries := r.gather(stopping, first)
+	err := r.store(context.WithoutCancel(stopping), entries)
 	if err != nil {
 		r.log.Error("calls are not on record", obs.KeyCount, len(entries), obs.KeyError, err)
 	}
@@ -160,6 +154,34 @@ func (r *Recorder) group(ctx context.Context, first entry) {
 			e.stored <- err
 		}
 	}
+}
+
+// gather returns first and what waits behind it. While nobody waits for any of them it
+// waits for more.
+func (r *Recorder) gather(stopping context.Context, first entry) []entry {
+	entries, bytes, awaited := []entry{first}, size(&first.call), first.stored != nil
+	enough := time.NewTimer(gatherFor)
+	defer enough.Stop()
+	for len(entries) < maxGroup && bytes < maxBytes {
+		var e entry
+		select {
+		case e = <-r.waiting:
+		default:
+			if awaited {
+				return entries
+			}
+			select {
+			case e = <-r.waiting:
+			case <-enough.C:
+				return entries
+			case <-stopping.Done():
+				return entries
+			}
+		}
+		entries, bytes = append(entries, e), bytes+size(&e.call)
+		awaited = awaited || e.stored != nil
+	}
+	return entries
 }
 
 func (r *Recorder) store(ctx context.Context, entries []entry) error {

@@ -1,7 +1,7 @@
 // Package gather turns many small writes that come at once into a few large ones (group commit).
 //
 // While one batch is under way, the calls that arrive wait together and are the next batch; a call that comes alone goes
-// at once, so nothing ever waits for a timer. Each call gets its own answer: when a batch fails as a whole, its calls
+// at once. Only when many come at a time does a batch wait a moment for those behind. Each call gets its own answer: when a batch fails as a whole, its calls
 // are made one by one, so that what is wrong with one is not held against the others.
 package gather
 
@@ -22,6 +22,8 @@ type Group[T any] struct {
 	Do  func(ctx context.Context, batch []T) ([]error, error)
 	// Max is the most calls in a batch.
 	Max int
+	// Linger is how long a batch that follows one of several calls waits for more of them. Zero is not at all.
+	Linger time.Duration
 	// Timeout bounds a batch. It belongs to many callers, so none of their contexts ends it.
 	Timeout time.Duration
 
@@ -57,6 +59,9 @@ func (g *Group[T]) Call(ctx context.Context, value T) error {
 	}
 }
 
+// lingerFrom is how many calls in a batch are several: fewer callers would rather be answered.
+const lingerFrom = 4
+
 func (g *Group[T]) run(ctx context.Context) {
 	for {
 		batch := g.take()
@@ -64,6 +69,9 @@ func (g *Group[T]) run(ctx context.Context) {
 			return
 		}
 		g.make(ctx, batch)
+		if len(batch) >= lingerFrom && len(batch) < g.Max && g.Linger > 0 {
+			<-time.After(g.Linger)
+		}
 	}
 }
 

@@ -26,6 +26,8 @@ import (
 const (
 	// maxGathered bounds how many creations go in one statement.
 	maxGathered = 64
+	// createLinger has it wait for more of them when many come at a time.
+	createLinger = 2 * time.Millisecond
 	// createTimeout bounds that statement.
 	createTimeout = 10 * time.Second
 )
@@ -58,7 +60,7 @@ func New(pool *pgxpool.Pool, hooks Hooks) *Store {
 	s := &Store{pool: pool, hooks: hooks}
 	s.creations = &gather.Group[issuance.Creation]{
 		Key: func(c issuance.Creation) string { return c.Certificate.ID },
-		Do:  s.create, Max: maxGathered, Timeout: createTimeout,
+		Do:  s.create, Max: maxGathered, Linger: createLinger, Timeout: createTimeout,
 	}
 	return s
 }

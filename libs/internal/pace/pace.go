@@ -1,0 +1,39 @@
+// Package pace spaces rounds of work that cost nearly the same for one thing as for many: a transaction, a write of the
+// bus that syncs. A round that follows others closely waits a little, and finds more to do.
+//
+// It guarantees that what little there is to do never waits: rounds are spaced only from the rate on from which that
+// pays, and after a burst of a quarter of a second's worth. It does not wait itself, and has no goroutine.
+package pace
+
+import "time"
+
+const (
+	rate  = 400 // things a second from which rounds are spaced
+	burst = 100 // things that go at once before
+	// Every is the time between rounds that are spaced.
+	Every = 20 * time.Millisecond
+)
+
+// Pace is that of one loop, whose goroutine alone may use it. The zero value is that of a loop that has done nothing yet.
+type Pace struct {
+	level float64 // things done of late, which drain at the rate
+	last  time.Time
+}
+
+// Done notes that a round with n things has ended.
+func (p *Pace) Done(n int, now time.Time) {
+	p.level = p.drained(now) + float64(n)
+	p.last = now
+}
+
+// Wait is how long the next round has to wait, zero for not at all.
+func (p *Pace) Wait(now time.Time) time.Duration {
+	if p.drained(now) <= burst {
+		return 0
+	}
+	return max(0, Every-now.Sub(p.last))
+}
+
+func (p *Pace) drained(now time.Time) float64 {
+	return max(0, p.level-now.Sub(p.last).Seconds()*rate)
+}
