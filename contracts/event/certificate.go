@@ -126,3 +126,22 @@ func (e CertificateFailed) About() (string, string, string) {
 func (e CertificateArchived) About() (string, string, string) {
 	return "certificate", e.CertificateID, "archived"
 }
+
+// CertificateUpdated tells that the record of a certificate was changed by someone, as
+// opposed to what its life does to it.
+type CertificateUpdated struct {
+	CertificateID string `json:"certificate_id"`
+	// As they are after the change.
+	CommonName  string   `json:"common_name"`
+	IssuerID    string   `json:"issuer_id"`
+	OwnerID     string   `json:"owner_id"`
+	TeamID      string   `json:"team_id"`
+	Environment string   `json:"environment"`
+	TargetIDs   []string `json:"target_ids"`
+	Changes     Changes  `json:"changes"`
+}
+
+// About implements [Event].
+func (e CertificateUpdated) About() (string, string, string) {
+	return "certificate", e.CertificateID, "updated"
+}

@@ -44,6 +44,7 @@ func All() []Event {
 		CertificateActivated{},
 		CertificateFailed{},
 		CertificateArchived{},
+		CertificateUpdated{},
 		CSRSubmitted{},
 		CSRFailed{},
 		DeploymentStarted{},
@@ -60,6 +61,14 @@ func All() []Event {
 		TargetUpdated{},
 		TargetDeleted{},
 		IssuerConfigured{},
+		TeamChanged{},
+		OwnerChanged{},
+		IssuerChanged{},
+		ProfileChanged{},
+		PolicyChanged{},
+		RenewalPolicyChanged{},
+		AgentGroupChanged{},
+		APIKeyChanged{},
 		APICalled{},
 	}
 }

@@ -129,6 +129,11 @@ func fill(t reflect.Type) reflect.Value {
 		}
 	case t.Kind() == reflect.Slice:
 		v.Set(reflect.Append(v, fill(t.Elem())))
+	case t.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(t))
+		v.SetMapIndex(fill(t.Key()), fill(t.Elem()))
+	case t.Kind() == reflect.Interface:
+		v.Set(reflect.ValueOf("value"))
 	case t.Kind() == reflect.String:
 		v.SetString("www.example.com")
 	case t.Kind() == reflect.Bool:

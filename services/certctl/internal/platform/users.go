@@ -30,20 +30,21 @@ func users() []user {
 				operations(),
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
+				events("apikey"),
 			),
 			Subscribe: inbox("gateway"),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
 			Publish: concat(
-				events("certificate", "issuer"),
+				events("certificate", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy"),
 				consuming("issuer", subject.StreamEvents, subject.ConsumerIssuerEvents),
-				[]string{subject.Operation("deployment", "getTarget")},
+				[]string{subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "listGroupsOfAgent")},
 			),
 		})},
 		{natsauth.CORE, "deployment", serving("deployment", natsauth.Permissions{
 			Publish: concat(
-				events("csr", "deployment", "agent", "site", "target"),
+				events("csr", "deployment", "agent", "site", "target", "agentgroup"),
 				consuming("deployment", subject.StreamEvents, subject.ConsumerDeploymentEvents),
 				[]string{
 					subject.Operation("authority", "revokeUsers"),
