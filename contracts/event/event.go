@@ -45,6 +45,7 @@ func All() []Event {
 		CertificateFailed{},
 		CertificateArchived{},
 		CertificateUpdated{},
+		CertificateDeploymentRequested{},
 		CSRSubmitted{},
 		CSRFailed{},
 		DeploymentStarted{},

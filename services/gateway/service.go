@@ -111,6 +111,7 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),
 			"cancelJob": jobs.ByID(owners, "cancelJob"),
+			"retryJob":  jobs.ByID(owners, "retryJob"),
 		},
 	}
 	for _, id := range httpapi.OperationsOf("gateway") {

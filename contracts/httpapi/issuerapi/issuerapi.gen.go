@@ -205,6 +205,12 @@ type CertificateCreate struct {
 	TeamID    *string            `json:"team_id,omitempty"`
 }
 
+// CertificateDeploy defines model for CertificateDeploy.
+type CertificateDeploy struct {
+	TargetID  *string `json:"target_id,omitempty"`
+	VersionID *string `json:"version_id,omitempty"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	Data []Certificate `json:"data"`
@@ -249,6 +255,13 @@ type CertificateVersionList struct {
 	Page    int                  `json:"page"`
 	PerPage int                  `json:"per_page"`
 	Total   int64                `json:"total"`
+}
+
+// DeploymentTriggered defines model for DeploymentTriggered.
+type DeploymentTriggered struct {
+	Status    string   `json:"status"`
+	TargetIds []string `json:"target_ids"`
+	VersionID string   `json:"version_id"`
 }
 
 // Issuer defines model for Issuer.
@@ -303,6 +316,12 @@ type JobList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// JobRetried defines model for JobRetried.
+type JobRetried struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
 }
 
 // JobStatus defines model for JobStatus.
@@ -422,6 +441,9 @@ type CreateCertificateJSONRequestBody = CertificateCreate
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
+// DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
+type DeployCertificateJSONRequestBody = CertificateDeploy
+
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
 
@@ -442,6 +464,9 @@ type ServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(w http.ResponseWriter, r *http.Request, id ID)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, id ID)
@@ -463,6 +488,9 @@ type ServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(w http.ResponseWriter, r *http.Request, id ID)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -496,6 +524,12 @@ func (_ Unimplemented) GetCertificate(w http.ResponseWriter, r *http.Request, id
 // SubmitCertificateCSR Hand in the signing request that a certificate waits for
 // (POST /api/v1/certificates/{id}/csr)
 func (_ Unimplemented) SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeployCertificate Install a version of a certificate on its targets now
+// (POST /api/v1/certificates/{id}/deploy)
+func (_ Unimplemented) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -538,6 +572,12 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryJob Do the work of a failed or cancelled job again
+// (POST /api/v1/jobs/{id}/retry)
+func (_ Unimplemented) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -770,6 +810,32 @@ func (siw *ServerInterfaceWrapper) SubmitCertificateCSR(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SubmitCertificateCSR(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeployCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DeployCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeployCertificate(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1082,6 +1148,32 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// RetryJob operation middleware
+func (siw *ServerInterfaceWrapper) RetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -1217,6 +1309,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/certificates/{id}/csr", wrapper.SubmitCertificateCSR)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/deploy", wrapper.DeployCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers)
 	})
 	r.Group(func(r chi.Router) {
@@ -1230,6 +1325,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/cancel", wrapper.CancelJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/retry", wrapper.RetryJob)
 	})
 
 	return r
@@ -1416,6 +1514,46 @@ type SubmitCertificateCSRdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SubmitCertificateCSRdefaultApplicationProblemPlusJSONResponse) VisitSubmitCertificateCSRResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeployCertificateRequestObject struct {
+	ID   ID `json:"id"`
+	Body *DeployCertificateJSONRequestBody
+}
+
+type DeployCertificateResponseObject interface {
+	VisitDeployCertificateResponse(w http.ResponseWriter) error
+}
+
+type DeployCertificate202JSONResponse DeploymentTriggered
+
+func (response DeployCertificate202JSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeployCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeployCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1702,6 +1840,45 @@ func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJo
 	return err
 }
 
+type RetryJobRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202JSONResponse JobRetried
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryJobdefaultApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListCertificates List certificates
@@ -1719,6 +1896,9 @@ type StrictServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(ctx context.Context, request SubmitCertificateCSRRequestObject) (SubmitCertificateCSRResponseObject, error)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(ctx context.Context, request DeployCertificateRequestObject) (DeployCertificateResponseObject, error)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
@@ -1740,6 +1920,9 @@ type StrictServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -1916,6 +2099,42 @@ func (sh *strictHandler) SubmitCertificateCSR(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SubmitCertificateCSRResponseObject); ok {
 		if err := validResponse.VisitSubmitCertificateCSRResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeployCertificate operation middleware
+func (sh *strictHandler) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeployCertificateRequestObject
+
+	request.ID = id
+
+	var body DeployCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeployCertificate(ctx, request.(DeployCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeployCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeployCertificateResponseObject); ok {
+		if err := validResponse.VisitDeployCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2109,6 +2328,32 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RetryJobRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx, request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		if err := validResponse.VisitRetryJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

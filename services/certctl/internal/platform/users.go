@@ -48,6 +48,7 @@ func users() []user {
 				consuming("deployment", subject.StreamEvents, subject.ConsumerDeploymentEvents),
 				[]string{
 					subject.Operation("authority", "revokeUsers"),
+					subject.Operation("issuer", "getCertificate"),
 					subject.DeadLetter("deployment", subject.ConsumerDeploymentReports),
 				},
 			),

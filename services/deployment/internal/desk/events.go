@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ type news struct {
 	keyRequested []heard[event.CertificateKeyRequested]
 	issued       []heard[event.CertificateIssued]
 	archived     []heard[event.CertificateArchived]
+	updated      []heard[event.CertificateUpdated]
+	wished       []heard[event.CertificateDeploymentRequested]
 }
 
 // Events takes in events of the issuer. It is a bus.Handler.
@@ -46,6 +49,9 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 	if err := postgres.NoteRequested(ctx, tx, requested(n.requested)); err != nil {
 		return err
 	}
+	if err := postgres.NoteUpdated(ctx, tx, updated(n.updated), s.now); err != nil {
+		return err
+	}
 	if err := d.archive(ctx, tx, s, n.archived); err != nil {
 		return err
 	}
@@ -53,6 +59,9 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 		return err
 	}
 	if err := d.deploy(ctx, tx, s, n.issued); err != nil {
+		return err
+	}
+	if err := d.grant(ctx, tx, s, n.wished); err != nil {
 		return err
 	}
 	return s.write(ctx, tx)
@@ -82,6 +91,10 @@ func sortNews(msgs []bus.Message) (news, error) {
 			n.issued = append(n.issued, heard[event.CertificateIssued]{e.CertificateIssued, m})
 		case event.CertificateArchived:
 			n.archived = append(n.archived, heard[event.CertificateArchived]{e, m})
+		case event.CertificateUpdated:
+			n.updated = append(n.updated, heard[event.CertificateUpdated]{e, m})
+		case event.CertificateDeploymentRequested:
+			n.wished = append(n.wished, heard[event.CertificateDeploymentRequested]{e, m})
 		}
 	}
 	return n, nil
@@ -101,6 +114,10 @@ func tokens(e event.Event) error {
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	case event.CertificateArchived:
 		ids = []string{e.CertificateID}
+	case event.CertificateUpdated:
+		ids = append(slices.Clone(e.TargetIDs), e.CertificateID)
+	case event.CertificateDeploymentRequested:
+		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	}
 	for _, id := range ids {
 		if !subject.Token(id) {
@@ -126,12 +143,28 @@ func requested(events []heard[event.CertificateRequested]) []postgres.Certificat
 	return ordered(newest)
 }
 
+// updated keeps what is said of certificates that were changed, the newest of each.
+func updated(events []heard[event.CertificateUpdated]) []postgres.Certificate {
+	newest := map[string]postgres.Certificate{}
+	for _, h := range events {
+		e := h.Event
+		c := postgres.Certificate{
+			ID: e.CertificateID, CommonName: e.CommonName, IssuerID: e.IssuerID, TeamID: e.TeamID,
+			Environment: e.Environment, TargetIDs: unique(e.TargetIDs), Revision: h.AggVersion,
+		}
+		if before, seen := newest[c.ID]; !seen || before.Revision <= c.Revision {
+			newest[c.ID] = c
+		}
+	}
+	return ordered(newest)
+}
+
 func (d *Desk) archive(ctx context.Context, tx pgx.Tx, s *said, events []heard[event.CertificateArchived]) error {
 	ids := make([]string, len(events))
 	dooms := make([]postgres.Doom, len(events))
 	for i, h := range events {
 		ids[i] = h.Event.CertificateID
-		dooms[i] = postgres.Doom{CertificateID: ids[i], Reason: "the certificate was archived"}
+		dooms[i] = postgres.Doom{CertificateID: ids[i], Reason: "the certificate was archived", Revision: math.MaxInt64}
 	}
 	if err := postgres.NoteArchived(ctx, tx, ids); err != nil {
 		return err
@@ -216,12 +249,27 @@ func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, events []heard[ev
 	for _, i := range issued {
 		versions[i.Certificate.ID] = i.Version
 	}
+	ids, revisions := make([]string, len(newest)), make([]int64, len(newest))
+	for i, n := range newest {
+		ids[i], revisions[i] = n.CertificateID, versions[n.CertificateID].Revision
+	}
+	// Somebody may have asked for an older version after this one was issued, and have
+	// been heard before it.
+	later, err := postgres.LaterWishes(ctx, tx, ids, revisions)
+	if err != nil {
+		return err
+	}
 	dooms := make([]postgres.Doom, len(newest))
 	var targets []string
 	for i, n := range newest {
 		v := versions[n.CertificateID]
-		dooms[i] = postgres.Doom{CertificateID: n.CertificateID, ExceptVersion: v.ID, Reason: "superseded by version " + v.ID}
-		targets = append(targets, n.TargetIDs...)
+		dooms[i] = postgres.Doom{
+			CertificateID: n.CertificateID, ExceptVersion: v.ID, Reason: "superseded by version " + v.ID, Revision: v.Revision,
+		}
+		newest[i].TargetIDs = slices.DeleteFunc(n.TargetIDs, func(target string) bool {
+			return later[postgres.Granted{CertificateID: n.CertificateID, TargetID: target}]
+		})
+		targets = append(targets, newest[i].TargetIDs...)
 	}
 	if err := postgres.CancelJobs(ctx, tx, dooms, s.now); err != nil || len(targets) == 0 {
 		return err

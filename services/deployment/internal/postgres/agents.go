@@ -68,28 +68,25 @@ func Agents(ctx context.Context, tx pgx.Tx, ids []string) (map[string]fleet.Agen
 	return agents, nil
 }
 
-const (
-	selectAgents = `SELECT ` + agentColumns + ` FROM agents
-WHERE ($1 = '' OR status = $1) AND ($2 = '' OR site_id = $2)
-ORDER BY registered_at DESC, id DESC LIMIT $3 OFFSET $4`
-	countAgents = `SELECT count(*) FROM agents WHERE ($1 = '' OR status = $1) AND ($2 = '' OR site_id = $2)`
-)
-
 // AgentFilter limits a list of agents; empty fields limit nothing.
 type AgentFilter struct {
-	Status, SiteID string
+	Status, SiteID, Version, Name string
+	// OS is compared without regard to case.
+	OS string
 }
 
-// ListAgents reads one page of agents, newest first, and counts them all.
-func ListAgents(ctx context.Context, db Querier, f AgentFilter, limit, offset int) (agents []fleet.Agent, total int64, err error) {
-	agents, err = collect(ctx, db, scanAgent, selectAgents, f.Status, f.SiteID, limit, offset)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list agents: %w", err)
+// ListAgents reads a part of the agents, newest first, and counts them all.
+func ListAgents(ctx context.Context, db Querier, f AgentFilter, p Place) ([]fleet.Agent, int64, error) {
+	var where condition
+	where.equal("status", f.Status)
+	where.equal("site_id", f.SiteID)
+	where.equal("version", f.Version)
+	where.equal("name", f.Name)
+	if f.OS != "" {
+		where.add("lower(os) = lower(?)", f.OS)
 	}
-	if err := db.QueryRow(ctx, countAgents, f.Status, f.SiteID).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("count agents: %w", err)
-	}
-	return agents, total, nil
+	list := newest[fleet.Agent]{what: "agents", columns: agentColumns, table: "agents", at: "registered_at", scan: scanAgent}
+	return list.read(ctx, db, &where, p)
 }
 
 const insertAgent = `INSERT INTO agents (id, site_id, public_key, name, hostname, os, architecture, ip_address, version, status,

@@ -30,20 +30,33 @@ type Newest struct {
 	TargetIDs []string
 }
 
-const noteRequested = `INSERT INTO certificates AS c (id, common_name, issuer_id, team_id, environment, target_ids, revision)
-SELECT id, common_name, issuer_id, team_id, environment, string_to_array(targets, ','), revision
+// Versions are told without team and environment, so it is known apart which event spoke of those last.
+const noteRequested = `INSERT INTO certificates AS c (id, common_name, issuer_id, team_id, environment, target_ids, revision, scope_revision)
+SELECT id, common_name, issuer_id, team_id, environment, string_to_array(targets, ','), revision, revision
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
 	AS n (id, common_name, issuer_id, team_id, environment, targets, revision)
+WHERE targets <> '' OR EXISTS (SELECT FROM certificates k WHERE k.id = n.id)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-	team_id = excluded.team_id,
-	environment = excluded.environment,
+	team_id = CASE WHEN excluded.revision >= c.scope_revision THEN excluded.team_id ELSE c.team_id END,
+	environment = CASE WHEN excluded.revision >= c.scope_revision THEN excluded.environment ELSE c.environment END,
+	scope_revision = greatest(c.scope_revision, excluded.revision),
 	common_name = CASE WHEN excluded.revision >= c.revision THEN excluded.common_name ELSE c.common_name END,
 	issuer_id = CASE WHEN excluded.revision >= c.revision THEN excluded.issuer_id ELSE c.issuer_id END,
 	target_ids = CASE WHEN excluded.revision >= c.revision THEN excluded.target_ids ELSE c.target_ids END,
 	revision = greatest(c.revision, excluded.revision)`
 
-// NoteRequested keeps what the issuer told of certificates, each at most once.
+// NoteUpdated keeps what the issuer told of certificates that were changed, each at most
+// once. Jobs on their way to targets that a certificate has no more are called off.
+func NoteUpdated(ctx context.Context, tx pgx.Tx, certificates []Certificate, now time.Time) error {
+	if err := NoteRequested(ctx, tx, certificates); err != nil || len(certificates) == 0 {
+		return err
+	}
+	return dropTargets(ctx, tx, column(certificates, func(c Certificate) string { return c.ID }), now)
+}
+
+// NoteRequested keeps what the issuer told of certificates, each at most once. One that
+// has no targets, and never had any, is not kept.
 func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) error {
 	if len(certificates) == 0 {
 		return nil

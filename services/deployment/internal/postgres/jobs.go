@@ -135,27 +135,50 @@ func SaveJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job) error {
 	return nil
 }
 
-const cancelJobs = `WITH doomed AS (
-	SELECT j.id, n.reason FROM jobs j
-	JOIN unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, except_version, reason)
-		ON j.certificate_id = n.certificate_id AND j.version_id <> n.except_version
-	WHERE j.status IN ` + openStates + `
-	ORDER BY j.id FOR UPDATE OF j
-), ended AS (
-	UPDATE jobs j SET status = 'Cancelled', last_error = d.reason, completed_at = $4, next_action_at = NULL,
+// endDoomed calls off what stands in doomed, as of the time $2, and its orders.
+const endDoomed = `), ended AS (
+	UPDATE jobs j SET status = 'Cancelled', last_error = d.reason, completed_at = $2, next_action_at = NULL,
 		revision = j.revision + 1
 	FROM doomed d WHERE j.id = d.id
 	RETURNING j.id
 )
-UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $4
+UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
 FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
+
+const dropTargetsSQL = `WITH doomed AS (
+	SELECT j.id, 'the certificate is not to be installed on target ' || j.target_id || ' any more' AS reason FROM jobs j
+	JOIN certificates c ON c.id = j.certificate_id AND j.target_id <> ALL(c.target_ids)
+	WHERE c.id = ANY($1) AND j.status IN ` + openStates + `
+	ORDER BY j.id FOR UPDATE OF j
+` + endDoomed
+
+func dropTargets(ctx context.Context, tx pgx.Tx, certificateIDs []string, now time.Time) error {
+	if err := apply(ctx, tx, dropTargetsSQL, certificateIDs, now); err != nil {
+		return fmt.Errorf("call off jobs on targets that %d certificates have no more: %w", len(certificateIDs), err)
+	}
+	return nil
+}
+
+const cancelJobs = `WITH doomed AS (
+	SELECT j.id, n.reason FROM jobs j
+	JOIN unnest($1::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n (certificate_id, except_version, reason, target_id, revision)
+		ON j.certificate_id = n.certificate_id AND j.version_id <> n.except_version AND (n.target_id = '' OR j.target_id = n.target_id)
+	WHERE j.status IN ` + openStates + `
+		AND NOT EXISTS (SELECT FROM wishes w WHERE w.certificate_id = j.certificate_id AND w.target_id = j.target_id AND w.revision > n.revision)
+	ORDER BY j.id FOR UPDATE OF j
+` + endDoomed
 
 // Doom says which open jobs of a certificate are called off.
 type Doom struct {
 	CertificateID string
 	// ExceptVersion is the one version whose jobs go on; empty if none do.
 	ExceptVersion string
-	Reason        string
+	// TargetID is the one target whose jobs are meant; empty for all.
+	TargetID string
+	Reason   string
+	// Revision is that of the certificate when it was said. What was wished for a target
+	// later goes on.
+	Revision int64
 }
 
 // CancelJobs calls off jobs, and their orders.
@@ -166,9 +189,11 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	err := apply(
 		ctx, tx, cancelJobs,
 		column(dooms, func(d Doom) string { return d.CertificateID }),
+		now,
 		column(dooms, func(d Doom) string { return d.ExceptVersion }),
 		column(dooms, func(d Doom) string { return d.Reason }),
-		now,
+		column(dooms, func(d Doom) string { return d.TargetID }),
+		column(dooms, func(d Doom) int64 { return d.Revision }),
 	)
 	if err != nil {
 		return fmt.Errorf("cancel open jobs of %d certificates: %w", len(dooms), err)
@@ -176,22 +201,21 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	return nil
 }
 
-const undoneDeployments = `SELECT DISTINCT ON (j.certificate_id, j.target_id) ` + jobColumns + `
-FROM unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, target_id, installed)
-JOIN certificates c ON c.id = n.certificate_id AND NOT c.archived AND c.version_id <> n.installed
-	AND n.target_id = ANY(c.target_ids)
-JOIN jobs j ON j.version_id = c.version_id AND j.certificate_id = c.id AND j.target_id = n.target_id AND j.status = 'Completed'
-ORDER BY j.certificate_id, j.target_id`
+// Each later job at a place was made because its version was wanted there from then on.
+const undoneDeployments = `SELECT ` + jobColumns + ` FROM (
+	SELECT DISTINCT ON (i.certificate_id, i.target_id) i.version_id AS installed, j.*
+	FROM jobs i
+	JOIN certificates c ON c.id = i.certificate_id AND NOT c.archived AND i.target_id = ANY(c.target_ids)
+	JOIN jobs j ON j.certificate_id = i.certificate_id AND j.target_id = i.target_id AND j.type = 'Deployment'
+		AND j.id <> i.id AND j.created_at >= i.created_at AND j.status <> 'Cancelled'
+	WHERE i.id = ANY($1)
+	ORDER BY i.certificate_id, i.target_id, j.created_at DESC, j.id DESC
+) j WHERE j.status = 'Completed' AND j.version_id <> j.installed`
 
-// UndoneDeployments lists, for jobs that installed an older version, the completed
-// jobs of the newest version whose work they undid.
+// UndoneDeployments lists, for jobs that installed a version after another one had taken
+// its place, the completed jobs whose work they undid.
 func UndoneDeployments(ctx context.Context, tx pgx.Tx, installed []*rollout.Job) ([]*rollout.Job, error) {
-	undone, err := collect(
-		ctx, tx, scanJob, undoneDeployments,
-		column(installed, func(j *rollout.Job) string { return j.CertificateID }),
-		column(installed, func(j *rollout.Job) string { return j.TargetID }),
-		column(installed, func(j *rollout.Job) string { return j.VersionID }),
-	)
+	undone, err := collect(ctx, tx, scanJob, undoneDeployments, column(installed, func(j *rollout.Job) string { return j.ID }))
 	if err != nil {
 		return nil, fmt.Errorf("find undone deployments: %w", err)
 	}

@@ -25,7 +25,7 @@ func New(s *issuance.Service, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
-	r.Use(identified)
+	r.Use(identified, deployBody)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,

@@ -51,6 +51,11 @@ type Store interface {
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
 	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
+	Version(ctx context.Context, certificateID, id string) (Version, string, error)
+	// Deploy notes which version is wanted on which targets, and tells of it. It is a Conflict if the newest version is
+	// no longer the one that was seen, or the certificate is Archived or Revoked.
+	Deploy(ctx context.Context, d Deployment) error
 	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.
