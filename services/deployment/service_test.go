@@ -115,6 +115,37 @@ func TestService_SendsAnUnansweredOrderAgain(t *testing.T) {
 	}
 }
 
+func TestService_PutsAnOlderVersionInThePlaceOfTheNewest(t *testing.T) {
+	p := newPlatform(t)
+	p.start()
+	a := p.enrol()
+	p.leaf(a)
+	a.target("tgt-1")
+	now := time.Now()
+	first, second := issued("mc-1", "cv-1", now.Add(-time.Hour), "tgt-1"), issued("mc-1", "cv-2", now, "tgt-1")
+	serves := func(version string) {
+		t.Helper()
+		p.until("the target serves "+version, func() bool {
+			var list deploymentapi.CertificateDeploymentList
+			status, err := p.call("GET", "/api/v1/certificates/mc-1/deployments", "listCertificateDeployments", nil, &list)
+			return status == 200 && err == nil && len(list.Data) == 1 && list.Data[0].VersionID != nil && *list.Data[0].VersionID == version &&
+				*list.Data[0].JobStatus == deploymentapi.Completed
+		})
+	}
+	p.tell(event.CertificateRequested{CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}}, 1)
+	p.tell(first, 2)
+	serves("cv-1")
+	p.tell(event.CertificateRenewed{CertificateIssued: second}, 3)
+	serves("cv-2")
+	p.tell(event.CertificateDeploymentRequested{
+		CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}, Rollback: true, RequestedBy: "key-ops", Version: first.Version,
+	}, 4)
+	serves("cv-1")
+	if n := len(a.orders()); n != 3 {
+		t.Errorf("the agent got %d orders, want 3", n)
+	}
+}
+
 func TestService_ForgedReportsBecomeDeadLettersAndHoldUpNothing(t *testing.T) {
 	p := newPlatform(t)
 	p.start()

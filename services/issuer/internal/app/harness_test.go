@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -48,8 +49,10 @@ type world struct {
 	sealer *secret.Sealer
 	log    *slog.Logger
 	as     authn.Principal
-	runs   int // issuers that are running
-	heard  *recording
+	// contentType is that of requests, JSON's if it is empty.
+	contentType string
+	runs        int // issuers that are running
+	heard       *recording
 }
 
 // admin is somebody without limits.
@@ -170,7 +173,7 @@ func (w *world) try(method, operation, path string, body any) (int, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", cmp.Or(w.contentType, "application/json"))
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {
