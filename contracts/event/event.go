@@ -52,6 +52,8 @@ func All() []Event {
 		DeploymentCompleted{},
 		DeploymentFailed{},
 		DeploymentRolledBack{},
+		DeploymentVerified{},
+		DeploymentDiverged{},
 		AgentRegistered{},
 		AgentOnline{},
 		AgentOffline{},

@@ -53,4 +53,5 @@ var Operations = []Operation{
 	{ID: "submitCertificateCSR", Method: "POST", Path: "/api/v1/certificates/{id}/csr", Services: []string{"issuer"}, Permission: "certificates:renew"},
 	{ID: "updateAgentGroup", Method: "PUT", Path: "/api/v1/agent-groups/{id}", Services: []string{"deployment"}, Permission: "agent-groups:update"},
 	{ID: "updateTarget", Method: "PUT", Path: "/api/v1/targets/{id}", Services: []string{"deployment"}, Permission: "targets:update"},
+	{ID: "validateCertificate", Method: "POST", Path: "/api/v1/certificates/{id}/validate", Services: []string{"deployment"}, Permission: "certificates:deploy"},
 }

@@ -35,6 +35,9 @@ CREATE TABLE agent_group_members (
 );
 CREATE INDEX agent_group_members_agent ON agent_group_members (agent_id);
 
+ALTER TABLE agent_work DROP CONSTRAINT agent_work_verb_check,
+	ADD CONSTRAINT agent_work_verb_check CHECK (verb IN ('keyrequest', 'deploy', 'verify'));
+
 -- Lists by what targets are filtered on.
 CREATE INDEX targets_type ON targets (type, created_at DESC, id DESC);
 

@@ -207,6 +207,14 @@ func TestAgent_GoesBackToAnOlderCertificateWithItsOwnKey(t *testing.T) {
 			t.Errorf("%s: NGINX serves %s, %v", job, got, err)
 		}
 	}
+	l.order(command.VerbVerify, "job-d-6", 1, deployOrder(t, server, newer, newerPrint))
+	if seen := l.report("job-d-6", command.OutcomeCompleted); seen.ServedFingerprintSHA256 != newerPrint {
+		t.Errorf("verified: %+v", seen)
+	}
+	l.order(command.VerbVerify, "job-d-7", 1, deployOrder(t, server, older, olderPrint))
+	if seen := l.report("job-d-7", command.OutcomeFailed); seen.ServedFingerprintSHA256 != newerPrint || !seen.Permanent {
+		t.Errorf("verified: %+v", seen)
+	}
 }
 
 func TestAgent_KeepsServingTheOldCertificateIfTheConfigurationIsBroken(t *testing.T) {

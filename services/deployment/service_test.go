@@ -144,6 +144,19 @@ func TestService_PutsAnOlderVersionInThePlaceOfTheNewest(t *testing.T) {
 	if n := len(a.orders()); n != 3 {
 		t.Errorf("the agent got %d orders, want 3", n)
 	}
+
+	// Somebody looks whether it is so.
+	var looked deploymentapi.ValidationTriggered
+	p.do("POST", "/api/v1/certificates/mc-1/validate", "validateCertificate", nil, &looked)
+	var job deploymentapi.Job
+	p.until("the agent has looked", func() bool {
+		p.do("GET", "/api/v1/jobs/"+looked.JobIds[0], "getJob", nil, &job)
+		return job.Status == deploymentapi.Completed
+	})
+	if job.Type != deploymentapi.Validation || *job.VersionID != "cv-1" {
+		t.Errorf("%+v", job)
+	}
+	p.awaitEvents("deployment", job.ID, "verified")
 }
 
 func TestService_ForgedReportsBecomeDeadLettersAndHoldUpNothing(t *testing.T) {

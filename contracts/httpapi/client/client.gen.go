@@ -562,6 +562,11 @@ type CertificateRenew struct {
 // CertificateStatus defines model for CertificateStatus.
 type CertificateStatus string
 
+// CertificateValidate defines model for CertificateValidate.
+type CertificateValidate struct {
+	TargetID *string `json:"target_id,omitempty"`
+}
+
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
 	CertificateID     string    `json:"certificate_id"`
@@ -840,6 +845,13 @@ type TargetUpdate struct {
 	Name    *string                 `json:"name,omitempty"`
 }
 
+// ValidationTriggered defines model for ValidationTriggered.
+type ValidationTriggered struct {
+	// JobIds One for each target; where one was under way already, that one.
+	JobIds []string `json:"job_ids"`
+	Status string   `json:"status"`
+}
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1028,6 +1040,9 @@ type DeployCertificateJSONRequestBody = CertificateDeploy
 
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
+
+// ValidateCertificateJSONRequestBody defines body for ValidateCertificate for application/json ContentType.
+type ValidateCertificateJSONRequestBody = CertificateValidate
 
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
@@ -1353,6 +1368,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificate(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificate(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificateVersions List the versions of a certificate, newest first
 	//
@@ -2090,6 +2125,46 @@ func (c *Client) RenewCertificateWithBody(ctx context.Context, id ID, contentTyp
 // Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 func (c *Client) RenewCertificate(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRenewCertificateRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *Client) ValidateCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewValidateCertificateRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ValidateCertificate Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *Client) ValidateCertificate(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewValidateCertificateRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3928,6 +4003,53 @@ func NewRenewCertificateRequestWithBody(server string, id ID, contentType string
 	return req, nil
 }
 
+// NewValidateCertificateRequest calls the generic ValidateCertificate builder with application/json body
+func NewValidateCertificateRequest(server string, id ID, body ValidateCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewValidateCertificateRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewValidateCertificateRequestWithBody constructs an http.Request for the ValidateCertificate method, with any body, and a specified content type
+func NewValidateCertificateRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/validate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListCertificateVersionsRequest constructs an http.Request for the ListCertificateVersions method
 func NewListCertificateVersionsRequest(server string, id ID, params *ListCertificateVersionsParams) (*http.Request, error) {
 	var err error
@@ -5375,6 +5497,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificateWithResponse(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewCertificateResponse, error)
 
+	// ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error)
+
+	// ValidateCertificateWithResponse Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithResponse(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error)
+
 	// ListCertificateVersionsWithResponse List the versions of a certificate, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6781,6 +6923,54 @@ func (r RenewCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RenewCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ValidateCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ValidationTriggered
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ValidateCertificateResponse) GetJSON202() *ValidationTriggered {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ValidateCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ValidateCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ValidateCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ValidateCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ValidateCertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8396,6 +8586,38 @@ func (c *ClientWithResponses) RenewCertificateWithResponse(ctx context.Context, 
 	return ParseRenewCertificateResponse(rsp)
 }
 
+// ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *ClientWithResponses) ValidateCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error) {
+	rsp, err := c.ValidateCertificateWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseValidateCertificateResponse(rsp)
+}
+
+// ValidateCertificateWithResponse Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *ClientWithResponses) ValidateCertificateWithResponse(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error) {
+	rsp, err := c.ValidateCertificate(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseValidateCertificateResponse(rsp)
+}
+
 // ListCertificateVersionsWithResponse List the versions of a certificate, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9619,6 +9841,39 @@ func ParseRenewCertificateResponse(rsp *http.Response) (*RenewCertificateRespons
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest RenewalTriggered
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseValidateCertificateResponse parses an HTTP response from a ValidateCertificateWithResponse call
+func ParseValidateCertificateResponse(rsp *http.Response) (*ValidateCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ValidateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ValidationTriggered
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

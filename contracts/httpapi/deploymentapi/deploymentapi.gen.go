@@ -294,6 +294,11 @@ type CertificateDeploymentList struct {
 	Total int64                   `json:"total"`
 }
 
+// CertificateValidate defines model for CertificateValidate.
+type CertificateValidate struct {
+	TargetID *string `json:"target_id,omitempty"`
+}
+
 // EnrolmentToken defines model for EnrolmentToken.
 type EnrolmentToken struct {
 	ExpiresAt time.Time `json:"expires_at"`
@@ -494,6 +499,13 @@ type TargetUpdate struct {
 	Name    *string                 `json:"name,omitempty"`
 }
 
+// ValidationTriggered defines model for ValidationTriggered.
+type ValidationTriggered struct {
+	// JobIds One for each target; where one was under way already, that one.
+	JobIds []string `json:"job_ids"`
+	Status string   `json:"status"`
+}
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -614,6 +626,9 @@ type UpdateAgentGroupJSONRequestBody = AgentGroupUpdate
 // SetAgentGroupMemberJSONRequestBody defines body for SetAgentGroupMember for application/json ContentType.
 type SetAgentGroupMemberJSONRequestBody = AgentGroupMember
 
+// ValidateCertificateJSONRequestBody defines body for ValidateCertificate for application/json ContentType.
+type ValidateCertificateJSONRequestBody = CertificateValidate
+
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
 
@@ -670,6 +685,9 @@ type ServerInterface interface {
 	// ListCertificateDeployments List the targets of a certificate, and what each serves of it
 	// (GET /api/v1/certificates/{id}/deployments)
 	ListCertificateDeployments(w http.ResponseWriter, r *http.Request, id ID)
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	// (POST /api/v1/certificates/{id}/validate)
+	ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID)
 	// CreateEnrolmentToken Make a one-time token for a new agent
 	// (POST /api/v1/enrolment-tokens)
 	CreateEnrolmentToken(w http.ResponseWriter, r *http.Request)
@@ -793,6 +811,12 @@ func (_ Unimplemented) ListGroupsOfAgent(w http.ResponseWriter, r *http.Request,
 // ListCertificateDeployments List the targets of a certificate, and what each serves of it
 // (GET /api/v1/certificates/{id}/deployments)
 func (_ Unimplemented) ListCertificateDeployments(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ValidateCertificate Look whether the targets of a certificate serve what they should
+// (POST /api/v1/certificates/{id}/validate)
+func (_ Unimplemented) ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1421,6 +1445,32 @@ func (siw *ServerInterfaceWrapper) ListCertificateDeployments(w http.ResponseWri
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListCertificateDeployments(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ValidateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ValidateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ValidateCertificate(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2115,6 +2165,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}/deployments", wrapper.ListCertificateDeployments)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/validate", wrapper.ValidateCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
 	})
 	r.Group(func(r chi.Router) {
@@ -2673,6 +2726,46 @@ type ListCertificateDeploymentsdefaultApplicationProblemPlusJSONResponse struct 
 }
 
 func (response ListCertificateDeploymentsdefaultApplicationProblemPlusJSONResponse) VisitListCertificateDeploymentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCertificateRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ValidateCertificateJSONRequestBody
+}
+
+type ValidateCertificateResponseObject interface {
+	VisitValidateCertificateResponse(w http.ResponseWriter) error
+}
+
+type ValidateCertificate202JSONResponse ValidationTriggered
+
+func (response ValidateCertificate202JSONResponse) VisitValidateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ValidateCertificatedefaultApplicationProblemPlusJSONResponse) VisitValidateCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3298,6 +3391,9 @@ type StrictServerInterface interface {
 	// ListCertificateDeployments List the targets of a certificate, and what each serves of it
 	// (GET /api/v1/certificates/{id}/deployments)
 	ListCertificateDeployments(ctx context.Context, request ListCertificateDeploymentsRequestObject) (ListCertificateDeploymentsResponseObject, error)
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	// (POST /api/v1/certificates/{id}/validate)
+	ValidateCertificate(ctx context.Context, request ValidateCertificateRequestObject) (ValidateCertificateResponseObject, error)
 	// CreateEnrolmentToken Make a one-time token for a new agent
 	// (POST /api/v1/enrolment-tokens)
 	CreateEnrolmentToken(ctx context.Context, request CreateEnrolmentTokenRequestObject) (CreateEnrolmentTokenResponseObject, error)
@@ -3735,6 +3831,42 @@ func (sh *strictHandler) ListCertificateDeployments(w http.ResponseWriter, r *ht
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListCertificateDeploymentsResponseObject); ok {
 		if err := validResponse.VisitListCertificateDeploymentsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ValidateCertificate operation middleware
+func (sh *strictHandler) ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ValidateCertificateRequestObject
+
+	request.ID = id
+
+	var body ValidateCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ValidateCertificate(ctx, request.(ValidateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ValidateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ValidateCertificateResponseObject); ok {
+		if err := validResponse.VisitValidateCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/deploymentapi"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/deployment/internal/outgoing"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
 )
@@ -51,6 +53,38 @@ func shownInstallation(i postgres.Installation) deploymentapi.CertificateDeploym
 		shown.JobStatus = &status
 	}
 	return shown
+}
+
+// ValidateCertificate implements the operation.
+func (a *Answers) ValidateCertificate(ctx context.Context, r deploymentapi.ValidateCertificateRequestObject) (deploymentapi.ValidateCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	target := ""
+	if r.Body != nil && r.Body.TargetID != nil {
+		target = *r.Body.TargetID
+	}
+	if target != "" && !id.Valid(target) {
+		return nil, fault.InvalidFields(fault.Field{Name: "target_id", Reason: "is no id"})
+	}
+	switch here, err := postgres.KnowsCertificate(ctx, a.DB, r.ID, authn.FromContext(ctx).Scope); {
+	case err != nil:
+		return nil, err
+	case !here:
+		if err := a.Certificates.Check(ctx, r.ID); err != nil {
+			return nil, err
+		}
+		return nil, fault.New(fault.Conflict, "certificate %s has no targets", r.ID)
+	}
+	var jobs []string
+	err := a.change(ctx, func(tx pgx.Tx) (err error) {
+		jobs, err = a.Desk.Validate(ctx, tx, r.ID, target, outgoing.CauseOf(ctx))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return deploymentapi.ValidateCertificate202JSONResponse{Status: "validation_triggered", JobIds: jobs}, nil
 }
 
 // RetryJob implements the operation, for the jobs of this service.

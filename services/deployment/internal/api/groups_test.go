@@ -373,6 +373,19 @@ func TestDeployments_ShowWhatEachTargetServes(t *testing.T) {
 	s.refused(404, "POST", "/api/v1/jobs/job-d-3/retry", nil)
 }
 
+func TestValidate_IsForThoseWhoSeeTheCertificate(t *testing.T) {
+	s := newServer(t)
+	s.exec(`INSERT INTO certificates (id, team_id, target_ids) VALUES ('mc-1', 't-red', '{tgt-1}')`)
+	validate := func(id string) string { return "/api/v1/certificates/" + id + "/validate" }
+	s.refused(409, "POST", validate("mc-1"), nil)
+	s.refused(409, "POST", validate("mc-without-targets"), nil)
+	s.refused(404, "POST", validate("mc-none"), nil)
+	s.refused(400, "POST", validate("mc-1"), `{"target_id": "tgt-2"}`)
+	s.refused(400, "POST", validate("mc-1"), `{"target_id": "T 2"}`)
+	s.caller.Scope = authn.Scope{Teams: []string{"t-blue"}}
+	s.refused(404, "POST", validate("mc-1"), nil)
+}
+
 func TestRetry_OfAJobThatHasNotFailedIsRefused(t *testing.T) {
 	s := newServer(t)
 	s.deployed(1, "mc-1", "iss-local", "t-red")

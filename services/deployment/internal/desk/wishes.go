@@ -96,7 +96,8 @@ func (d *Desk) Again(ctx context.Context, tx pgx.Tx, j *rollout.Job, cause outgo
 	if why := rollout.Objection(v, j.TargetID, p.places[j.TargetID], p.said.now); why != "" {
 		return "", fault.New(fault.Conflict, "%s", why)
 	}
-	again := newJob(v, j.TargetID, d.Policy.MaxAttempts, cause)
+	again := newJob(v, j.TargetID, j.MaxAttempts, cause)
+	again.Type = j.Type
 	p.jobs = []*rollout.Job{again}
 	if err := p.begin(); err != nil {
 		return "", err

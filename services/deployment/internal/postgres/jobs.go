@@ -10,14 +10,14 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
-const jobColumns = `j.id, j.certificate_id, j.version_id, j.target_id, j.agent_id, j.fingerprint_sha256, j.status,
+const jobColumns = `j.id, j.type, j.certificate_id, j.version_id, j.target_id, j.agent_id, j.fingerprint_sha256, j.status,
 	j.attempts, j.max_attempts, j.last_error, j.next_action_at, j.started_at, j.completed_at, j.revision,
 	j.correlation_id, j.trace_parent`
 
 func scanJob(row pgx.CollectableRow) (*rollout.Job, error) {
 	var j rollout.Job
 	var due, started, completed *time.Time
-	err := row.Scan(&j.ID, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
+	err := row.Scan(&j.ID, &j.Type, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
 		&j.Attempts, &j.MaxAttempts, &j.LastError, &due, &started, &completed, &j.Revision,
 		&j.Correlation, &j.TraceParent)
 	j.NextActionAt, j.StartedAt, j.CompletedAt = orZero(due), orZero(started), orZero(completed)
@@ -26,12 +26,12 @@ func scanJob(row pgx.CollectableRow) (*rollout.Job, error) {
 
 const insertJobs = `INSERT INTO jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, agent_id, status, attempts,
 	max_attempts, last_error, next_action_at, completed_at, correlation_id, trace_parent, revision, scheduled_at, created_at)
-SELECT n.id, 'Deployment', n.certificate_id, n.version_id, n.fingerprint, n.target_id, n.agent_id, n.status, n.attempts,
+SELECT n.id, n.type, n.certificate_id, n.version_id, n.fingerprint, n.target_id, n.agent_id, n.status, n.attempts,
 	n.max_attempts, n.last_error, n.next_action_at, n.completed_at, n.correlation_id, n.trace_parent, n.revision, $16, $16
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[],
-	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[])
+	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[], $17::text[])
 	AS n (id, certificate_id, version_id, target_id, agent_id, status, attempts, max_attempts, last_error,
-		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint)
+		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint, type)
 ON CONFLICT (version_id, target_id, type) WHERE status IN ` + openStates + ` DO NOTHING
 RETURNING id`
 
@@ -59,6 +59,7 @@ func InsertJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job, now time.Ti
 		column(jobs, func(j *rollout.Job) int64 { return j.Revision }),
 		column(jobs, func(j *rollout.Job) string { return j.Fingerprint }),
 		now,
+		column(jobs, func(j *rollout.Job) string { return j.Type }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("insert %d jobs: %w", len(jobs), err)

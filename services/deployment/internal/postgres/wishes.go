@@ -105,19 +105,59 @@ type Standing struct {
 	Later string
 }
 
-// JobStanding holds a job's certificate, so that nothing is planned for it beside, and
-// tells what has become of the job's purpose.
+// hold holds a certificate, so that nothing is planned for it beside. What is read after
+// it sees what was committed while it waited.
+func hold(ctx context.Context, tx pgx.Tx, certificateID string) error {
+	if _, err := tx.Exec(ctx, `SELECT FROM certificates WHERE id = $1 FOR UPDATE`, certificateID); err != nil {
+		return fmt.Errorf("hold certificate %s: %w", certificateID, err)
+	}
+	return nil
+}
+
+// JobStanding holds a job's certificate, and tells what has become of the job's purpose.
 func JobStanding(ctx context.Context, tx pgx.Tx, j *rollout.Job) (Standing, error) {
 	var s Standing
-	// Two statements: the second must see what was committed while the first waited.
-	if _, err := tx.Exec(ctx, `SELECT FROM certificates WHERE id = $1 FOR UPDATE`, j.CertificateID); err != nil {
-		return s, fmt.Errorf("hold certificate %s: %w", j.CertificateID, err)
+	if err := hold(ctx, tx, j.CertificateID); err != nil {
+		return s, err
 	}
 	err := tx.QueryRow(ctx, standing, j.CertificateID, j.TargetID, j.ID).Scan(&s.Archived, &s.Wanted, &s.Later)
 	if err != nil {
 		return s, fmt.Errorf("see what became of job %s: %w", j.ID, err)
 	}
 	return s, nil
+}
+
+// What is to be served is what was last to be installed, however that went, unless it was called off.
+const expectations = `SELECT n.id, coalesce((
+		SELECT j.version_id FROM jobs j
+		WHERE j.certificate_id = c.id AND j.target_id = n.id AND j.type = 'Deployment' AND j.status <> 'Cancelled'
+		ORDER BY j.created_at DESC, j.id DESC LIMIT 1), c.version_id, ''), coalesce((
+		SELECT j.id FROM jobs j
+		WHERE j.certificate_id = c.id AND j.target_id = n.id AND j.type = 'Validation' AND j.status IN ` + openStates + `
+		ORDER BY j.created_at DESC, j.id DESC LIMIT 1), '')
+FROM certificates c CROSS JOIN unnest(c.target_ids) WITH ORDINALITY AS n (id, position)
+WHERE c.id = $1 AND ($2 = '' OR n.id = $2) ORDER BY n.position`
+
+// Expectation is what a target is to serve of a certificate; VersionID is empty if nothing
+// was ever to be installed there. UnderWay is an open job that looks at it, if there is one.
+type Expectation struct {
+	TargetID, VersionID, UnderWay string
+}
+
+// Expectations holds a certificate, and tells whether it is archived and what its targets,
+// or one of them, are to serve.
+func Expectations(ctx context.Context, tx pgx.Tx, certificateID, targetID string) (of []Expectation, archived bool, err error) {
+	if err := hold(ctx, tx, certificateID); err != nil {
+		return nil, false, err
+	}
+	if err := tx.QueryRow(ctx, `SELECT archived FROM certificates WHERE id = $1`, certificateID).Scan(&archived); err != nil {
+		return nil, false, fmt.Errorf("read certificate %s: %w", certificateID, err)
+	}
+	of, err = collect(ctx, tx, pgx.RowToStructByPos[Expectation], expectations, certificateID, targetID)
+	if err != nil {
+		return nil, false, fmt.Errorf("find what targets of %s are to serve: %w", certificateID, err)
+	}
+	return of, archived, nil
 }
 
 // Installation is a target of a certificate, with what it serves of it.
