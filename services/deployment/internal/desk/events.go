@@ -49,7 +49,7 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 	if err := postgres.NoteRequested(ctx, tx, requested(n.requested)); err != nil {
 		return err
 	}
-	if err := postgres.NoteUpdated(ctx, tx, updated(n.updated), s.now); err != nil {
+	if err := d.update(ctx, tx, s, n.updated); err != nil {
 		return err
 	}
 	if err := d.archive(ctx, tx, s, n.archived); err != nil {
@@ -137,22 +137,6 @@ func requested(events []heard[event.CertificateRequested]) []postgres.Certificat
 			Environment: e.Environment, TargetIDs: unique(e.TargetIDs), Revision: h.AggVersion,
 		}
 		if before, seen := newest[c.ID]; len(c.TargetIDs) > 0 && (!seen || before.Revision <= c.Revision) {
-			newest[c.ID] = c
-		}
-	}
-	return ordered(newest)
-}
-
-// updated keeps what is said of certificates that were changed, the newest of each.
-func updated(events []heard[event.CertificateUpdated]) []postgres.Certificate {
-	newest := map[string]postgres.Certificate{}
-	for _, h := range events {
-		e := h.Event
-		c := postgres.Certificate{
-			ID: e.CertificateID, CommonName: e.CommonName, IssuerID: e.IssuerID, TeamID: e.TeamID,
-			Environment: e.Environment, TargetIDs: unique(e.TargetIDs), Revision: h.AggVersion,
-		}
-		if before, seen := newest[c.ID]; !seen || before.Revision <= c.Revision {
 			newest[c.ID] = c
 		}
 	}

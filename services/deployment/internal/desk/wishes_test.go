@@ -192,6 +192,24 @@ func TestUpdated_MovesTheCertificateAndCallsOffItsJobsElsewhere(t *testing.T) {
 	}
 }
 
+func TestUpdated_BringsTheNewestVersionToATargetThatWasAdded(t *testing.T) {
+	w, _ := renewed(t)
+	w.target("tgt-3", host{id: "agent-a"})
+	grown := message(event.CertificateUpdated{CertificateID: "mc-1", TargetIDs: []string{"tgt-1", "tgt-2", "tgt-3"}}, 5)
+	w.hear(grown)
+	w.hear(grown)
+	if got := w.states("tgt-3"); !cmp.Equal(got, []string{"cv-2 Pending"}) {
+		t.Errorf("%v", got)
+	}
+	if got := w.states("tgt-1"); len(got) != 2 {
+		t.Errorf("a target that was there: %v", got)
+	}
+	w.hear(message(event.CertificateUpdated{CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}}, 4))
+	if got := w.states("tgt-3"); !cmp.Equal(got, []string{"cv-2 Pending"}) {
+		t.Errorf("after an older event: %v", got)
+	}
+}
+
 // again has a job done again, as a person would.
 func (w *world) again(jobID string) (id string, err error) {
 	err = pg.InTx(w.Context(), w.db, func(tx pgx.Tx) error {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,13 +47,55 @@ ON CONFLICT (id) DO UPDATE SET
 	target_ids = CASE WHEN excluded.revision >= c.revision THEN excluded.target_ids ELSE c.target_ids END,
 	revision = greatest(c.revision, excluded.revision)`
 
-// NoteUpdated keeps what the issuer told of certificates that were changed, each at most
-// once. Jobs on their way to targets that a certificate has no more are called off.
-func NoteUpdated(ctx context.Context, tx pgx.Tx, certificates []Certificate, now time.Time) error {
-	if err := NoteRequested(ctx, tx, certificates); err != nil || len(certificates) == 0 {
-		return err
+const managed = `SELECT id, target_ids, coalesce(version_id, '') FROM certificates
+WHERE id = ANY($1) AND NOT archived ORDER BY id FOR UPDATE`
+
+// Managed is a certificate that is not archived, with where it is to be installed and the
+// newest version that was heard of, if one was.
+type Managed struct {
+	ID        string
+	TargetIDs []string
+	VersionID string
+}
+
+func holdManaged(ctx context.Context, tx pgx.Tx, ids []string) ([]Managed, error) {
+	found, err := collect(ctx, tx, pgx.RowToStructByPos[Managed], managed, ids)
+	if err != nil {
+		return nil, fmt.Errorf("hold %d certificates: %w", len(ids), err)
 	}
-	return dropTargets(ctx, tx, column(certificates, func(c Certificate) string { return c.ID }), now)
+	return found, nil
+}
+
+// NoteUpdated keeps what the issuer told of certificates that were changed, each at most
+// once. Jobs on their way to targets that a certificate has no more are called off. It
+// returns the certificates that have got further targets, with those.
+func NoteUpdated(ctx context.Context, tx pgx.Tx, certificates []Certificate, now time.Time) ([]Managed, error) {
+	if len(certificates) == 0 {
+		return nil, nil
+	}
+	ids := column(certificates, func(c Certificate) string { return c.ID })
+	was, err := holdManaged(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	if err := NoteRequested(ctx, tx, certificates); err != nil {
+		return nil, err
+	}
+	if err := dropTargets(ctx, tx, ids, now); err != nil {
+		return nil, err
+	}
+	had := make(map[string][]string, len(was))
+	for _, c := range was {
+		had[c.ID] = c.TargetIDs
+	}
+	is, err := holdManaged(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range is {
+		is[i].TargetIDs = slices.DeleteFunc(c.TargetIDs, func(id string) bool { return slices.Contains(had[c.ID], id) })
+	}
+	return slices.DeleteFunc(is, func(c Managed) bool { return len(c.TargetIDs) == 0 || c.VersionID == "" }), nil
 }
 
 // NoteRequested keeps what the issuer told of certificates, each at most once. One that
