@@ -108,7 +108,7 @@ func tokens(e event.Event) error {
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	case event.CertificateUpdated:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID)
-		if e.Newest != nil {
+		if e.Newest.VersionID != "" {
 			ids = append(ids, e.Newest.VersionID)
 		}
 	case event.CertificateArchived:

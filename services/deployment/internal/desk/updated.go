@@ -19,7 +19,7 @@ func (d *Desk) update(ctx context.Context, tx pgx.Tx, s *said, events []heard[ev
 		if before, seen := newest[h.Event.CertificateID]; !seen || before.AggVersion <= h.AggVersion {
 			newest[h.Event.CertificateID] = h
 		}
-		if h.Event.Newest != nil {
+		if h.Event.Newest.VersionID != "" {
 			versions = append(versions, heard[event.CertificateIssued]{versionOf(h.Event), h.Message})
 		}
 	}
@@ -74,7 +74,7 @@ func (d *Desk) extend(ctx context.Context, tx pgx.Tx, s *said, added []postgres.
 func versionOf(e event.CertificateUpdated) event.CertificateIssued {
 	return event.CertificateIssued{
 		CertificateID: e.CertificateID, IssuerID: e.IssuerID, CommonName: e.CommonName, TargetIDs: e.TargetIDs,
-		KeyAgentID: e.KeyAgentID, Version: *e.Newest,
+		KeyAgentID: e.KeyAgentID, Version: e.Newest,
 	}
 }
 

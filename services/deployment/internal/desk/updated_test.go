@@ -35,7 +35,7 @@ func TestUpdated_DeploysTheNewestVersionToATargetThatIsAdded(t *testing.T) {
 	w.hear(message(issued("mc-1", "cv-1", 0, "tgt-1"), 2))
 	w.told(a.answer(w.orders()[0].command, command.OutcomeCompleted, served("f-cv-1")))
 	e := updated("tgt-1", "tgt-2")
-	e.Newest = new(issued("mc-1", "cv-1", 0).Version)
+	e.Newest = issued("mc-1", "cv-1", 0).Version
 	change := message(e, 5)
 	again := change
 	again.ID = "ev-again"
@@ -52,7 +52,7 @@ func TestUpdated_DeploysToTheFirstTargetOfACertificateThatHadNone(t *testing.T) 
 	w.target("tgt-1", w.host("agent-a"))
 	w.hear(message(issued("mc-1", "cv-1", 0), 2))
 	e := updated("tgt-1")
-	e.Newest, e.KeyAgentID = new(issued("mc-1", "cv-1", 0).Version), "agent-a"
+	e.Newest, e.KeyAgentID = issued("mc-1", "cv-1", 0).Version, "agent-a"
 	w.hear(message(e, 3))
 	want := map[string]string{"tgt-1 cv-1": "Pending"}
 	if d := cmp.Diff(want, w.statuses()); d != "" {
@@ -90,7 +90,7 @@ func TestUpdated_InAnyOrderLeadsToTheSame(t *testing.T) {
 	}, 1)
 	e := updated("tgt-1", "tgt-2")
 	e.TeamID, e.Environment = "t-new", "prod"
-	e.Newest = new(issued("mc-1", "cv-1", 0).Version)
+	e.Newest = issued("mc-1", "cv-1", 0).Version
 	e.Changes = event.Changes{"team_id": {Before: "t-old", After: "t-new"}, "environment": {Before: "test", After: "prod"}, "target_ids": {}}
 	change := message(e, 3)
 	first := message(issued("mc-1", "cv-1", 0, "tgt-1"), 2)

@@ -175,7 +175,7 @@ func TestUpdate_OfTargetsTellsTheNewestVersion(t *testing.T) {
 		t.Errorf("changed to %+v", now)
 	}
 	told, message := hear(w, func(e event.CertificateUpdated) bool { return e.CertificateID == c.ID })
-	if told.Newest == nil || told.Newest.VersionID != issued.VersionID || told.Newest.PEMChain != issued.PEMChain ||
+	if told.Newest.VersionID != issued.VersionID || told.Newest.PEMChain != issued.PEMChain ||
 		told.KeyAgentID != "agent-1" || !slices.Equal(told.TargetIDs, []string{"tgt-2", "tgt-1"}) || message.AggVersion != 5 {
 		t.Errorf("told %+v, version %d", told, message.AggVersion)
 	}

@@ -108,7 +108,7 @@ func revise(h *Held, u Update, p authn.Principal, o Origin, now time.Time) (Revi
 		TeamID: after.TeamID, Environment: after.Environment, TargetIDs: nonNil(after.TargetIDs), Changes: changes,
 	}
 	if moved && h.Version != nil {
-		updated.Newest, updated.KeyAgentID = new(h.Version.event()), h.KeyAgentID
+		updated.Newest, updated.KeyAgentID = h.Version.event(), h.KeyAgentID
 	}
 	r.Revision++
 	r.Facts = append(r.Facts, Fact{Event: updated, Origin: o, At: now})
