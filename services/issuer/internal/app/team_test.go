@@ -165,6 +165,35 @@ func TestTeam_InUseIsNotRemovedAndItsUsersAreListed(t *testing.T) {
 	}
 }
 
+// What refers to a team comes while the team goes: either is refused in words, and nothing refers to what is not there.
+func TestTeam_RemovedBesideCreationsLeavesNothingBehind(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	for round := range 5 {
+		teamID := fmt.Sprintf("t-%d", round)
+		w.team(teamID, "Team")
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				var status int
+				var text []byte
+				switch i % 3 {
+				case 0:
+					status, text = w.try(http.MethodDelete, "deleteTeam", teams+"/"+teamID, nil)
+				case 1:
+					status, text = w.try(http.MethodPost, "createOwner", owners, map[string]any{"name": "x", "team_id": teamID})
+				default:
+					status, text = w.try(http.MethodPost, "createCertificate", certificates, map[string]any{"common_name": "www.example.com", "team_id": teamID})
+				}
+				if status >= http.StatusInternalServerError {
+					t.Errorf("%d %s", status, text)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestOwner_LivesByTheAPIAndTellsOfEachChange(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

@@ -47,7 +47,9 @@ func TestUpdate_ChangesTheFieldThatIsGivenAndNoOther(t *testing.T) {
 		{"renewal_policy_id", "rp-urgent", "rp-default", func() { want.RenewalPolicyID = "rp-urgent" }},
 		{"tags", map[string]any{"tier": "1"}, map[string]any{"a": "b"}, func() { want.Tags = map[string]string{"tier": "1"} }},
 		{
-			"sans", []any{"www.example.com", "example.com", "shop.example.com"}, []any{"www.example.com", "example.com"},
+			"sans",
+			[]any{"www.example.com", "example.com", "shop.example.com"},
+			[]any{"www.example.com", "example.com"},
 			func() { want.Sans = []string{"www.example.com", "example.com", "shop.example.com"} },
 		},
 	} {

@@ -44,12 +44,18 @@ type Revised struct {
 }
 
 // Update merges an update into the record of a certificate. The issuer, the names and the renewal policy count from the
-// next issue on.
+// next issue on. seen refuses a revision other than the one that the sender has seen; nil refuses none.
 func (s *Service) Update(
 	ctx context.Context, p authn.Principal, o Origin, certificateID string, u Update, seen func(revision int64) error,
 ) (Certificate, error) {
 	before, err := s.store.Certificate(ctx, p.Scope, certificateID)
 	if err != nil {
+		return Certificate{}, err
+	}
+	if seen == nil {
+		seen = func(int64) error { return nil }
+	}
+	if err := seen(before.Revision); err != nil {
 		return Certificate{}, err
 	}
 	// Asked of others, so before the row is locked; the lock keeps what has been asked true as far as it can be.

@@ -46,7 +46,7 @@ func (s *Store) Issuers(ctx context.Context, scope authn.Scope, p Page) (List[re
 func issuer(ctx context.Context, q querier, scope authn.Scope, id, lock string) (registry.Issuer, error) {
 	c := conditions{args: []any{id}}
 	c.issuers(scope)
-	return one(ctx, q, scanIssuer, "issuer", id, `SELECT `+issuerColumns+` FROM issuers i WHERE i.id = $1`+c.and()+lock, c.args...)
+	return one(ctx, q, row[registry.Issuer]{"issuer", id, scanIssuer}, `SELECT `+issuerColumns+` FROM issuers i WHERE i.id = $1`+c.and()+lock, c.args...)
 }
 
 // IssuerByID returns an issuer, NotFound if there is none within the scope.
@@ -187,15 +187,11 @@ func (s *Store) RemoveIssuer(
 		if err != nil {
 			return err
 		}
-		certificates, err := uses(ctx, tx, "certificate", "certificates", "issuer_id", "created_at, id", id)
+		by, err := uses(ctx, tx, id, certificatesOfIssuer, versionsOfIssuer)
 		if err != nil {
 			return err
 		}
-		versions, err := uses(ctx, tx, "certificate version", "certificate_versions", "issuer_id", "serial_number", id)
-		if err != nil {
-			return err
-		}
-		f, err := decide(i, []record.Uses{certificates, versions})
+		f, err := decide(i, by)
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (s *Store) Owners(ctx context.Context, q OwnerQuery) (List[organisation.Own
 func owner(ctx context.Context, q querier, scope authn.Scope, id, lock string) (organisation.Owner, error) {
 	c := conditions{args: []any{id}}
 	c.teams("o.team_id", scope)
-	return one(ctx, q, scanOwner, "owner", id, `SELECT `+ownerColumns+` FROM owners o WHERE o.id = $1`+c.and()+lock, c.args...)
+	return one(ctx, q, row[organisation.Owner]{"owner", id, scanOwner}, `SELECT `+ownerColumns+` FROM owners o WHERE o.id = $1`+c.and()+lock, c.args...)
 }
 
 // Owner returns an owner, NotFound if there is none within the scope.
@@ -112,11 +112,11 @@ func (s *Store) RemoveOwner(
 		if err != nil {
 			return err
 		}
-		certificates, err := uses(ctx, tx, "certificate", "certificates", "owner_id", "created_at, id", id)
+		by, err := uses(ctx, tx, id, certificatesOfOwner)
 		if err != nil {
 			return err
 		}
-		f, err := decide(o, []record.Uses{certificates})
+		f, err := decide(o, by)
 		if err != nil {
 			return err
 		}

@@ -37,34 +37,53 @@ func (s *Store) transact(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return nil
 }
 
+// row is one row of a kind of thing.
+type row[T any] struct {
+	what, id string
+	scan     func(pgx.CollectableRow) (T, error)
+}
+
 // one reads the only row of a query, NotFound if there is none.
-func one[T any](ctx context.Context, q querier, scan func(pgx.CollectableRow) (T, error), what, id, sql string, args ...any) (T, error) {
+func one[T any](ctx context.Context, q querier, r row[T], sql string, args ...any) (T, error) {
 	var none T
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
-		return none, pg.Fault(fmt.Errorf("read %s %s: %w", what, id, err))
+		return none, pg.Fault(fmt.Errorf("read %s %s: %w", r.what, r.id, err))
 	}
-	found, err := pgx.CollectExactlyOneRow(rows, scan)
+	found, err := pgx.CollectExactlyOneRow(rows, r.scan)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return none, fault.New(fault.NotFound, "there is no %s %s", what, id)
+		return none, fault.New(fault.NotFound, "there is no %s %s", r.what, r.id)
 	case err != nil:
-		return none, pg.Fault(fmt.Errorf("read %s %s: %w", what, id, err))
+		return none, pg.Fault(fmt.Errorf("read %s %s: %w", r.what, r.id, err))
 	default:
 		return found, nil
 	}
 }
 
-// uses finds what refers to a record by a column, the first in an order that an index has.
-func uses(ctx context.Context, q querier, kind, table, column, order, id string) (record.Uses, error) {
-	u := record.Uses{Kind: kind}
-	// A row that was counted and is gone is no harm: the caller holds the record's lock, so none can be added.
-	sql := fmt.Sprintf(`SELECT ARRAY(SELECT id FROM %[1]s WHERE %[2]s = $1 ORDER BY %[5]s LIMIT %[3]d),
-		(SELECT count(*) FROM (SELECT FROM %[1]s WHERE %[2]s = $1 LIMIT %[4]d) t)`, table, column, record.NamedUses, record.MaxUses, order)
-	if err := q.QueryRow(ctx, sql, id).Scan(&u.First, &u.Total); err != nil {
-		return u, fmt.Errorf("find what uses %s: %w", id, err)
+// reference is a column by which rows refer to a record, and an order of those that an index has.
+type reference struct{ kind, table, column, order string }
+
+var (
+	ownersOfTeam         = reference{"owner", "owners", "team_id", "created_at, id"}
+	certificatesOfTeam   = reference{"certificate", "certificates", "team_id", "created_at, id"}
+	certificatesOfOwner  = reference{"certificate", "certificates", "owner_id", "created_at, id"}
+	certificatesOfIssuer = reference{"certificate", "certificates", "issuer_id", "created_at, id"}
+	versionsOfIssuer     = reference{"certificate version", "certificate_versions", "issuer_id", "serial_number"}
+)
+
+// uses finds what refers to a record. The caller holds its lock, so that nothing new can.
+func uses(ctx context.Context, q querier, id string, by ...reference) ([]record.Uses, error) {
+	all := make([]record.Uses, len(by))
+	for i, r := range by {
+		all[i].Kind = r.kind
+		sql := fmt.Sprintf(`SELECT ARRAY(SELECT id FROM %[1]s WHERE %[2]s = $1 ORDER BY %[3]s LIMIT %[4]d),
+			(SELECT count(*) FROM (SELECT FROM %[1]s WHERE %[2]s = $1 LIMIT %[5]d) t)`, r.table, r.column, r.order, record.NamedUses, record.MaxUses)
+		if err := q.QueryRow(ctx, sql, id).Scan(&all[i].First, &all[i].Total); err != nil {
+			return nil, fmt.Errorf("find what uses %s: %w", id, err)
+		}
 	}
-	return u, nil
+	return all, nil
 }
 
 // RecordOrder is an order of teams or owners.

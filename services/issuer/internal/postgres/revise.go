@@ -52,7 +52,7 @@ func hold(ctx context.Context, tx pgx.Tx, scope authn.Scope, id string) (h issua
 	locked := h.JobID
 	c := conditions{args: []any{id}}
 	c.scope(scope)
-	h.Certificate, err = one(ctx, tx, scanCertificate, "certificate", id,
+	h.Certificate, err = one(ctx, tx, row[issuance.Certificate]{"certificate", id, scanCertificate},
 		`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = $1`+c.and()+` FOR UPDATE`, c.args...)
 	if err != nil {
 		return h, err
@@ -92,7 +92,7 @@ func newest(ctx context.Context, tx pgx.Tx, h *issuance.Held) error {
 	if h.VersionID == "" {
 		return nil
 	}
-	version, err := one(ctx, tx, scanVersion, "version", h.VersionID,
+	version, err := one(ctx, tx, row[issuance.Version]{"version", h.VersionID, scanVersion},
 		`SELECT `+versionColumns+` FROM certificate_versions v WHERE v.id = $1`, h.VersionID)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func (s *Store) Teams(ctx context.Context, q TeamQuery) (List[organisation.Team]
 func team(ctx context.Context, q querier, scope authn.Scope, id, lock string) (organisation.Team, error) {
 	c := conditions{args: []any{id}}
 	c.teams("t.id", scope)
-	return one(ctx, q, scanTeam, "team", id, `SELECT `+teamColumns+` FROM teams t WHERE t.id = $1`+c.and()+lock, c.args...)
+	return one(ctx, q, row[organisation.Team]{"team", id, scanTeam}, `SELECT `+teamColumns+` FROM teams t WHERE t.id = $1`+c.and()+lock, c.args...)
 }
 
 // Team returns a team, NotFound if there is none within the scope.
@@ -135,15 +135,11 @@ func (s *Store) RemoveTeam(
 		if err != nil {
 			return err
 		}
-		owners, err := uses(ctx, tx, "owner", "owners", "team_id", "created_at, id", id)
+		by, err := uses(ctx, tx, id, ownersOfTeam, certificatesOfTeam)
 		if err != nil {
 			return err
 		}
-		certificates, err := uses(ctx, tx, "certificate", "certificates", "team_id", "created_at, id", id)
-		if err != nil {
-			return err
-		}
-		f, err := decide(t, []record.Uses{owners, certificates})
+		f, err := decide(t, by)
 		if err != nil {
 			return err
 		}

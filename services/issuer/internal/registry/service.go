@@ -83,7 +83,7 @@ func mayChange(p authn.Principal, id string) error {
 }
 
 func checkName(name string) error {
-	reason := ""
+	var reason string
 	switch {
 	case name == "":
 		reason = "is required"
