@@ -65,6 +65,3 @@ CREATE TABLE wishes (
 	revision bigint NOT NULL,
 	PRIMARY KEY (certificate_id, target_id)
 );
-
--- ce-aggversion of the event that last spoke of team and environment.
-ALTER TABLE certificates ADD COLUMN scope_revision bigint NOT NULL DEFAULT 0;

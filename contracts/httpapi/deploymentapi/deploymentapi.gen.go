@@ -540,7 +540,8 @@ type ListAgentGroupsParams struct {
 
 // UpdateAgentGroupParams defines parameters for UpdateAgentGroup.
 type UpdateAgentGroupParams struct {
-	// IfMatch The `ETag` of the state that is to be changed; 412 if it is not the present one any more.
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -613,7 +614,8 @@ type ListTargetsParams struct {
 
 // UpdateTargetParams defines parameters for UpdateTarget.
 type UpdateTargetParams struct {
-	// IfMatch The `ETag` of the state that is to be changed; 412 if it is not the present one any more.
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -2260,7 +2262,7 @@ type CreateAgentGroupResponseObject interface {
 }
 
 type CreateAgentGroup201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type CreateAgentGroup201JSONResponse struct {
@@ -2275,9 +2277,7 @@ func (response CreateAgentGroup201JSONResponse) VisitCreateAgentGroupResponse(w 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2342,7 +2342,7 @@ type GetAgentGroupResponseObject interface {
 }
 
 type GetAgentGroup200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetAgentGroup200JSONResponse struct {
@@ -2357,9 +2357,7 @@ func (response GetAgentGroup200JSONResponse) VisitGetAgentGroupResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2393,7 +2391,7 @@ type UpdateAgentGroupResponseObject interface {
 }
 
 type UpdateAgentGroup200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateAgentGroup200JSONResponse struct {
@@ -2408,9 +2406,7 @@ func (response UpdateAgentGroup200JSONResponse) VisitUpdateAgentGroupResponse(w 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3177,7 +3173,7 @@ type CreateTargetResponseObject interface {
 }
 
 type CreateTarget201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type CreateTarget201JSONResponse struct {
@@ -3192,9 +3188,7 @@ func (response CreateTarget201JSONResponse) VisitCreateTargetResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3259,7 +3253,7 @@ type GetTargetResponseObject interface {
 }
 
 type GetTarget200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetTarget200JSONResponse struct {
@@ -3274,9 +3268,7 @@ func (response GetTarget200JSONResponse) VisitGetTargetResponse(w http.ResponseW
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3310,7 +3302,7 @@ type UpdateTargetResponseObject interface {
 }
 
 type UpdateTarget200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateTarget200JSONResponse struct {
@@ -3325,9 +3317,7 @@ func (response UpdateTarget200JSONResponse) VisitUpdateTargetResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err

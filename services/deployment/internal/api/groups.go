@@ -51,14 +51,8 @@ func (a *Answers) GetAgentGroup(ctx context.Context, r deploymentapi.GetAgentGro
 		return nil, err
 	}
 	return deploymentapi.GetAgentGroup200JSONResponse{
-		Body: shownGroup(g), Headers: deploymentapi.GetAgentGroup200ResponseHeaders{ETag: tag(g.Revision)},
+		Body: shownGroup(g), Headers: deploymentapi.GetAgentGroup200ResponseHeaders{ETag: httpx.ETag(g.Revision)},
 	}, nil
-}
-
-// tag is the entity tag of a revision, as answers carry it.
-func tag(revision int64) *string {
-	t := httpx.ETag(revision)
-	return &t
 }
 
 // CreateAgentGroup implements the operation.
@@ -89,7 +83,7 @@ func (a *Answers) CreateAgentGroup(ctx context.Context, r deploymentapi.CreateAg
 		return nil, err
 	}
 	return deploymentapi.CreateAgentGroup201JSONResponse{
-		Body: shownGroup(g), Headers: deploymentapi.CreateAgentGroup201ResponseHeaders{ETag: tag(g.Revision)},
+		Body: shownGroup(g), Headers: deploymentapi.CreateAgentGroup201ResponseHeaders{ETag: httpx.ETag(g.Revision)},
 	}, nil
 }
 
@@ -114,7 +108,7 @@ func (a *Answers) UpdateAgentGroup(ctx context.Context, r deploymentapi.UpdateAg
 		return nil, err
 	}
 	return deploymentapi.UpdateAgentGroup200JSONResponse{
-		Body: shownGroup(g), Headers: deploymentapi.UpdateAgentGroup200ResponseHeaders{ETag: tag(g.Revision)},
+		Body: shownGroup(g), Headers: deploymentapi.UpdateAgentGroup200ResponseHeaders{ETag: httpx.ETag(g.Revision)},
 	}, nil
 }
 

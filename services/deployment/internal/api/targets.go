@@ -67,7 +67,7 @@ func (a *Answers) GetTarget(ctx context.Context, r deploymentapi.GetTargetReques
 		return nil, err
 	}
 	return deploymentapi.GetTarget200JSONResponse{
-		Body: shownTarget(t), Headers: deploymentapi.GetTarget200ResponseHeaders{ETag: tag(t.Revision)},
+		Body: shownTarget(t), Headers: deploymentapi.GetTarget200ResponseHeaders{ETag: httpx.ETag(t.Revision)},
 	}, nil
 }
 
@@ -104,7 +104,7 @@ func (a *Answers) CreateTarget(ctx context.Context, r deploymentapi.CreateTarget
 		return nil, err
 	}
 	return deploymentapi.CreateTarget201JSONResponse{
-		Body: shownTarget(t), Headers: deploymentapi.CreateTarget201ResponseHeaders{ETag: tag(t.Revision)},
+		Body: shownTarget(t), Headers: deploymentapi.CreateTarget201ResponseHeaders{ETag: httpx.ETag(t.Revision)},
 	}, nil
 }
 
@@ -168,7 +168,7 @@ func (a *Answers) UpdateTarget(ctx context.Context, r deploymentapi.UpdateTarget
 		return nil, err
 	}
 	return deploymentapi.UpdateTarget200JSONResponse{
-		Body: shownTarget(t), Headers: deploymentapi.UpdateTarget200ResponseHeaders{ETag: tag(t.Revision)},
+		Body: shownTarget(t), Headers: deploymentapi.UpdateTarget200ResponseHeaders{ETag: httpx.ETag(t.Revision)},
 	}, nil
 }
 

@@ -34,8 +34,8 @@ type news struct {
 	requested    []heard[event.CertificateRequested]
 	keyRequested []heard[event.CertificateKeyRequested]
 	issued       []heard[event.CertificateIssued]
-	archived     []heard[event.CertificateArchived]
 	updated      []heard[event.CertificateUpdated]
+	archived     []heard[event.CertificateArchived]
 	wished       []heard[event.CertificateDeploymentRequested]
 }
 
@@ -49,16 +49,17 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 	if err := postgres.NoteRequested(ctx, tx, requested(n.requested)); err != nil {
 		return err
 	}
-	if err := d.update(ctx, tx, s, n.updated); err != nil {
-		return err
-	}
 	if err := d.archive(ctx, tx, s, n.archived); err != nil {
 		return err
 	}
 	if err := d.askForKeys(ctx, tx, s, n.keyRequested); err != nil {
 		return err
 	}
-	if err := d.deploy(ctx, tx, s, n.issued); err != nil {
+	issued, causes := newestIssued(n.issued)
+	if err := d.deploy(ctx, tx, s, issued, causes); err != nil {
+		return err
+	}
+	if err := d.update(ctx, tx, s, n.updated); err != nil {
 		return err
 	}
 	if err := d.grant(ctx, tx, s, n.wished); err != nil {
@@ -89,10 +90,10 @@ func sortNews(msgs []bus.Message) (news, error) {
 			n.issued = append(n.issued, heard[event.CertificateIssued]{e, m})
 		case event.CertificateRenewed:
 			n.issued = append(n.issued, heard[event.CertificateIssued]{e.CertificateIssued, m})
-		case event.CertificateArchived:
-			n.archived = append(n.archived, heard[event.CertificateArchived]{e, m})
 		case event.CertificateUpdated:
 			n.updated = append(n.updated, heard[event.CertificateUpdated]{e, m})
+		case event.CertificateArchived:
+			n.archived = append(n.archived, heard[event.CertificateArchived]{e, m})
 		case event.CertificateDeploymentRequested:
 			n.wished = append(n.wished, heard[event.CertificateDeploymentRequested]{e, m})
 		}
@@ -112,10 +113,13 @@ func tokens(e event.Event) error {
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	case event.CertificateRenewed:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
-	case event.CertificateArchived:
-		ids = []string{e.CertificateID}
 	case event.CertificateUpdated:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID)
+		if e.Newest.VersionID != "" {
+			ids = append(ids, e.Newest.VersionID)
+		}
+	case event.CertificateArchived:
+		ids = []string{e.CertificateID}
 	case event.CertificateDeploymentRequested:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	}
@@ -223,8 +227,7 @@ func noKey(e event.CertificateKeyRequested, a fleet.Agent, known bool, now time.
 
 // deploy begins the jobs of each certificate's newest version and calls off those of
 // older ones.
-func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, events []heard[event.CertificateIssued]) error {
-	issued, causes := newestIssued(events)
+func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, issued []postgres.Issued, causes map[string]outgoing.Cause) error {
 	newest, err := postgres.NoteIssued(ctx, tx, issued)
 	if err != nil || len(newest) == 0 {
 		return err

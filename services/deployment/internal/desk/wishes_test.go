@@ -173,40 +173,13 @@ func TestWish_OfAnArchivedCertificateIsNotGranted(t *testing.T) {
 	}
 }
 
-func TestUpdated_MovesTheCertificateAndCallsOffItsJobsElsewhere(t *testing.T) {
-	w := newWorld(t)
-	a := w.host("agent-a")
-	w.target("tgt-1", a)
-	w.target("tgt-2", a)
-	w.hear(message(first, 2))
-	changed := event.CertificateUpdated{CertificateID: "mc-1", CommonName: "www.example.org", IssuerID: "iss-local", TeamID: "t-blue", TargetIDs: []string{"tgt-2"}}
-	w.hear(message(changed, 5))
-	// What is older changes nothing any more.
-	w.hear(message(event.CertificateRequested{CertificateID: "mc-1", TeamID: "t-red", TargetIDs: []string{"tgt-1", "tgt-2"}}, 1))
-	w.hear(message(event.CertificateUpdated{CertificateID: "mc-none", TeamID: "t-blue"}, 1))
-	if got := one[string](w, `SELECT string_agg(id || ' ' || team_id || ' ' || array_to_string(target_ids, ','), '; ') FROM certificates`); got != "mc-1 t-blue tgt-2" {
-		t.Errorf("certificates: %s", got)
-	}
-	if got := append(w.states("tgt-1"), w.states("tgt-2")...); !cmp.Equal(got, []string{"cv-1 Cancelled", "cv-1 Pending"}) {
-		t.Errorf("%v", got)
-	}
-}
-
-func TestUpdated_BringsTheNewestVersionToATargetThatWasAdded(t *testing.T) {
+func TestUpdated_GivesATargetThatWasAddedWhatWasWishedForItSince(t *testing.T) {
 	w, _ := renewed(t)
 	w.target("tgt-3", host{id: "agent-a"})
-	grown := message(event.CertificateUpdated{CertificateID: "mc-1", TargetIDs: []string{"tgt-1", "tgt-2", "tgt-3"}}, 5)
-	w.hear(grown)
-	w.hear(grown)
-	if got := w.states("tgt-3"); !cmp.Equal(got, []string{"cv-2 Pending"}) {
+	w.hear(message(wished(first, "tgt-3"), 6))
+	w.hear(message(event.CertificateUpdated{CertificateID: "mc-1", TargetIDs: []string{"tgt-1", "tgt-2", "tgt-3"}}, 5))
+	if got := w.states("tgt-3"); !cmp.Equal(got, []string{"cv-1 Pending"}) {
 		t.Errorf("%v", got)
-	}
-	if got := w.states("tgt-1"); len(got) != 2 {
-		t.Errorf("a target that was there: %v", got)
-	}
-	w.hear(message(event.CertificateUpdated{CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}}, 4))
-	if got := w.states("tgt-3"); !cmp.Equal(got, []string{"cv-2 Pending"}) {
-		t.Errorf("after an older event: %v", got)
 	}
 }
 

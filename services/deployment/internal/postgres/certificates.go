@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,75 +30,21 @@ type Newest struct {
 	TargetIDs []string
 }
 
-// Versions are told without team and environment, so it is known apart which event spoke of those last.
-const noteRequested = `INSERT INTO certificates AS c (id, common_name, issuer_id, team_id, environment, target_ids, revision, scope_revision)
-SELECT id, common_name, issuer_id, team_id, environment, string_to_array(targets, ','), revision, revision
+const noteRequested = `INSERT INTO certificates AS c (id, common_name, issuer_id, team_id, environment, target_ids, revision)
+SELECT id, common_name, issuer_id, team_id, environment, string_to_array(targets, ','), revision
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
 	AS n (id, common_name, issuer_id, team_id, environment, targets, revision)
-WHERE targets <> '' OR EXISTS (SELECT FROM certificates k WHERE k.id = n.id)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-	team_id = CASE WHEN excluded.revision >= c.scope_revision THEN excluded.team_id ELSE c.team_id END,
-	environment = CASE WHEN excluded.revision >= c.scope_revision THEN excluded.environment ELSE c.environment END,
-	scope_revision = greatest(c.scope_revision, excluded.revision),
+	team_id = CASE WHEN excluded.revision >= c.revision OR c.team_id = '' THEN excluded.team_id ELSE c.team_id END,
+	environment = CASE WHEN excluded.revision >= c.revision OR c.team_id = '' THEN excluded.environment ELSE c.environment END,
 	common_name = CASE WHEN excluded.revision >= c.revision THEN excluded.common_name ELSE c.common_name END,
 	issuer_id = CASE WHEN excluded.revision >= c.revision THEN excluded.issuer_id ELSE c.issuer_id END,
 	target_ids = CASE WHEN excluded.revision >= c.revision THEN excluded.target_ids ELSE c.target_ids END,
 	revision = greatest(c.revision, excluded.revision)`
 
-const managed = `SELECT id, target_ids, coalesce(version_id, '') FROM certificates
-WHERE id = ANY($1) AND NOT archived ORDER BY id FOR UPDATE`
-
-// Managed is a certificate that is not archived, with where it is to be installed and the
-// newest version that was heard of, if one was.
-type Managed struct {
-	ID        string
-	TargetIDs []string
-	VersionID string
-}
-
-func holdManaged(ctx context.Context, tx pgx.Tx, ids []string) ([]Managed, error) {
-	found, err := collect(ctx, tx, pgx.RowToStructByPos[Managed], managed, ids)
-	if err != nil {
-		return nil, fmt.Errorf("hold %d certificates: %w", len(ids), err)
-	}
-	return found, nil
-}
-
-// NoteUpdated keeps what the issuer told of certificates that were changed, each at most
-// once. Jobs on their way to targets that a certificate has no more are called off. It
-// returns the certificates that have got further targets, with those.
-func NoteUpdated(ctx context.Context, tx pgx.Tx, certificates []Certificate, now time.Time) ([]Managed, error) {
-	if len(certificates) == 0 {
-		return nil, nil
-	}
-	ids := column(certificates, func(c Certificate) string { return c.ID })
-	was, err := holdManaged(ctx, tx, ids)
-	if err != nil {
-		return nil, err
-	}
-	if err := NoteRequested(ctx, tx, certificates); err != nil {
-		return nil, err
-	}
-	if err := dropTargets(ctx, tx, ids, now); err != nil {
-		return nil, err
-	}
-	had := make(map[string][]string, len(was))
-	for _, c := range was {
-		had[c.ID] = c.TargetIDs
-	}
-	is, err := holdManaged(ctx, tx, ids)
-	if err != nil {
-		return nil, err
-	}
-	for i, c := range is {
-		is[i].TargetIDs = slices.DeleteFunc(c.TargetIDs, func(id string) bool { return slices.Contains(had[c.ID], id) })
-	}
-	return slices.DeleteFunc(is, func(c Managed) bool { return len(c.TargetIDs) == 0 || c.VersionID == "" }), nil
-}
-
-// NoteRequested keeps what the issuer told of certificates, each at most once. One that
-// has no targets, and never had any, is not kept.
+// NoteRequested keeps what the issuer told of certificates, each at most once. The event
+// of a version, which may have come first, says nothing of team and environment.
 func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) error {
 	if len(certificates) == 0 {
 		return nil
@@ -126,7 +71,8 @@ type Issued struct {
 	Version rollout.Version
 }
 
-// The event of an older version changes nothing: a newer one has been heard of.
+// The event of an older version changes nothing: a newer one has been heard of. Nor does
+// one that is known already, and is told again by a change of its certificate's targets.
 const noteIssued = `INSERT INTO certificates AS c
 	(id, common_name, issuer_id, target_ids, revision, version_id, version_not_before, version_revision)
 SELECT id, common_name, issuer_id, string_to_array(targets, ','), revision, version_id, not_before, revision
@@ -142,7 +88,7 @@ ON CONFLICT (id) DO UPDATE SET
 	version_id = excluded.version_id,
 	version_not_before = excluded.version_not_before,
 	version_revision = excluded.version_revision
-WHERE c.version_id IS NULL OR (c.version_not_before, c.version_revision, c.version_id)
+WHERE c.version_id IS NULL OR c.version_id <> excluded.version_id AND (c.version_not_before, c.version_revision, c.version_id)
 	< (excluded.version_not_before, excluded.version_revision, excluded.version_id)
 RETURNING c.id, CASE WHEN c.archived THEN '{}' ELSE c.target_ids END`
 

@@ -146,20 +146,6 @@ const endDoomed = `), ended AS (
 UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
 FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
 
-const dropTargetsSQL = `WITH doomed AS (
-	SELECT j.id, 'the certificate is not to be installed on target ' || j.target_id || ' any more' AS reason FROM jobs j
-	JOIN certificates c ON c.id = j.certificate_id AND j.target_id <> ALL(c.target_ids)
-	WHERE c.id = ANY($1) AND j.status IN ` + openStates + `
-	ORDER BY j.id FOR UPDATE OF j
-` + endDoomed
-
-func dropTargets(ctx context.Context, tx pgx.Tx, certificateIDs []string, now time.Time) error {
-	if err := apply(ctx, tx, dropTargetsSQL, certificateIDs, now); err != nil {
-		return fmt.Errorf("call off jobs on targets that %d certificates have no more: %w", len(certificateIDs), err)
-	}
-	return nil
-}
-
 const cancelJobs = `WITH doomed AS (
 	SELECT j.id, n.reason FROM jobs j
 	JOIN unnest($1::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n (certificate_id, except_version, reason, target_id, revision)

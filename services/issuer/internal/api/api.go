@@ -17,16 +17,18 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store) http.Handler {
+func New(s *issuance.Service, issuers *registry.Service, org *organisation.Service, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified, deployBody)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, issuers: issuers, organisation: org, store: store}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -56,8 +58,10 @@ func invalid(field, reason string) error {
 }
 
 type server struct {
-	service *issuance.Service
-	store   *postgres.Store
+	service      *issuance.Service
+	issuers      *registry.Service
+	organisation *organisation.Service
+	store        *postgres.Store
 }
 
 // asking is who asks, and what follows from the request bears.

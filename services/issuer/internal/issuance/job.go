@@ -3,6 +3,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // JobStatus is the state of a job.
@@ -116,6 +118,9 @@ type Work struct {
 	// CurrentVersionID is the version before this one, empty if there is none.
 	CurrentVersionID string
 	ExpiresAt        time.Time
+
+	// ca is the issuer's, if it has just been looked up.
+	ca ca.Issuer
 }
 
 func (w *Work) targetIDs() []string {

@@ -16,6 +16,11 @@ import (
 // its place. A version that is newer than the one that was replaced ends that.
 const wanted = `CASE WHEN t.rolled_back_from = c.version_id THEN t.rolled_back_to ELSE c.version_id END`
 
+// servedAs is the version that a target ct of a certificate c serves, as issuance.Target has it: where that is the older
+// one that is wanted, the newest stands for it.
+const servedAs = `CASE WHEN ct.rolled_back_from = c.version_id AND ct.rolled_back_to = ct.version_id THEN c.version_id
+	ELSE ct.version_id END`
+
 var deploySQL = `WITH cert AS (
 	UPDATE certificates SET version = version + 1, updated_at = $3
 	WHERE id = $1 AND version_id = $2 AND status NOT IN ('Archived', 'Revoked')
