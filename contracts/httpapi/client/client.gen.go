@@ -214,6 +214,27 @@ func (e SiteStatus) Valid() bool {
 	}
 }
 
+// Defines values for ExportAuditEventsParamsFormat.
+const (
+	Csv   ExportAuditEventsParamsFormat = "csv"
+	JSON  ExportAuditEventsParamsFormat = "json"
+	Jsonl ExportAuditEventsParamsFormat = "jsonl"
+)
+
+// Valid indicates whether the value is a known member of the ExportAuditEventsParamsFormat enum.
+func (e ExportAuditEventsParamsFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case JSON:
+		return true
+	case Jsonl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCertificatesParamsSort.
 const (
 	CommonName      ListCertificatesParamsSort = "commonName"
@@ -273,12 +294,43 @@ type AgentList struct {
 // AgentStatus defines model for AgentStatus.
 type AgentStatus string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Hash That event's hash.
+	Hash string `json:"hash"`
+
+	// KeyID SHA-256, lower-case hex, of the public key in DER.
+	KeyID string `json:"key_id"`
+
+	// Sequence The event up to which the chain is signed.
+	Sequence int64 `json:"sequence"`
+
+	// Signature Ed25519, base64.
+	Signature string `json:"signature"`
+
+	// SignedAt With six digits of fraction, in UTC, as it is signed.
+	SignedAt string `json:"signed_at"`
+}
+
+// AuditCheckpointList defines model for AuditCheckpointList.
+type AuditCheckpointList struct {
+	Data []AuditCheckpoint `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
 // AuditEvent defines model for AuditEvent.
 type AuditEvent struct {
-	Action    string                 `json:"action"`
-	Actor     string                 `json:"actor"`
-	ActorType AuditEventActorType    `json:"actor_type"`
-	Details   map[string]interface{} `json:"details"`
+	Action    string              `json:"action"`
+	Actor     string              `json:"actor"`
+	ActorType AuditEventActorType `json:"actor_type"`
+
+	// Details What else is known. `changes` holds, for each field that was changed, its value `before` and `after`; never a secret.
+	Details map[string]interface{} `json:"details"`
 
 	// Hash SHA-256, lower-case hex, over this event and the hash of the one before it.
 	Hash         string `json:"hash"`
@@ -303,6 +355,34 @@ type AuditEventList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// AuditExport defines model for AuditExport.
+type AuditExport struct {
+	// Checkpoints Every checkpoint up to the newest event, oldest first.
+	Checkpoints []AuditCheckpoint `json:"checkpoints"`
+	Data        []AuditExportRow  `json:"data"`
+}
+
+// AuditExportRow defines model for AuditExportRow.
+type AuditExportRow struct {
+	Action    string `json:"action"`
+	Actor     string `json:"actor"`
+	ActorType string `json:"actor_type"`
+
+	// DetailsText The details as the very JSON text that is hashed.
+	DetailsText string `json:"details_text"`
+	Hash        string `json:"hash"`
+	ID          string `json:"id"`
+
+	// PreviousHash The hash of the event before it in the chain, in the export or not; zeros before the first.
+	PreviousHash string `json:"previous_hash"`
+	ResourceID   string `json:"resource_id"`
+	ResourceType string `json:"resource_type"`
+	Sequence     int64  `json:"sequence"`
+
+	// Timestamp With six digits of fraction, in UTC, as it is hashed.
+	Timestamp string `json:"timestamp"`
 }
 
 // AuthCheck defines model for AuthCheck.
@@ -656,6 +736,33 @@ type TargetUpdate struct {
 	Name    *string                 `json:"name,omitempty"`
 }
 
+// AuditAction defines model for AuditAction.
+type AuditAction = string
+
+// AuditActor defines model for AuditActor.
+type AuditActor = string
+
+// AuditAfter defines model for AuditAfter.
+type AuditAfter = time.Time
+
+// AuditBefore defines model for AuditBefore.
+type AuditBefore = time.Time
+
+// AuditResource defines model for AuditResource.
+type AuditResource = string
+
+// AuditResourceID defines model for AuditResourceID.
+type AuditResourceID = string
+
+// AuditResourceType defines model for AuditResourceType.
+type AuditResourceType = string
+
+// AuditSince defines model for AuditSince.
+type AuditSince = time.Time
+
+// AuditUntil defines model for AuditUntil.
+type AuditUntil = time.Time
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -691,11 +798,97 @@ type ListAuditEventsParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
-	Cursor       *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Actor        *string `form:"actor,omitempty" json:"actor,omitempty"`
-	Action       *string `form:"action,omitempty" json:"action,omitempty"`
-	ResourceType *string `form:"resource_type,omitempty" json:"resource_type,omitempty"`
-	ResourceID   *string `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action       *AuditAction       `form:"action,omitempty" json:"action,omitempty"`
+	ResourceType *AuditResourceType `form:"resource_type,omitempty" json:"resource_type,omitempty"`
+	ResourceID   *AuditResourceID   `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+
+	// Resource A type, or a type and an id with a slash between them, such as `certificate/mc-shop`.
+	Resource *AuditResource `form:"resource,omitempty" json:"resource,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// After Another name of `since`.
+	After *AuditAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// Before Another name of `until`.
+	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ListAuditCheckpointsParams defines parameters for ListAuditCheckpoints.
+type ListAuditCheckpointsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ExportAuditEventsParams defines parameters for ExportAuditEvents.
+type ExportAuditEventsParams struct {
+	Format *ExportAuditEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action       *AuditAction       `form:"action,omitempty" json:"action,omitempty"`
+	ResourceType *AuditResourceType `form:"resource_type,omitempty" json:"resource_type,omitempty"`
+	ResourceID   *AuditResourceID   `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+
+	// Resource A type, or a type and an id with a slash between them, such as `certificate/mc-shop`.
+	Resource *AuditResource `form:"resource,omitempty" json:"resource,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// After Another name of `since`.
+	After *AuditAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// Before Another name of `until`.
+	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ExportAuditEventsParamsFormat defines parameters for ExportAuditEvents.
+type ExportAuditEventsParamsFormat string
+
+// ListAuditEventsOfResourceParams defines parameters for ListAuditEventsOfResource.
+type ListAuditEventsOfResourceParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action *AuditAction `form:"action,omitempty" json:"action,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
 }
 
 // ListCertificatesParams defines parameters for ListCertificates.
@@ -889,10 +1082,44 @@ type ClientInterface interface {
 
 	// ListAuditEvents List what happened, newest first
 	//
+	// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+	// chain if nothing is asked for.
+	//
 	// Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 	ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetAuditEvent Get one audit event
+	// ListAuditCheckpoints List the signed checkpoints of the chain, newest first
+	//
+	// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+	ListAuditCheckpoints(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditCheckpointKey Get the public key that checkpoints are signed with
+	//
+	// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+	GetAuditCheckpointKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportAuditEvents Export what happened, oldest first, as a stream
+	//
+	// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+	// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+	// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+	// apostrophe, have an apostrophe put before them.
+	//
+	// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+	ExportAuditEvents(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAuditEventsOfResource List what happened to one resource, newest first
+	//
+	// A resource that nothing is on record of has an empty list.
+	//
+	// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+	ListAuditEventsOfResource(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditEvent Get one audit event, by its own id
 	//
 	// Corresponds with GET /api/v1/audit/{id} (the `GetAuditEvent` operationId).
 	GetAuditEvent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1208,6 +1435,9 @@ func (c *Client) GetAgent(ctx context.Context, id ID, reqEditors ...RequestEdito
 
 // ListAuditEvents List what happened, newest first
 //
+// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+// chain if nothing is asked for.
+//
 // Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 func (c *Client) ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditEventsRequest(c.Server, params)
@@ -1221,7 +1451,78 @@ func (c *Client) ListAuditEvents(ctx context.Context, params *ListAuditEventsPar
 	return c.Client.Do(req)
 }
 
-// GetAuditEvent Get one audit event
+// ListAuditCheckpoints List the signed checkpoints of the chain, newest first
+//
+// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+//
+// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+func (c *Client) ListAuditCheckpoints(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditCheckpointsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditCheckpointKey Get the public key that checkpoints are signed with
+//
+// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+//
+// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+func (c *Client) GetAuditCheckpointKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditCheckpointKeyRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportAuditEvents Export what happened, oldest first, as a stream
+//
+// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+// apostrophe, have an apostrophe put before them.
+//
+// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+func (c *Client) ExportAuditEvents(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportAuditEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAuditEventsOfResource List what happened to one resource, newest first
+//
+// A resource that nothing is on record of has an empty list.
+//
+// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+func (c *Client) ListAuditEventsOfResource(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditEventsOfResourceRequest(c.Server, resourceType, resourceID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEvent Get one audit event, by its own id
 //
 // Corresponds with GET /api/v1/audit/{id} (the `GetAuditEvent` operationId).
 func (c *Client) GetAuditEvent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2148,6 +2449,473 @@ func NewListAuditEventsRequest(server string, params *ListAuditEventsParams) (*h
 		if params.ResourceID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_id", *params.ResourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Resource != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource", *params.Resource, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAuditCheckpointsRequest constructs an http.Request for the ListAuditCheckpoints method
+func NewListAuditCheckpointsRequest(server string, params *ListAuditCheckpointsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/checkpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAuditCheckpointKeyRequest constructs an http.Request for the GetAuditCheckpointKey method
+func NewGetAuditCheckpointKeyRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/checkpoints/key")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportAuditEventsRequest constructs an http.Request for the ExportAuditEvents method
+func NewExportAuditEventsRequest(server string, params *ExportAuditEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/export")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_type", *params.ResourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_id", *params.ResourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Resource != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource", *params.Resource, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAuditEventsOfResourceRequest constructs an http.Request for the ListAuditEventsOfResource method
+func NewListAuditEventsOfResourceRequest(server string, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "resource_type", resourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "resource_id", resourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/resources/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -3702,12 +4470,54 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditEventsWithResponse List what happened, newest first
 	//
+	// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+	// chain if nothing is asked for.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 	ListAuditEventsWithResponse(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*ListAuditEventsResponse, error)
 
-	// GetAuditEventWithResponse Get one audit event
+	// ListAuditCheckpointsWithResponse List the signed checkpoints of the chain, newest first
+	//
+	// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+	ListAuditCheckpointsWithResponse(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*ListAuditCheckpointsResponse, error)
+
+	// GetAuditCheckpointKeyWithResponse Get the public key that checkpoints are signed with
+	//
+	// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+	GetAuditCheckpointKeyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditCheckpointKeyResponse, error)
+
+	// ExportAuditEventsWithResponse Export what happened, oldest first, as a stream
+	//
+	// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+	// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+	// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+	// apostrophe, have an apostrophe put before them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+	ExportAuditEventsWithResponse(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error)
+
+	// ListAuditEventsOfResourceWithResponse List what happened to one resource, newest first
+	//
+	// A resource that nothing is on record of has an empty list.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+	ListAuditEventsOfResourceWithResponse(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*ListAuditEventsOfResourceResponse, error)
+
+	// GetAuditEventWithResponse Get one audit event, by its own id
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -4199,6 +5009,198 @@ func (r ListAuditEventsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditCheckpointsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditCheckpointList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditCheckpointsResponse) GetJSON200() *AuditCheckpointList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditCheckpointsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditCheckpointsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditCheckpointsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditCheckpointsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditCheckpointsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAuditCheckpointKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditCheckpointKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditCheckpointKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditCheckpointKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditCheckpointKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditCheckpointKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportAuditEventsResponse200Headers the declared response headers of an HTTP 200 response for ExportAuditEvents
+type ExportAuditEventsResponse200Headers struct {
+	ContentDisposition *string
+}
+
+type ExportAuditEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditExport
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportAuditEventsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExportAuditEventsResponse) GetJSON200() *AuditExport {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportAuditEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportAuditEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportAuditEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportAuditEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditEventsOfResourceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditEventsOfResourceResponse) GetJSON200() *AuditEventList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditEventsOfResourceResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditEventsOfResourceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditEventsOfResourceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditEventsOfResourceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditEventsOfResourceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5742,6 +6744,9 @@ func (c *ClientWithResponses) GetAgentWithResponse(ctx context.Context, id ID, r
 
 // ListAuditEventsWithResponse List what happened, newest first
 //
+// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+// chain if nothing is asked for.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
@@ -5753,7 +6758,70 @@ func (c *ClientWithResponses) ListAuditEventsWithResponse(ctx context.Context, p
 	return ParseListAuditEventsResponse(rsp)
 }
 
-// GetAuditEventWithResponse Get one audit event
+// ListAuditCheckpointsWithResponse List the signed checkpoints of the chain, newest first
+//
+// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+func (c *ClientWithResponses) ListAuditCheckpointsWithResponse(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*ListAuditCheckpointsResponse, error) {
+	rsp, err := c.ListAuditCheckpoints(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditCheckpointsResponse(rsp)
+}
+
+// GetAuditCheckpointKeyWithResponse Get the public key that checkpoints are signed with
+//
+// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+func (c *ClientWithResponses) GetAuditCheckpointKeyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditCheckpointKeyResponse, error) {
+	rsp, err := c.GetAuditCheckpointKey(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditCheckpointKeyResponse(rsp)
+}
+
+// ExportAuditEventsWithResponse Export what happened, oldest first, as a stream
+//
+// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+// apostrophe, have an apostrophe put before them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+func (c *ClientWithResponses) ExportAuditEventsWithResponse(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error) {
+	rsp, err := c.ExportAuditEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportAuditEventsResponse(rsp)
+}
+
+// ListAuditEventsOfResourceWithResponse List what happened to one resource, newest first
+//
+// A resource that nothing is on record of has an empty list.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+func (c *ClientWithResponses) ListAuditEventsOfResourceWithResponse(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*ListAuditEventsOfResourceResponse, error) {
+	rsp, err := c.ListAuditEventsOfResource(ctx, resourceType, resourceID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditEventsOfResourceResponse(rsp)
+}
+
+// GetAuditEventWithResponse Get one audit event, by its own id
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6409,6 +7477,147 @@ func ParseListAuditEventsResponse(rsp *http.Response) (*ListAuditEventsResponse,
 	}
 
 	response := &ListAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAuditCheckpointsResponse parses an HTTP response from a ListAuditCheckpointsWithResponse call
+func ParseListAuditCheckpointsResponse(rsp *http.Response) (*ListAuditCheckpointsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditCheckpointsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditCheckpointList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditCheckpointKeyResponse parses an HTTP response from a GetAuditCheckpointKeyWithResponse call
+func ParseGetAuditCheckpointKeyResponse(rsp *http.Response) (*GetAuditCheckpointKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditCheckpointKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportAuditEventsResponse parses an HTTP response from a ExportAuditEventsWithResponse call
+func ParseExportAuditEventsResponse(rsp *http.Response) (*ExportAuditEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditExport
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/csv) unsupported
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportAuditEventsResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListAuditEventsOfResourceResponse parses an HTTP response from a ListAuditEventsOfResourceWithResponse call
+func ParseListAuditEventsOfResourceResponse(rsp *http.Response) (*ListAuditEventsOfResourceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditEventsOfResourceResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
