@@ -122,7 +122,7 @@ func tell(out io.Writer, r audit.Report) error {
 			r.Checkpoints, r.Signed)
 	}
 	if behind := r.Last - r.Signed; behind > 0 {
-		say("The %d places behind it are not signed yet.", behind)
+		say("Not signed yet are the last %d places.", behind)
 	}
 	return nil
 }
