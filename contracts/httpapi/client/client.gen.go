@@ -529,6 +529,38 @@ type EnrolmentTokenCreate struct {
 	TTLSeconds *int    `json:"ttl_seconds,omitempty"`
 }
 
+// FleetMetrics defines model for FleetMetrics.
+type FleetMetrics struct {
+	Counter struct {
+		IssuanceCompletedTotal int64 `json:"issuance_completed_total"`
+		IssuanceFailedTotal    int64 `json:"issuance_failed_total"`
+		JobCompletedTotal      int64 `json:"job_completed_total"`
+		JobFailedTotal         int64 `json:"job_failed_total"`
+		RenewalCompletedTotal  int64 `json:"renewal_completed_total"`
+		RenewalFailedTotal     int64 `json:"renewal_failed_total"`
+	} `json:"counter"`
+	Gauge struct {
+		AgentOffline                 int64 `json:"agent_offline"`
+		AgentOnline                  int64 `json:"agent_online"`
+		AgentTotal                   int64 `json:"agent_total"`
+		CertificateActive            int64 `json:"certificate_active"`
+		CertificateArchived          int64 `json:"certificate_archived"`
+		CertificateExpired           int64 `json:"certificate_expired"`
+		CertificateExpiringSoon      int64 `json:"certificate_expiring_soon"`
+		CertificateFailed            int64 `json:"certificate_failed"`
+		CertificatePending           int64 `json:"certificate_pending"`
+		CertificateRenewalInProgress int64 `json:"certificate_renewal_in_progress"`
+		CertificateRevoked           int64 `json:"certificate_revoked"`
+		CertificateTotal             int64 `json:"certificate_total"`
+		JobPending                   int64 `json:"job_pending"`
+	} `json:"gauge"`
+	Uptime struct {
+		MeasuredAt    time.Time `json:"measured_at"`
+		ServerStarted time.Time `json:"server_started"`
+		UptimeSeconds float64   `json:"uptime_seconds"`
+	} `json:"uptime"`
+}
+
 // Health defines model for Health.
 type Health struct {
 	Status    string    `json:"status"`
@@ -686,6 +718,89 @@ type SiteList struct {
 	Total   int64  `json:"total"`
 }
 
+// StatsExpirations defines model for StatsExpirations.
+type StatsExpirations struct {
+	Count int64  `json:"count"`
+	Date  string `json:"date"`
+}
+
+// StatsFigures defines model for StatsFigures.
+type StatsFigures struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time `json:"completed_at"`
+	ExpiredCertificates int64     `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
+// StatsIssuances defines model for StatsIssuances.
+type StatsIssuances struct {
+	Date        string `json:"date"`
+	IssuedCount int64  `json:"issued_count"`
+}
+
+// StatsJobs defines model for StatsJobs.
+type StatsJobs struct {
+	CompletedCount int64  `json:"completed_count"`
+	Date           string `json:"date"`
+	FailedCount    int64  `json:"failed_count"`
+
+	// SuccessRate In percent; 0 if none ended.
+	SuccessRate float64 `json:"success_rate"`
+}
+
+// StatsStatusCount defines model for StatsStatusCount.
+type StatsStatusCount struct {
+	Count  int64             `json:"count"`
+	Status CertificateStatus `json:"status"`
+}
+
+// StatsSummary defines model for StatsSummary.
+type StatsSummary struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time     `json:"completed_at"`
+	Data                *StatsFigures `json:"data,omitempty"`
+	ExpiredCertificates int64         `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
 // Status defines model for Status.
 type Status struct {
 	Status string `json:"status"`
@@ -777,6 +892,9 @@ type Page = int
 
 // PerPage defines model for PerPage.
 type PerPage = int
+
+// StatsDays defines model for StatsDays.
+type StatsDays = int
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -954,6 +1072,24 @@ type ListSitesParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+}
+
+// GetStatsExpirationTimelineParams defines parameters for GetStatsExpirationTimeline.
+type GetStatsExpirationTimelineParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsIssuanceRateParams defines parameters for GetStatsIssuanceRate.
+type GetStatsIssuanceRateParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsJobTrendsParams defines parameters for GetStatsJobTrends.
+type GetStatsJobTrendsParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
 }
 
 // ListTargetsParams defines parameters for ListTargets.
@@ -1270,6 +1406,13 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetFleetMetrics Get the fleet's gauges and counters
+	//
+	// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+	//
+	// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+	GetFleetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PostOCSPWithBody Ask for a certificate's status (RFC 6960)
 	//
 	// Takes any type of body and a specified content type.
@@ -1323,6 +1466,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsCertificatesByStatus Count certificates by status
+	//
+	// Every status is there, also with no certificate.
+	//
+	// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+	GetStatsCertificatesByStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	//
+	// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+	//
+	// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+	GetStatsExpirationTimeline(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+	GetStatsIssuanceRate(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsJobTrends Count the jobs that ended, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+	GetStatsJobTrends(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsSummary Get the figures of a dashboard
+	//
+	// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+	// expired or expiring by its time, also before its status has followed.
+	//
+	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+	GetStatsSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTargets List targets
 	//
@@ -1903,6 +2082,23 @@ func (c *Client) CancelJob(ctx context.Context, id ID, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
+// GetFleetMetrics Get the fleet's gauges and counters
+//
+// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+//
+// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+func (c *Client) GetFleetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetFleetMetricsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PostOCSPWithBody Ask for a certificate's status (RFC 6960)
 //
 // Takes any type of body and a specified content type.
@@ -2027,6 +2223,92 @@ func (c *Client) EnrolSiteWithBody(ctx context.Context, id ID, contentType strin
 // Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 func (c *Client) EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEnrolSiteRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsCertificatesByStatus Count certificates by status
+//
+// Every status is there, also with no certificate.
+//
+// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+func (c *Client) GetStatsCertificatesByStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsCertificatesByStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsExpirationTimeline Count the certificates that expire, by day
+//
+// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+//
+// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+func (c *Client) GetStatsExpirationTimeline(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsExpirationTimelineRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+//
+// One entry a day (UTC), today last.
+//
+// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+func (c *Client) GetStatsIssuanceRate(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsIssuanceRateRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsJobTrends Count the jobs that ended, by day
+//
+// One entry a day (UTC), today last.
+//
+// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+func (c *Client) GetStatsJobTrends(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsJobTrendsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsSummary Get the figures of a dashboard
+//
+// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+// expired or expiring by its time, also before its status has followed.
+//
+// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+func (c *Client) GetStatsSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsSummaryRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3869,6 +4151,33 @@ func NewCancelJobRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetFleetMetricsRequest constructs an http.Request for the GetFleetMetrics method
+func NewGetFleetMetricsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/metrics")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPostOCSPRequestWithBody constructs an http.Request for the PostOCSP method, with any body, and a specified content type
 func NewPostOCSPRequestWithBody(server string, issuerID IssuerID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -4122,6 +4431,222 @@ func NewEnrolSiteRequestWithBody(server string, id ID, contentType string, body 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetStatsCertificatesByStatusRequest constructs an http.Request for the GetStatsCertificatesByStatus method
+func NewGetStatsCertificatesByStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/certificates-by-status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsExpirationTimelineRequest constructs an http.Request for the GetStatsExpirationTimeline method
+func NewGetStatsExpirationTimelineRequest(server string, params *GetStatsExpirationTimelineParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/expiration-timeline")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsIssuanceRateRequest constructs an http.Request for the GetStatsIssuanceRate method
+func NewGetStatsIssuanceRateRequest(server string, params *GetStatsIssuanceRateParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/issuance-rate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsJobTrendsRequest constructs an http.Request for the GetStatsJobTrends method
+func NewGetStatsJobTrendsRequest(server string, params *GetStatsJobTrendsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/job-trends")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsSummaryRequest constructs an http.Request for the GetStatsSummary method
+func NewGetStatsSummaryRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/summary")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -4698,6 +5223,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CancelJobResponse, error)
 
+	// GetFleetMetricsWithResponse Get the fleet's gauges and counters
+	//
+	// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+	GetFleetMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetFleetMetricsResponse, error)
+
 	// PostOCSPWithBodyWithResponse Ask for a certificate's status (RFC 6960)
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -4757,6 +5291,52 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSiteWithResponse(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrolSiteResponse, error)
+
+	// GetStatsCertificatesByStatusWithResponse Count certificates by status
+	//
+	// Every status is there, also with no certificate.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+	GetStatsCertificatesByStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsCertificatesByStatusResponse, error)
+
+	// GetStatsExpirationTimelineWithResponse Count the certificates that expire, by day
+	//
+	// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+	GetStatsExpirationTimelineWithResponse(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*GetStatsExpirationTimelineResponse, error)
+
+	// GetStatsIssuanceRateWithResponse Count the certificates that were issued, first or again, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+	GetStatsIssuanceRateWithResponse(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*GetStatsIssuanceRateResponse, error)
+
+	// GetStatsJobTrendsWithResponse Count the jobs that ended, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+	GetStatsJobTrendsWithResponse(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*GetStatsJobTrendsResponse, error)
+
+	// GetStatsSummaryWithResponse Get the figures of a dashboard
+	//
+	// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+	// expired or expiring by its time, also before its status has followed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+	GetStatsSummaryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsSummaryResponse, error)
 
 	// ListTargetsWithResponse List targets
 	//
@@ -6098,6 +6678,54 @@ func (r CancelJobResponse) ContentType() string {
 	return ""
 }
 
+type GetFleetMetricsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FleetMetrics
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetFleetMetricsResponse) GetJSON200() *FleetMetrics {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetFleetMetricsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetFleetMetricsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetFleetMetricsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetFleetMetricsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetFleetMetricsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PostOCSPResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6366,6 +6994,246 @@ func (r EnrolSiteResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r EnrolSiteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsCertificatesByStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsStatusCount
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsCertificatesByStatusResponse) GetJSON200() *[]StatsStatusCount {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsCertificatesByStatusResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsCertificatesByStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsCertificatesByStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsCertificatesByStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsCertificatesByStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsExpirationTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsExpirations
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsExpirationTimelineResponse) GetJSON200() *[]StatsExpirations {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsExpirationTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsExpirationTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsExpirationTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsExpirationTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsExpirationTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsIssuanceRateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsIssuances
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsIssuanceRateResponse) GetJSON200() *[]StatsIssuances {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsIssuanceRateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsIssuanceRateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsIssuanceRateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsIssuanceRateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsIssuanceRateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsJobTrendsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsJobs
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsJobTrendsResponse) GetJSON200() *[]StatsJobs {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsJobTrendsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsJobTrendsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsJobTrendsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsJobTrendsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsJobTrendsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsSummaryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StatsSummary
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsSummaryResponse) GetJSON200() *StatsSummary {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsSummaryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsSummaryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsSummaryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsSummaryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsSummaryResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7140,6 +8008,21 @@ func (c *ClientWithResponses) CancelJobWithResponse(ctx context.Context, id ID, 
 	return ParseCancelJobResponse(rsp)
 }
 
+// GetFleetMetricsWithResponse Get the fleet's gauges and counters
+//
+// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+func (c *ClientWithResponses) GetFleetMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetFleetMetricsResponse, error) {
+	rsp, err := c.GetFleetMetrics(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetFleetMetricsResponse(rsp)
+}
+
 // PostOCSPWithBodyWithResponse Ask for a certificate's status (RFC 6960)
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -7246,6 +8129,82 @@ func (c *ClientWithResponses) EnrolSiteWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseEnrolSiteResponse(rsp)
+}
+
+// GetStatsCertificatesByStatusWithResponse Count certificates by status
+//
+// Every status is there, also with no certificate.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+func (c *ClientWithResponses) GetStatsCertificatesByStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsCertificatesByStatusResponse, error) {
+	rsp, err := c.GetStatsCertificatesByStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsCertificatesByStatusResponse(rsp)
+}
+
+// GetStatsExpirationTimelineWithResponse Count the certificates that expire, by day
+//
+// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+func (c *ClientWithResponses) GetStatsExpirationTimelineWithResponse(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*GetStatsExpirationTimelineResponse, error) {
+	rsp, err := c.GetStatsExpirationTimeline(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsExpirationTimelineResponse(rsp)
+}
+
+// GetStatsIssuanceRateWithResponse Count the certificates that were issued, first or again, by day
+//
+// One entry a day (UTC), today last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+func (c *ClientWithResponses) GetStatsIssuanceRateWithResponse(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*GetStatsIssuanceRateResponse, error) {
+	rsp, err := c.GetStatsIssuanceRate(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsIssuanceRateResponse(rsp)
+}
+
+// GetStatsJobTrendsWithResponse Count the jobs that ended, by day
+//
+// One entry a day (UTC), today last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+func (c *ClientWithResponses) GetStatsJobTrendsWithResponse(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*GetStatsJobTrendsResponse, error) {
+	rsp, err := c.GetStatsJobTrends(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsJobTrendsResponse(rsp)
+}
+
+// GetStatsSummaryWithResponse Get the figures of a dashboard
+//
+// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+// expired or expiring by its time, also before its status has followed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+func (c *ClientWithResponses) GetStatsSummaryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsSummaryResponse, error) {
+	rsp, err := c.GetStatsSummary(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsSummaryResponse(rsp)
 }
 
 // ListTargetsWithResponse List targets
@@ -8251,6 +9210,39 @@ func ParseCancelJobResponse(rsp *http.Response) (*CancelJobResponse, error) {
 	return response, nil
 }
 
+// ParseGetFleetMetricsResponse parses an HTTP response from a GetFleetMetricsWithResponse call
+func ParseGetFleetMetricsResponse(rsp *http.Response) (*GetFleetMetricsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetFleetMetricsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FleetMetrics
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePostOCSPResponse parses an HTTP response from a PostOCSPWithResponse call
 func ParsePostOCSPResponse(rsp *http.Response) (*PostOCSPResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8418,6 +9410,171 @@ func ParseEnrolSiteResponse(rsp *http.Response) (*EnrolSiteResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest SiteIdentity
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsCertificatesByStatusResponse parses an HTTP response from a GetStatsCertificatesByStatusWithResponse call
+func ParseGetStatsCertificatesByStatusResponse(rsp *http.Response) (*GetStatsCertificatesByStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsCertificatesByStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsStatusCount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsExpirationTimelineResponse parses an HTTP response from a GetStatsExpirationTimelineWithResponse call
+func ParseGetStatsExpirationTimelineResponse(rsp *http.Response) (*GetStatsExpirationTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsExpirationTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsExpirations
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsIssuanceRateResponse parses an HTTP response from a GetStatsIssuanceRateWithResponse call
+func ParseGetStatsIssuanceRateResponse(rsp *http.Response) (*GetStatsIssuanceRateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsIssuanceRateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsIssuances
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsJobTrendsResponse parses an HTTP response from a GetStatsJobTrendsWithResponse call
+func ParseGetStatsJobTrendsResponse(rsp *http.Response) (*GetStatsJobTrendsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsJobTrendsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsJobs
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsSummaryResponse parses an HTTP response from a GetStatsSummaryWithResponse call
+func ParseGetStatsSummaryResponse(rsp *http.Response) (*GetStatsSummaryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsSummaryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatsSummary
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
