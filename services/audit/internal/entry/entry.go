@@ -58,10 +58,11 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 		ID: "ae-" + m.ID, Action: storable(action(m.Type, body)), ResourceType: storable(aggregate), ResourceID: storable(id), At: m.Time,
 	}
 	e.Actor, e.ActorType = actor(m, body)
-	for field := range body {
-		// Certificates and requests are kept by their owner; their fingerprints stay here.
-		if strings.HasSuffix(field, "_pem") || field == "pem_chain" {
+	for field, value := range body {
+		if bulky(field) {
 			delete(body, field)
+		} else {
+			body[field] = clean(field, value)
 		}
 	}
 	body["event"] = quoted(m.Type)
