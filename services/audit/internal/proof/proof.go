@@ -129,7 +129,7 @@ func (v *Verifier) step(e *chain.Event, previous *chain.Hash) error {
 	switch {
 	case e.Sequence < want:
 		return v.found(Inserted, e.Sequence, e.ID, "event %d (%s) stands where %d belongs: it was put in or moved", e.Sequence, e.ID, want)
-	case e.Sequence > want && !(v.Partial && previous != nil):
+	case e.Sequence > want && (!v.Partial || previous == nil):
 		return v.found(Removed, want, "", "event %d (%s) stands where %d belongs: %s missing", e.Sequence, e.ID, want, span(want, e.Sequence-1))
 	case e.Sequence > want:
 		// Left out on purpose, as far as anybody can tell.

@@ -53,9 +53,9 @@ func get(t *testing.T, h http.Handler, into any) {
 func fill(v reflect.Value, next *int64) {
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(v.Field(i), next)
+		for _, field := range v.Fields() {
+			if field.CanSet() {
+				fill(field, next)
 			}
 		}
 	case reflect.Int64:
@@ -73,8 +73,8 @@ func filled[T any](n int64) T {
 	var times func(reflect.Value)
 	times = func(v reflect.Value) {
 		if v.Kind() == reflect.Struct {
-			for i := range v.NumField() {
-				times(v.Field(i))
+			for _, field := range v.Fields() {
+				times(field)
 			}
 		} else if v.Kind() == reflect.Int64 && v.CanSet() {
 			v.SetInt(v.Int() * n)
