@@ -1,5 +1,5 @@
 -- +goose Up
--- What dashboards count is counted from indexes alone, and at most once a second however many look. Counters that each
+-- What dashboards count is counted from indexes alone, when somebody looks. Counters that each
 -- change keeps up would make one row of them the place where all changes wait for each other.
 CREATE INDEX certificates_stats ON certificates (status, expires_at);
 -- Equal keys take little room, so a million jobs are counted from a few MB.

@@ -16,15 +16,15 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
-// figures are what was counted lately, by scope: at most once a second however many look,
-// and by day less often.
+// figures are what was counted lately, by scope: at most once in 1.5 s however many look,
+// and by day less often; see the issuer's.
 type figures struct {
 	now   fresh.Answers[string, postgres.Figures]
 	byDay fresh.Answers[string, []postgres.Day]
 }
 
 var (
-	figuresAge = fresh.Limits{Fresh: time.Second, Old: 2 * time.Second}
+	figuresAge = fresh.Limits{Fresh: 1500 * time.Millisecond, Old: 2 * time.Second}
 	byDayAge   = fresh.Limits{Fresh: 5 * time.Second, Old: 10 * time.Second}
 )
 

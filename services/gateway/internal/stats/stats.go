@@ -2,7 +2,7 @@
 // is its own, and zero for the rest, so that the sum is the whole fleet's, or what of it
 // the caller's scope admits.
 //
-// The owners remember what they have counted for a second; nothing is remembered here.
+// The owners remember for a moment what they have counted; nothing is remembered here.
 package stats
 
 import (
