@@ -601,17 +601,20 @@ type PolicyDryRun struct {
 	Violating int64 `json:"violating"`
 
 	// Violations The first hundred.
-	Violations []struct {
-		CertificateID string `json:"certificate_id"`
-		CommonName    string `json:"common_name"`
-		Message       string `json:"message"`
-	} `json:"violations"`
+	Violations []PolicyDryRunViolation `json:"violations"`
 }
 
 // PolicyDryRunCount defines model for PolicyDryRunCount.
 type PolicyDryRunCount struct {
 	Count int64  `json:"count"`
 	Value string `json:"value"`
+}
+
+// PolicyDryRunViolation defines model for PolicyDryRunViolation.
+type PolicyDryRunViolation struct {
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+	Message       string `json:"message"`
 }
 
 // PolicyRule defines model for PolicyRule.
@@ -7152,7 +7155,7 @@ func (r ListPoliciesResponse) ContentType() string {
 
 // CreatePolicyResponse201Headers the declared response headers of an HTTP 201 response for CreatePolicy
 type CreatePolicyResponse201Headers struct {
-	ETag *string
+	ETag string
 }
 
 type CreatePolicyResponse struct {
@@ -7296,7 +7299,7 @@ func (r DeletePolicyResponse) ContentType() string {
 
 // GetPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetPolicy
 type GetPolicyResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetPolicyResponse struct {
@@ -7351,7 +7354,7 @@ func (r GetPolicyResponse) ContentType() string {
 
 // UpdatePolicyResponse200Headers the declared response headers of an HTTP 200 response for UpdatePolicy
 type UpdatePolicyResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type UpdatePolicyResponse struct {
@@ -7550,7 +7553,7 @@ func (r ListProfilesResponse) ContentType() string {
 
 // CreateProfileResponse201Headers the declared response headers of an HTTP 201 response for CreateProfile
 type CreateProfileResponse201Headers struct {
-	ETag *string
+	ETag string
 }
 
 type CreateProfileResponse struct {
@@ -7646,7 +7649,7 @@ func (r DeleteProfileResponse) ContentType() string {
 
 // GetProfileResponse200Headers the declared response headers of an HTTP 200 response for GetProfile
 type GetProfileResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetProfileResponse struct {
@@ -7701,7 +7704,7 @@ func (r GetProfileResponse) ContentType() string {
 
 // UpdateProfileResponse200Headers the declared response headers of an HTTP 200 response for UpdateProfile
 type UpdateProfileResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateProfileResponse struct {
@@ -10058,10 +10061,10 @@ func ParseCreatePolicyResponse(rsp *http.Response) (*CreatePolicyResponse, error
 		var headers CreatePolicyResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers201 = &headers
 	}
@@ -10166,10 +10169,10 @@ func ParseGetPolicyResponse(rsp *http.Response) (*GetPolicyResponse, error) {
 		var headers GetPolicyResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -10212,10 +10215,10 @@ func ParseUpdatePolicyResponse(rsp *http.Response) (*UpdatePolicyResponse, error
 		var headers UpdatePolicyResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -10357,10 +10360,10 @@ func ParseCreateProfileResponse(rsp *http.Response) (*CreateProfileResponse, err
 		var headers CreateProfileResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers201 = &headers
 	}
@@ -10432,10 +10435,10 @@ func ParseGetProfileResponse(rsp *http.Response) (*GetProfileResponse, error) {
 		var headers GetProfileResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -10478,10 +10481,10 @@ func ParseUpdateProfileResponse(rsp *http.Response) (*UpdateProfileResponse, err
 		var headers UpdateProfileResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}

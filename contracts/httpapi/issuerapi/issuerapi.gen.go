@@ -397,17 +397,20 @@ type PolicyDryRun struct {
 	Violating int64 `json:"violating"`
 
 	// Violations The first hundred.
-	Violations []struct {
-		CertificateID string `json:"certificate_id"`
-		CommonName    string `json:"common_name"`
-		Message       string `json:"message"`
-	} `json:"violations"`
+	Violations []PolicyDryRunViolation `json:"violations"`
 }
 
 // PolicyDryRunCount defines model for PolicyDryRunCount.
 type PolicyDryRunCount struct {
 	Count int64  `json:"count"`
 	Value string `json:"value"`
+}
+
+// PolicyDryRunViolation defines model for PolicyDryRunViolation.
+type PolicyDryRunViolation struct {
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+	Message       string `json:"message"`
 }
 
 // PolicyRule defines model for PolicyRule.
@@ -2887,7 +2890,7 @@ type CreatePolicyResponseObject interface {
 }
 
 type CreatePolicy201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type CreatePolicy201JSONResponse struct {
@@ -2902,9 +2905,7 @@ func (response CreatePolicy201JSONResponse) VisitCreatePolicyResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3009,7 +3010,7 @@ type GetPolicyResponseObject interface {
 }
 
 type GetPolicy200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetPolicy200JSONResponse struct {
@@ -3024,9 +3025,7 @@ func (response GetPolicy200JSONResponse) VisitGetPolicyResponse(w http.ResponseW
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3060,7 +3059,7 @@ type UpdatePolicyResponseObject interface {
 }
 
 type UpdatePolicy200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type UpdatePolicy200JSONResponse struct {
@@ -3075,9 +3074,7 @@ func (response UpdatePolicy200JSONResponse) VisitUpdatePolicyResponse(w http.Res
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3228,7 +3225,7 @@ type CreateProfileResponseObject interface {
 }
 
 type CreateProfile201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type CreateProfile201JSONResponse struct {
@@ -3243,9 +3240,7 @@ func (response CreateProfile201JSONResponse) VisitCreateProfileResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3310,7 +3305,7 @@ type GetProfileResponseObject interface {
 }
 
 type GetProfile200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetProfile200JSONResponse struct {
@@ -3325,9 +3320,7 @@ func (response GetProfile200JSONResponse) VisitGetProfileResponse(w http.Respons
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3361,7 +3354,7 @@ type UpdateProfileResponseObject interface {
 }
 
 type UpdateProfile200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateProfile200JSONResponse struct {
@@ -3376,9 +3369,7 @@ func (response UpdateProfile200JSONResponse) VisitUpdateProfileResponse(w http.R
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err

@@ -56,6 +56,7 @@ func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 		{"certctl.deployment.rolledback.v1", `{}`, "deployment_rolled_back"},
 		{"certctl.csr.submitted.v1", `{}`, "csr_submitted"},
 		{"certctl.target.created.v1", `{}`, "create_target"},
+		{"certctl.policy.violated.v1", `{}`, "policy_violation_detected"},
 		// What this build has never heard of.
 		{"certctl.owner.merged.v12", `{}`, "owner_merged"},
 		{"certctl.quorum.reached", `{}`, "quorum_reached"},

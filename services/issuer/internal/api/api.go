@@ -18,15 +18,16 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
 
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store) http.Handler {
+func New(s *issuance.Service, rules *regulation.Service, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, rules: rules, store: store}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -57,6 +58,7 @@ func invalid(field, reason string) error {
 
 type server struct {
 	service *issuance.Service
+	rules   *regulation.Service
 	store   *postgres.Store
 }
 

@@ -85,7 +85,7 @@ func (s *server) CreateCertificate(ctx context.Context, r issuerapi.CreateCertif
 	request := issuance.Request{
 		ID: value(b.ID), Name: value(b.Name), CommonName: b.CommonName, Environment: value(b.Environment),
 		OwnerID: value(b.OwnerID), TeamID: value(b.TeamID), IssuerID: value(b.IssuerID),
-		RenewalPolicyID: value(b.RenewalPolicyID), CSRPEM: value(b.CsrPem),
+		RenewalPolicyID: value(b.RenewalPolicyID), ProfileID: value(b.CertificateProfileID), CSRPEM: value(b.CsrPem),
 	}
 	if b.Sans != nil {
 		request.SANs = *b.Sans
