@@ -981,6 +981,9 @@ type Cursor = string
 // ID defines model for ID.
 type ID = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
 // IssuerID defines model for IssuerID.
 type IssuerID = string
 
@@ -1093,8 +1096,9 @@ type DryRunPolicyDraftParams struct {
 
 // UpdatePolicyParams defines parameters for UpdatePolicy.
 type UpdatePolicyParams struct {
-	// IfMatch Change it only if its ETag is still this one; else 412.
-	IfMatch *string `json:"If-Match,omitempty"`
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // DryRunPolicyParams defines parameters for DryRunPolicy.
@@ -1129,8 +1133,9 @@ type ListProfilesParams struct {
 
 // UpdateProfileParams defines parameters for UpdateProfile.
 type UpdateProfileParams struct {
-	// IfMatch Change it only if its ETag is still this one; else 412.
-	IfMatch *string `json:"If-Match,omitempty"`
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListSitesParams defines parameters for ListSites.

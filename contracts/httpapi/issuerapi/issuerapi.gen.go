@@ -670,6 +670,9 @@ type Cursor = string
 // ID defines model for ID.
 type ID = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
 // IssuerID defines model for IssuerID.
 type IssuerID = string
 
@@ -755,8 +758,9 @@ type DryRunPolicyDraftParams struct {
 
 // UpdatePolicyParams defines parameters for UpdatePolicy.
 type UpdatePolicyParams struct {
-	// IfMatch Change it only if its ETag is still this one; else 412.
-	IfMatch *string `json:"If-Match,omitempty"`
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // DryRunPolicyParams defines parameters for DryRunPolicy.
@@ -791,8 +795,9 @@ type ListProfilesParams struct {
 
 // UpdateProfileParams defines parameters for UpdateProfile.
 type UpdateProfileParams struct {
-	// IfMatch Change it only if its ETag is still this one; else 412.
-	IfMatch *string `json:"If-Match,omitempty"`
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListViolationsParams defines parameters for ListViolations.
@@ -1795,7 +1800,7 @@ func (siw *ServerInterfaceWrapper) UpdatePolicy(w http.ResponseWriter, r *http.R
 
 	// ------------- Optional header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch string
+		var IfMatch IfMatch
 		n := len(valueList)
 		if n != 1 {
 			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
@@ -2080,7 +2085,7 @@ func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.
 
 	// ------------- Optional header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch string
+		var IfMatch IfMatch
 		n := len(valueList)
 		if n != 1 {
 			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})

@@ -36,7 +36,7 @@ func ruleSpec(b *issuerapi.PolicyRuleCreate) policy.Spec {
 	if b.Severity != nil {
 		spec.Severity = policy.Severity(*b.Severity)
 	}
-	merge(&spec.Enabled, b.Enabled)
+	assign(&spec.Enabled, b.Enabled)
 	return spec
 }
 
@@ -74,7 +74,7 @@ func (s *server) UpdatePolicy(ctx context.Context, r issuerapi.UpdatePolicyReque
 	p, origin := asking(ctx)
 	made, err := s.rules.UpdateRule(ctx, p, origin, r.ID, matching(r.Params.IfMatch), func(spec *policy.Spec) {
 		b := r.Body
-		merge(&spec.Name, b.Name)
+		assign(&spec.Name, b.Name)
 		if b.Type != nil {
 			spec.Type = policy.Type(*b.Type)
 		}
@@ -84,8 +84,8 @@ func (s *server) UpdatePolicy(ctx context.Context, r issuerapi.UpdatePolicyReque
 		if b.Severity != nil {
 			spec.Severity = policy.Severity(*b.Severity)
 		}
-		merge(&spec.AgentGroupID, b.AgentGroupID)
-		merge(&spec.Enabled, b.Enabled)
+		assign(&spec.AgentGroupID, b.AgentGroupID)
+		assign(&spec.Enabled, b.Enabled)
 	})
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func (s *server) CreateProfile(ctx context.Context, r issuerapi.CreateProfileReq
 	p, origin := asking(ctx)
 	b := r.Body
 	spec := profile.Spec{ID: value(b.ID), Name: b.Name}
-	merge(&spec.Description, b.Description)
+	assign(&spec.Description, b.Description)
 	mergeProfile(&spec, &issuerapi.ProfileUpdate{
 		AllowedKeyAlgorithms: b.AllowedKeyAlgorithms, MaxTTLSeconds: b.MaxTTLSeconds, AllowedEkus: b.AllowedEkus,
 		RequiredSanPatterns: b.RequiredSanPatterns, SpiffeURIPattern: b.SpiffeURIPattern,
@@ -99,16 +99,16 @@ func (s *server) DeleteProfile(ctx context.Context, r issuerapi.DeleteProfileReq
 	return issuerapi.DeleteProfile204Response{}, nil
 }
 
-// merge sets what is given.
-func merge[T any](into, given *T) {
+// assign sets what is given.
+func assign[T any](into, given *T) {
 	if given != nil {
 		*into = *given
 	}
 }
 
 func mergeProfile(spec *profile.Spec, b *issuerapi.ProfileUpdate) {
-	merge(&spec.Name, b.Name)
-	merge(&spec.Description, b.Description)
+	assign(&spec.Name, b.Name)
+	assign(&spec.Description, b.Description)
 	if b.AllowedKeyAlgorithms != nil {
 		spec.Keys = make([]profile.Key, len(*b.AllowedKeyAlgorithms))
 		for i, k := range *b.AllowedKeyAlgorithms {
@@ -118,11 +118,11 @@ func mergeProfile(spec *profile.Spec, b *issuerapi.ProfileUpdate) {
 	if b.MaxTTLSeconds != nil {
 		spec.MaxTTL = seconds(*b.MaxTTLSeconds)
 	}
-	merge(&spec.EKUs, b.AllowedEkus)
-	merge(&spec.RequiredSANs, b.RequiredSanPatterns)
-	merge(&spec.SPIFFE, b.SpiffeURIPattern)
-	merge(&spec.AllowShortLived, b.AllowShortLived)
-	merge(&spec.Enabled, b.Enabled)
+	assign(&spec.EKUs, b.AllowedEkus)
+	assign(&spec.RequiredSANs, b.RequiredSanPatterns)
+	assign(&spec.SPIFFE, b.SpiffeURIPattern)
+	assign(&spec.AllowShortLived, b.AllowShortLived)
+	assign(&spec.Enabled, b.Enabled)
 }
 
 // seconds is a duration, or one that is refused where it would overflow.

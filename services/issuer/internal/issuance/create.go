@@ -8,7 +8,6 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
-	"github.com/certctl/certctl/services/issuer/internal/policy"
 )
 
 // Created is the answer to a request for a certificate. Version is nil unless it was signed at once.
@@ -33,7 +32,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if _, ok := s.issuers.Issuer(c.IssuerID); !ok {
 		return Created{}, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + c.IssuerID})
 	}
-	if err := s.checkProfile(ctx, &c); err != nil {
+	if err := s.checkProfile(ctx, &c, ""); err != nil {
 		return Created{}, err
 	}
 	targets, err := s.reach(ctx, c.TargetIDs)
@@ -45,7 +44,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 		ID: id.New(jobPrefix), Type: Issuance, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
 	// Until it is stored there is no such certificate.
-	warnings, err := s.permit(ctx, &w, policy.Issue, now)
+	warnings, err := s.permit(ctx, &w, w.Type.policyStage(), now)
 	if err != nil {
 		return Created{}, err
 	}
@@ -75,13 +74,14 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	return Created{Certificate: c, Job: w.Job, Version: first.Version}, nil
 }
 
-// checkProfile refuses a certificate whose profile is unknown, takes on no certificates, or does not allow its names.
-func (s *Service) checkProfile(ctx context.Context, c *Certificate) error {
+// checkProfile refuses a certificate whose profile is unknown or does not allow its names, or is not the one before and
+// takes on no certificates.
+func (s *Service) checkProfile(ctx context.Context, c *Certificate, before string) error {
 	p, err := s.profile(ctx, c.ProfileID)
 	if err != nil {
 		return err
 	}
-	if p != nil && !p.Enabled {
+	if p != nil && !p.Enabled && p.ID != before {
 		return fault.InvalidFields(fault.Field{Name: "certificate_profile_id", Reason: "profile " + p.ID + " is disabled; enable it first"})
 	}
 	names, err := x509x.ParseNames(c.CommonName, c.SANs)

@@ -79,7 +79,7 @@ func apply(ctx context.Context, q querier, changes []issuance.Change) (map[strin
 			breaches = append(breaches, changes[i].Breaches...)
 		}
 	}
-	return applied, record(ctx, q, breaches)
+	return applied, putOnRecord(ctx, q, breaches)
 }
 
 func applyArgs(changes []issuance.Change) ([]any, error) {

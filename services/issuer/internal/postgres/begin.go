@@ -41,7 +41,7 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 		if err := begin(ctx, tx, seen, start); err != nil {
 			return err
 		}
-		if err := record(ctx, tx, start.Breaches); err != nil || at == nil {
+		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
 			return err
 		}
 		_, err := apply(ctx, tx, []issuance.Change{*at})

@@ -134,7 +134,7 @@ func (s *Store) insert(ctx context.Context, batch []issuance.Creation, args []an
 				breaches = append(breaches, batch[i].Breaches...)
 			}
 		}
-		return record(ctx, tx, breaches)
+		return putOnRecord(ctx, tx, breaches)
 	})
 	return stored, err
 }

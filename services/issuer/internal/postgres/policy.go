@@ -27,7 +27,7 @@ func (s *Store) PolicyRules(ctx context.Context, p Page) (List[*policy.Rule], er
 
 // PolicyRule implements [regulation.Store].
 func (s *Store) PolicyRule(ctx context.Context, id string) (*policy.Rule, error) {
-	found, err := collect(ctx, s, `SELECT `+ruleColumns+` FROM policy_rules r WHERE r.id = $1`, scanRule, id)
+	found, err := readRules(ctx, s, `SELECT `+ruleColumns+` FROM policy_rules r WHERE r.id = $1`, scanRule, id)
 	switch {
 	case err != nil:
 		return nil, err

@@ -38,7 +38,7 @@ func (s *Store) Profiles(ctx context.Context, scope authn.Scope, p Page) (List[*
 // Profile implements [regulation.Store].
 func (s *Store) Profile(ctx context.Context, scope authn.Scope, id string) (*profile.Profile, error) {
 	c := profilesOf(scope, id)
-	found, err := collect(ctx, s, `SELECT `+profileColumns+` FROM certificate_profiles p WHERE p.id = $1`+c.and(), scanProfile, c.args...)
+	found, err := readRules(ctx, s, `SELECT `+profileColumns+` FROM certificate_profiles p WHERE p.id = $1`+c.and(), scanProfile, c.args...)
 	switch {
 	case err != nil:
 		return nil, err

@@ -29,17 +29,17 @@ func (s *Store) Rules(ctx context.Context) (*rulebook.Book, error) {
 		return nil, err
 	}
 	b := &rulebook.Book{Revision: revision, Profiles: map[string]*profile.Profile{}, RenewalWindows: map[string]int{}}
-	profiles, err := collect(ctx, s, `SELECT `+profileColumns+` FROM certificate_profiles p`, scanProfile)
+	profiles, err := readRules(ctx, s, `SELECT `+profileColumns+` FROM certificate_profiles p`, scanProfile)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range profiles {
 		b.Profiles[p.ID] = p
 	}
-	if b.Rules, err = collect(ctx, s, `SELECT `+ruleColumns+` FROM policy_rules r WHERE r.enabled ORDER BY r.id`, scanRule); err != nil {
+	if b.Rules, err = readRules(ctx, s, `SELECT `+ruleColumns+` FROM policy_rules r WHERE r.enabled ORDER BY r.id`, scanRule); err != nil {
 		return nil, err
 	}
-	_, err = collect(ctx, s, `SELECT id, renewal_window_days FROM renewal_policies`, func(row pgx.CollectableRow) (id string, err error) {
+	_, err = readRules(ctx, s, `SELECT id, renewal_window_days FROM renewal_policies`, func(row pgx.CollectableRow) (id string, err error) {
 		var days int
 		err = row.Scan(&id, &days)
 		b.RenewalWindows[id] = days
@@ -48,7 +48,7 @@ func (s *Store) Rules(ctx context.Context) (*rulebook.Book, error) {
 	return b, err
 }
 
-func collect[T any](ctx context.Context, s *Store, sql string, scan func(pgx.CollectableRow) (T, error), args ...any) ([]T, error) {
+func readRules[T any](ctx context.Context, s *Store, sql string, scan func(pgx.CollectableRow) (T, error), args ...any) ([]T, error) {
 	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, pg.Fault(fmt.Errorf("read the rules: %w", err))

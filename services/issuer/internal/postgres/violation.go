@@ -42,6 +42,7 @@ const recordSQL = `WITH input AS (
 	SELECT i.id, i.rule_id, i.certificate_id, i.common_name, i.owner_id, i.team_id, i.environment, i.issuer_id,
 		i.certificate_profile_id, i.stage, i.severity, i.blocked, i.message, i.job_id, i.id, i.at, i.at, i.at
 	FROM input i JOIN rule ON rule.id = i.rule_id
+	ORDER BY i.rule_id, i.certificate_id, i.common_name, i.stage, i.message
 	ON CONFLICT (rule_id, certificate_id, common_name, stage, md5(message)) DO UPDATE SET
 		count = v.count + (EXCLUDED.job_id = '' OR EXCLUDED.job_id <> v.job_id)::int,
 		owner_id = EXCLUDED.owner_id, team_id = EXCLUDED.team_id, environment = EXCLUDED.environment,
@@ -60,19 +61,20 @@ JOIN seen ON seen.told_by = e.key`
 
 // Record implements [issuance.Store].
 func (s *Store) Record(ctx context.Context, breaches []issuance.Breach) error {
-	if err := record(ctx, s.pool, breaches); err != nil {
+	if err := putOnRecord(ctx, s.pool, breaches); err != nil {
 		return pg.Fault(err)
 	}
 	s.hooks.Told()
 	return nil
 }
 
-// record writes breaches by one statement, in an order that all writers keep.
-func record(ctx context.Context, q querier, breaches []issuance.Breach) error {
+// putOnRecord writes breaches by one statement, which locks their rows in an order that all writers keep.
+func putOnRecord(ctx context.Context, q querier, breaches []issuance.Breach) error {
 	if len(breaches) == 0 {
 		return nil
 	}
 	breaches = slices.Clone(breaches)
+	// One statement cannot touch a row twice.
 	slices.SortFunc(breaches, compareBreaches)
 	breaches = slices.CompactFunc(breaches, func(a, b issuance.Breach) bool { return compareBreaches(a, b) == 0 })
 	type row = issuance.Breach

@@ -2,6 +2,7 @@ package regulation
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
@@ -27,7 +28,7 @@ func (s *Service) CreateProfile(ctx context.Context, p authn.Principal, o issuan
 	}
 	made.CreatedAt = s.clock.Now()
 	made.UpdatedAt = made.CreatedAt
-	f := s.profileFact(o, made, event.Created, diff(nil, profileFields(made)))
+	f := profileFact(made.UpdatedAt, o, made, event.Created, diff(nil, profileFields(made)))
 	if err := s.store.AddProfile(ctx, made, f); err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *Service) UpdateProfile(ctx context.Context, p authn.Principal, o issuan
 			return old, nil
 		}
 		made.CreatedAt, made.UpdatedAt = old.CreatedAt, s.clock.Now()
-		written, err := s.store.ChangeProfile(ctx, made, old.Revision, s.profileFact(o, made, event.Updated, changes))
+		written, err := s.store.ChangeProfile(ctx, made, old.Revision, profileFact(made.UpdatedAt, o, made, event.Updated, changes))
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +81,7 @@ func (s *Service) DeleteProfile(ctx context.Context, p authn.Principal, o issuan
 	if err := mayChangeProfile(p, id); err != nil {
 		return err
 	}
-	if err := s.store.RemoveProfile(ctx, id, s.profileFact(o, old, event.Deleted, diff(profileFields(old), nil))); err != nil {
+	if err := s.store.RemoveProfile(ctx, id, profileFact(s.clock.Now(), o, old, event.Deleted, diff(profileFields(old), nil))); err != nil {
 		return err
 	}
 	s.rules.Forget()
@@ -97,8 +98,8 @@ func mayChangeProfile(p authn.Principal, id string) error {
 	return nil
 }
 
-func (s *Service) profileFact(o issuance.Origin, p *profile.Profile, verb string, changes event.Changes) issuance.Fact {
-	return issuance.Fact{Event: event.ProfileChanged{Record: record(p.ID, p.Name, verb, changes)}, Origin: o, At: s.clock.Now()}
+func profileFact(at time.Time, o issuance.Origin, p *profile.Profile, verb string, changes event.Changes) issuance.Fact {
+	return issuance.Fact{Event: event.ProfileChanged{Record: record(p.ID, p.Name, verb, changes)}, Origin: o, At: at}
 }
 
 func profileFields(p *profile.Profile) fields {

@@ -2,6 +2,7 @@ package regulation
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
@@ -24,7 +25,7 @@ func (s *Service) CreateRule(ctx context.Context, p authn.Principal, o issuance.
 	}
 	made.CreatedAt = s.clock.Now()
 	made.UpdatedAt = made.CreatedAt
-	if err := s.store.AddRule(ctx, made, s.ruleFact(o, made, event.Created, diff(nil, ruleFields(made)))); err != nil {
+	if err := s.store.AddRule(ctx, made, ruleFact(made.UpdatedAt, o, made, event.Created, diff(nil, ruleFields(made)))); err != nil {
 		return nil, err
 	}
 	s.rules.Forget()
@@ -63,7 +64,7 @@ func (s *Service) UpdateRule(ctx context.Context, p authn.Principal, o issuance.
 			return old, nil
 		}
 		made.CreatedAt, made.UpdatedAt = old.CreatedAt, s.clock.Now()
-		written, err := s.store.ChangeRule(ctx, made, old.Revision, s.ruleFact(o, made, event.Updated, changes))
+		written, err := s.store.ChangeRule(ctx, made, old.Revision, ruleFact(made.UpdatedAt, o, made, event.Updated, changes))
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +85,7 @@ func (s *Service) DeleteRule(ctx context.Context, p authn.Principal, o issuance.
 	if err := mayChangeRules(p); err != nil {
 		return err
 	}
-	if err := s.store.RemoveRule(ctx, id, s.ruleFact(o, old, event.Deleted, diff(ruleFields(old), nil))); err != nil {
+	if err := s.store.RemoveRule(ctx, id, ruleFact(s.clock.Now(), o, old, event.Deleted, diff(ruleFields(old), nil))); err != nil {
 		return err
 	}
 	s.rules.Forget()
@@ -98,8 +99,8 @@ func mayChangeRules(p authn.Principal) error {
 	return aboveTeams(p, "policies")
 }
 
-func (s *Service) ruleFact(o issuance.Origin, r *policy.Rule, verb string, changes event.Changes) issuance.Fact {
-	return issuance.Fact{Event: event.PolicyChanged{Record: record(r.ID, r.Name, verb, changes)}, Origin: o, At: s.clock.Now()}
+func ruleFact(at time.Time, o issuance.Origin, r *policy.Rule, verb string, changes event.Changes) issuance.Fact {
+	return issuance.Fact{Event: event.PolicyChanged{Record: record(r.ID, r.Name, verb, changes)}, Origin: o, At: at}
 }
 
 func ruleFields(r *policy.Rule) fields {
