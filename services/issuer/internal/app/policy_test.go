@@ -3,6 +3,7 @@ package app_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -130,9 +131,7 @@ func TestPolicy_ForbidsWhatBreaksItAndSaysWhy(t *testing.T) {
 			w.t = t
 			body := object{}
 			for _, from := range []object{fine, tt.change} {
-				for k, v := range from {
-					body[k] = v
-				}
+				maps.Copy(body, from)
 			}
 			r := w.policyRule(object{"name": "The " + tt.kind, "type": tt.kind, "config": tt.config, "severity": "Error"})
 			// Not enabled, it does nothing.
@@ -411,10 +410,10 @@ func TestPolicy_DryRunSaysWhatARuleWouldObjectToAndStoresNothing(t *testing.T) {
 	if run.Evaluated != 5 || run.Violating != 4 || !run.Complete || run.Cursor != nil || len(run.Violations) != 4 {
 		t.Errorf("run %+v", run)
 	}
-	if d := cmp.Diff(counts{{Count: 2, Value: "test"}, {Count: 1, Value: ""}, {Count: 1, Value: "dev"}}, counts(run.ByEnvironment)); d != "" {
+	if d := cmp.Diff(counts{{Count: 2, Value: "test"}, {Count: 1, Value: ""}, {Count: 1, Value: "dev"}}, run.ByEnvironment); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(counts{{Count: 4, Value: "o-default"}}, counts(run.ByOwner)); d != "" {
+	if d := cmp.Diff(counts{{Count: 4, Value: "o-default"}}, run.ByOwner); d != "" {
 		t.Error(d)
 	}
 	if !slices.ContainsFunc(run.Violations, func(v issuerapi.PolicyDryRunViolation) bool {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -281,9 +282,7 @@ func TestProfile_IsEnforcedOnEveryWayToASignature(t *testing.T) {
 			"name": "Strict", "enabled": true, "allowed_key_algorithms": []object{{"algorithm": "ECDSA", "min_size": 256}},
 			"max_ttl_seconds": 7200, "allowed_ekus": []string{"clientAuth", "codeSigning"},
 		}
-		for k, v := range more {
-			body[k] = v
-		}
+		maps.Copy(body, more)
 		return w.profile(body).ID
 	}
 	for _, p := range paths() {

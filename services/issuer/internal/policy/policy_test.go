@@ -59,12 +59,24 @@ func TestEvaluate_HoldsTheConfigurationAgainstTheCertificate(t *testing.T) {
 		{"only what is denied", policy.AllowedDomains, config{"deny": list("evil.org")}, policy.Facts{SANs: []string{"good.org", "10.1.2.3"}}, nil},
 		{"the host of a URI", policy.AllowedDomains, domains, policy.Facts{SANs: []string{"spiffe://example.com/a", "spiffe://example.org/a"}}, []string{"spiffe://example.org/a"}},
 
-		{"all metadata", policy.RequiredMetadata, config{"fields": list("owner_id", "team_id", "name", "environment", "certificate_profile_id", "tags"), "tags": list("cost-centre")},
-			policy.Facts{OwnerID: "o-1", TeamID: "t-1", Name: "Shop", CommonName: "www", Environment: "prod", ProfileID: "p", Tags: map[string]string{"cost-centre": "7"}}, nil},
-		{"defaults are nobody's word", policy.RequiredMetadata, config{"fields": list("owner_id", "team_id", "name")},
-			policy.Facts{OwnerID: "o-default", TeamID: "t-default", Name: "www", CommonName: "www"}, []string{"o-default", "t-default", "name to be given"}},
-		{"no metadata", policy.RequiredMetadata, config{"fields": list("environment", "certificate_profile_id", "tags"), "tags": list("a", "b")},
-			policy.Facts{}, []string{"environment", "certificate_profile_id", "tags", "the tag a", "the tag b"}},
+		{
+			"all metadata", policy.RequiredMetadata,
+			config{"fields": list("owner_id", "team_id", "name", "environment", "certificate_profile_id", "tags"), "tags": list("cost-centre")},
+			policy.Facts{OwnerID: "o-1", TeamID: "t-1", Name: "Shop", CommonName: "www", Environment: "prod", ProfileID: "p", Tags: map[string]string{"cost-centre": "7"}},
+			nil,
+		},
+		{
+			"defaults are nobody's word", policy.RequiredMetadata,
+			config{"fields": list("owner_id", "team_id", "name")},
+			policy.Facts{OwnerID: "o-default", TeamID: "t-default", Name: "www", CommonName: "www"},
+			[]string{"o-default", "t-default", "name to be given"},
+		},
+		{
+			"no metadata", policy.RequiredMetadata,
+			config{"fields": list("environment", "certificate_profile_id", "tags"), "tags": list("a", "b")},
+			policy.Facts{},
+			[]string{"environment", "certificate_profile_id", "tags", "the tag a", "the tag b"},
+		},
 		{"a tag without a value", policy.RequiredMetadata, config{"tags": list("a")}, policy.Facts{Tags: map[string]string{"a": ""}}, []string{"the tag a"}},
 
 		{"an allowed environment", policy.AllowedEnvironments, config{"environments": list("prod", "staging")}, policy.Facts{Environment: "staging"}, nil},

@@ -60,10 +60,10 @@ func (s *Store) AddRule(ctx context.Context, r *policy.Rule, f issuance.Fact) er
 var changeRuleSQL = `WITH rule AS (
 	UPDATE policy_rules SET name = $2, type = $3, severity = $4, config = $5::jsonb, agent_group_id = $6, enabled = $7,
 		updated_at = $8, version = version + 1
-	WHERE id = $1 AND version = $15
+	WHERE id = $1 AND version = $9
 	RETURNING id, version
 ), event AS (
-	` + insertEvents("rule", "id", 9) + `
+	` + insertEvents("rule", "id", 10) + `
 )
 SELECT version FROM rule`
 
@@ -77,8 +77,14 @@ func (s *Store) writeRule(ctx context.Context, sql string, r *policy.Rule, f iss
 	if err != nil {
 		return false, fmt.Errorf("encode the configuration of policy %s: %w", r.ID, err)
 	}
-	return s.writeRecord(ctx, sql, &r.Revision, r.ID, f, more, r.ID, r.Name, string(r.Type), string(r.Severity),
-		string(config), r.AgentGroupID, r.Enabled, f.At)
+	args := append([]any{
+		r.ID, r.Name, string(r.Type), string(r.Severity), string(config), r.AgentGroupID, r.Enabled, f.At,
+	}, more...)
+	revision, err := s.writeRecord(ctx, sql, r.ID, f, args)
+	if revision > 0 {
+		r.Revision = revision
+	}
+	return revision > 0, err
 }
 
 var removeRuleSQL = `WITH rule AS (
@@ -90,9 +96,8 @@ SELECT version FROM rule`
 
 // RemoveRule implements [regulation.Store].
 func (s *Store) RemoveRule(ctx context.Context, id string, f issuance.Fact) error {
-	var revision int64
-	removed, err := s.writeRecord(ctx, removeRuleSQL, &revision, id, f, nil, id)
-	if err == nil && !removed {
+	revision, err := s.writeRecord(ctx, removeRuleSQL, id, f, []any{id})
+	if err == nil && revision == 0 {
 		err = fault.New(fault.NotFound, "there is no policy %s", id)
 	}
 	return err

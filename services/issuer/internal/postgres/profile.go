@@ -73,10 +73,10 @@ var changeProfileSQL = `WITH profile AS (
 	UPDATE certificate_profiles SET name = $2, description = $3, allowed_key_algorithms = $4::jsonb, max_ttl_seconds = $5,
 		allowed_ekus = $6, required_san_patterns = $7, spiffe_uri_pattern = $8, allow_short_lived = $9, enabled = $10,
 		updated_at = $11, version = version + 1
-	WHERE id = $1 AND version = $18
+	WHERE id = $1 AND version = $12
 	RETURNING id, version
 ), event AS (
-	` + insertEvents("profile", "id", 12) + `
+	` + insertEvents("profile", "id", 13) + `
 )
 SELECT version FROM profile`
 
@@ -94,30 +94,37 @@ func (s *Store) writeProfile(ctx context.Context, sql string, p *profile.Profile
 	if patterns == nil {
 		patterns = []string{}
 	}
-	return s.writeRecord(ctx, sql, &p.Revision, p.ID, f, more, p.ID, p.Name, p.Description, string(keys),
-		int64(p.MaxTTL/time.Second), p.EKUs, patterns, p.SPIFFE, p.AllowShortLived, p.Enabled, f.At)
+	args := append([]any{
+		p.ID, p.Name, p.Description, string(keys), int64(p.MaxTTL / time.Second), p.EKUs, patterns, p.SPIFFE,
+		p.AllowShortLived, p.Enabled, f.At,
+	}, more...)
+	revision, err := s.writeRecord(ctx, sql, p.ID, f, args)
+	if revision > 0 {
+		p.Revision = revision
+	}
+	return revision > 0, err
 }
 
-// writeRecord runs a statement that writes a record and tells of it; its arguments are the columns, the events, and more.
-// It reports whether the row was there to be written, and sets its revision.
-func (s *Store) writeRecord(ctx context.Context, sql string, revision *int64, id string, f issuance.Fact, more []any, columns ...any) (bool, error) {
+// writeRecord runs a statement that writes a record and tells of it; its arguments are those given and the event's. It
+// returns the new revision, zero if the row was not there to be written.
+func (s *Store) writeRecord(ctx context.Context, sql, id string, f issuance.Fact, args []any) (revision int64, err error) {
 	var told events
 	if err := told.add(id, f, 0); err != nil {
-		return false, err
+		return 0, err
 	}
 	eventArgs, err := told.args()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	err = s.pool.QueryRow(ctx, sql, append(append(columns, eventArgs...), more...)...).Scan(revision)
+	err = s.pool.QueryRow(ctx, sql, append(args, eventArgs...)...).Scan(&revision)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, pg.Fault(fmt.Errorf("write %s: %w", id, err))
+		return 0, pg.Fault(fmt.Errorf("write %s: %w", id, err))
 	}
 	s.hooks.Told()
-	return true, nil
+	return revision, nil
 }
 
 const (
