@@ -34,7 +34,7 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 		if err := begin(ctx, s.pool, seen, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.begun(start)
+		s.begun(start, at)
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -50,13 +50,14 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 	if err != nil {
 		return err
 	}
-	s.begun(start)
+	s.begun(start, at)
 	return nil
 }
 
-func (s *Store) begun(start issuance.Start) {
+// begun has the events published, and a worker woken unless the job has ended already.
+func (s *Store) begun(start issuance.Start, at *issuance.Change) {
 	s.hooks.Told()
-	if !start.Job.NextActionAt.IsZero() {
+	if at == nil && !start.Job.NextActionAt.IsZero() {
 		s.hooks.Due()
 	}
 }
