@@ -41,6 +41,7 @@ var Operations = []Operation{
 	{ID: "listAuditEventsOfResource", Method: "GET", Path: "/api/v1/audit/resources/{resource_type}/{resource_id}", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "listCertificateVersions", Method: "GET", Path: "/api/v1/certificates/{id}/versions", Services: []string{"issuer"}, Permission: "certificates:read"},
 	{ID: "listCertificates", Method: "GET", Path: "/api/v1/certificates", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "listDeadLetters", Method: "GET", Path: "/api/v1/dead-letters", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "listIssuers", Method: "GET", Path: "/api/v1/issuers", Services: []string{"issuer"}, Permission: "issuers:read"},
 	{ID: "listJobs", Method: "GET", Path: "/api/v1/jobs", Services: []string{"issuer", "deployment"}, Permission: "jobs:read"},
 	{ID: "listSites", Method: "GET", Path: "/api/v1/sites", Services: []string{"deployment"}, Permission: "sites:read"},

@@ -512,6 +512,42 @@ type CertificateVersionList struct {
 	Total   int64                `json:"total"`
 }
 
+// DeadLetter defines model for DeadLetter.
+type DeadLetter struct {
+	Consumer string `json:"consumer"`
+
+	// Delivered How often it was tried.
+	Delivered int `json:"delivered"`
+
+	// Entity What it is about.
+	Entity    string `json:"entity"`
+	ID        string `json:"id"`
+	MessageID string `json:"message_id"`
+	Reason    string `json:"reason"`
+
+	// Service Who gave up on it.
+	Service string `json:"service"`
+
+	// Size Of its body, in bytes.
+	Size     int       `json:"size"`
+	StoredAt time.Time `json:"stored_at"`
+
+	// Subject Where it was published.
+	Subject string `json:"subject"`
+	Type    string `json:"type"`
+}
+
+// DeadLetterList defines model for DeadLetterList.
+type DeadLetterList struct {
+	Data []DeadLetter `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
 // EnrolmentToken defines model for EnrolmentToken.
 type EnrolmentToken struct {
 	ExpiresAt time.Time `json:"expires_at"`
@@ -1041,6 +1077,18 @@ type ListCertificateVersionsParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 }
 
+// ListDeadLettersParams defines parameters for ListDeadLetters.
+type ListDeadLettersParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListIssuersParams defines parameters for ListIssuers.
 type ListIssuersParams struct {
 	// Page The page, from 1.
@@ -1357,6 +1405,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/crl/{issuer_id} (the `GetCRL` operationId).
 	GetCRL(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeadLetters List the messages that a service gave up on, newest first
+	//
+	// A message is set aside when it can never be handled, or after ten attempts. It stays 90 days. What it holds is not shown;
+	// `message_id` finds it in the log of its service, and `certctl admin replay` publishes it again with all of its time.
+	//
+	// Corresponds with GET /api/v1/dead-letters (the `ListDeadLetters` operationId).
+	ListDeadLetters(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateEnrolmentTokenWithBody Make a one-time token for a new agent
 	//
@@ -1944,6 +2000,24 @@ func (c *Client) ListCertificateVersions(ctx context.Context, id ID, params *Lis
 // Corresponds with GET /api/v1/crl/{issuer_id} (the `GetCRL` operationId).
 func (c *Client) GetCRL(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCRLRequest(c.Server, issuerID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeadLetters List the messages that a service gave up on, newest first
+//
+// A message is set aside when it can never be handled, or after ten attempts. It stays 90 days. What it holds is not shown;
+// `message_id` finds it in the log of its service, and `certctl admin replay` publishes it again with all of its time.
+//
+// Corresponds with GET /api/v1/dead-letters (the `ListDeadLetters` operationId).
+func (c *Client) ListDeadLetters(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeadLettersRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3802,6 +3876,84 @@ func NewGetCRLRequest(server string, issuerID IssuerID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListDeadLettersRequest constructs an http.Request for the ListDeadLetters method
+func NewListDeadLettersRequest(server string, params *ListDeadLettersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/dead-letters")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateEnrolmentTokenRequest calls the generic CreateEnrolmentToken builder with application/json body
 func NewCreateEnrolmentTokenRequest(server string, body CreateEnrolmentTokenJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5163,6 +5315,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/crl/{issuer_id} (the `GetCRL` operationId).
 	GetCRLWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCRLResponse, error)
 
+	// ListDeadLettersWithResponse List the messages that a service gave up on, newest first
+	//
+	// A message is set aside when it can never be handled, or after ten attempts. It stays 90 days. What it holds is not shown;
+	// `message_id` finds it in the log of its service, and `certctl admin replay` publishes it again with all of its time.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/dead-letters (the `ListDeadLetters` operationId).
+	ListDeadLettersWithResponse(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error)
+
 	// CreateEnrolmentTokenWithBodyWithResponse Make a one-time token for a new agent
 	//
 	// The token is shown once. It works where the new host can reach nothing but its site's leaf.
@@ -6336,6 +6498,54 @@ func (r GetCRLResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCRLResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeadLetterList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDeadLettersResponse) GetJSON200() *DeadLetterList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeadLettersResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7900,6 +8110,22 @@ func (c *ClientWithResponses) GetCRLWithResponse(ctx context.Context, issuerID I
 	return ParseGetCRLResponse(rsp)
 }
 
+// ListDeadLettersWithResponse List the messages that a service gave up on, newest first
+//
+// A message is set aside when it can never be handled, or after ten attempts. It stays 90 days. What it holds is not shown;
+// `message_id` finds it in the log of its service, and `certctl admin replay` publishes it again with all of its time.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/dead-letters (the `ListDeadLetters` operationId).
+func (c *ClientWithResponses) ListDeadLettersWithResponse(ctx context.Context, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error) {
+	rsp, err := c.ListDeadLetters(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeadLettersResponse(rsp)
+}
+
 // CreateEnrolmentTokenWithBodyWithResponse Make a one-time token for a new agent
 //
 // The token is shown once. It works where the new host can reach nothing but its site's leaf.
@@ -8967,6 +9193,39 @@ func ParseGetCRLResponse(rsp *http.Response) (*GetCRLResponse, error) {
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDeadLettersResponse parses an HTTP response from a ListDeadLettersWithResponse call
+func ParseListDeadLettersResponse(rsp *http.Response) (*ListDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeadLetterList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
