@@ -34,7 +34,7 @@ func (a API) ListDeadLetters(ctx context.Context, r auditapi.ListDeadLettersRequ
 		}
 		offset = 0
 	}
-	letters, total, err := deadletter.List(ctx, a.Streams, uint64(before), size+1, offset) //nolint:gosec // place is positive
+	letters, total, err := deadletter.List(ctx, a.Streams, uint64(before), size+1, offset)
 	if err != nil {
 		return nil, err
 	}
