@@ -89,8 +89,11 @@ func (v *Verifier) Recognise(ctx context.Context, token string) (authn.Principal
 			break
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, jose.ErrCryptoFailure):
 		return authn.Principal{}, refused(err, "the token's signature is wrong")
+	case err != nil:
+		return authn.Principal{}, refused(err, "the token's claims cannot be read")
 	}
 	if err := v.check(standard); err != nil {
 		return authn.Principal{}, err
