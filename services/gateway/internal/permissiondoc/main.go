@@ -28,14 +28,23 @@ func table() string {
 		"Which service answers an operation, what it asks for, and who has that. Which rows a caller then sees is limited\n" +
 		"by the scope of its key. How keys and roles are made: [identity](identity.md).\n\n" +
 		"| operation | | owner | permission | roles |\n|---|---|---|---|---|\n")
-	operations := slices.SortedFunc(slices.Values(httpapi.Operations), func(x, y httpapi.Operation) int {
-		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Method, y.Method))
-	})
-	for _, op := range operations {
+	for _, op := range operations() {
 		fmt.Fprintf(&b, "| %s | `%s %s` | %s | %s | %s |\n",
 			op.ID, op.Method, op.Path, strings.Join(op.Services, ", "), op.Permission, roles(op.Permission))
 	}
 	return b.String()
+}
+
+// operations are those of the contract, and the metrics of the process.
+func operations() []httpapi.Operation {
+	all := slices.Clone(httpapi.Operations)
+	if !slices.ContainsFunc(all, func(op httpapi.Operation) bool { return op.Path == "/metrics" }) {
+		all = append(all, httpapi.Operation{ID: "(Prometheus)", Method: "GET", Path: "/metrics", Services: []string{"gateway"}, Permission: "metrics:read"})
+	}
+	slices.SortFunc(all, func(x, y httpapi.Operation) int {
+		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Method, y.Method))
+	})
+	return all
 }
 
 // roles tells who has a permission.
