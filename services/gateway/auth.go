@@ -57,7 +57,7 @@ func (c *Config) callers(keys *apikey.Store, deps service.Deps) (edge.Recogniser
 		}
 		return identity.Chain{tokens, keys}, nil
 	case c.AuthType == authNone:
-		deps.Log.Warn(identity.Warning, "host", c.ServerHost)
+		deps.Log.Warn("nobody is asked who he is", "warning", identity.Warning, "host", c.ServerHost)
 		return identity.Anybody{Chain: identity.Chain{keys}}, nil
 	case c.AuthSecret != "":
 		return identity.Chain{identity.Configured(c.AuthSecret), keys}, nil

@@ -52,9 +52,7 @@ func New(config Config, secret string, c clock.Clock, log *slog.Logger) (*Verifi
 	if err != nil {
 		return nil, err
 	}
-	v.algorithms = []jose.SignatureAlgorithm{
-		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
-	}
+	v.algorithms = append([]jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.EdDSA}, byRSA...)
 	v.keys = newKeySet(from, c, log).candidates
 	return v, nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -176,18 +177,19 @@ func fitting(keys []jose.JSONWebKey, header jose.Header) []any {
 	return found
 }
 
+var (
+	byRSA   = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
+	byCurve = map[jose.SignatureAlgorithm]int{jose.ES256: 256, jose.ES384: 384, jose.ES512: 521}
+)
+
 // suits reports whether a key is of the kind and strength that an algorithm takes
 // (RFC 7518 section 3, RFC 8725 section 3.2).
 func suits(key any, algorithm jose.SignatureAlgorithm) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		switch algorithm {
-		case jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512:
-			return k.N.BitLen() >= minRSABits
-		}
+		return slices.Contains(byRSA, algorithm) && k.N.BitLen() >= minRSABits
 	case *ecdsa.PublicKey:
-		bits := map[jose.SignatureAlgorithm]int{jose.ES256: 256, jose.ES384: 384, jose.ES512: 521}
-		return k.Params().BitSize == bits[algorithm]
+		return k.Params().BitSize == byCurve[algorithm]
 	case ed25519.PublicKey:
 		return algorithm == jose.EdDSA
 	}
