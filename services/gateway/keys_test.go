@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/gateway"
 )
 
 const keysPath = "/api/v1/api-keys"
@@ -227,6 +228,28 @@ func TestAPIKeys_TellOfTheirChangesAndOfTheirLastUse(t *testing.T) {
 	var used bool
 	if err := w.pool.QueryRow(t.Context(), `SELECT last_used_at > created_at FROM api_keys WHERE id = $1`, id).Scan(&used); err != nil || !used {
 		t.Errorf("its use was not noted: %v, %v", used, err)
+	}
+}
+
+func TestBreakGlass_LetsWhoeverHasTheDatabaseInAndTellsOfIt(t *testing.T) {
+	w := newWorld(t)
+	id, key, err := gateway.BreakGlass(t.Context(), w.pool, "rescue", []string{"admin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.status(key, keysPath); got != http.StatusOK {
+		t.Errorf("it opens nothing: %d", got)
+	}
+	if _, k := w.as(key, http.MethodGet, keysPath+"/"+id, nil); k["created_by"] != "certctl-admin" || k["name"] != "rescue" {
+		t.Errorf("it is %v", k)
+	}
+	var told bool
+	if err := w.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM outbox WHERE subject = $1 AND headers->'ce-actor'->>0 = 'certctl-admin')`,
+		subject.Event("apikey", id, "changed")).Scan(&told); err != nil || !told {
+		t.Errorf("nobody is told: %v, %v", told, err)
+	}
+	if _, _, err := gateway.BreakGlass(t.Context(), w.pool, "x", []string{"root"}); err == nil {
+		t.Error("it makes keys of roles that are none")
 	}
 }
 
