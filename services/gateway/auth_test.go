@@ -181,21 +181,21 @@ func TestGateway_WithoutAuthenticationSaysSoLoudly(t *testing.T) {
 	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), identity.Warning) {
 		t.Errorf("the log says %s", log.String())
 	}
-	res, asked := g.as("", http.MethodPost, "/api/v1/certificates", map[string]any{})
+	res, asked := g.as("", http.MethodPost, "/api/v1/certificates", map[string]any{"common_name": "a.test"})
 	if asked["as"] != "anonymous-admin" || res.Header.Get("Certctl-Warning") != identity.Warning {
 		t.Errorf("asked %v, %v", asked, res.Header)
 	}
 	if c := w.recorded(res.Header.Get("X-Request-ID")); c.Actor != "anonymous-admin" {
 		t.Errorf("on record: %+v", c)
 	}
-	if _, asked := g.as(w.key, http.MethodPost, "/api/v1/certificates", map[string]any{}); asked["as"] != "key-first-admin" {
+	if _, asked := g.as(w.key, http.MethodPost, "/api/v1/certificates", map[string]any{"common_name": "a.test"}); asked["as"] != "key-first-admin" {
 		t.Errorf("with a key: %v", asked)
 	}
 	if _, info := g.as("", http.MethodGet, "/api/v1/auth/info", nil); info["auth_type"] != "none" || info["required"] != false {
 		t.Errorf("it says %v", info)
 	}
 	// What another site makes a browser do is refused, and on record.
-	r := g.request(http.MethodPost, "/api/v1/certificates", "{}")
+	r := g.request(http.MethodPost, "/api/v1/certificates", `{"common_name":"a.test"}`)
 	r.Header.Set("Origin", "https://evil.example")
 	res, body := g.do(r)
 	if res.StatusCode != http.StatusForbidden {

@@ -52,7 +52,7 @@ func TestAPIKeys_AreShownOnceAndActAsThemselves(t *testing.T) {
 	if diff := cmp.Diff(want, check); res.StatusCode != http.StatusOK || diff != "" {
 		t.Errorf("%d %s", res.StatusCode, diff)
 	}
-	res, asked := w.as(key, http.MethodPost, "/api/v1/certificates", map[string]any{})
+	res, asked := w.as(key, http.MethodPost, "/api/v1/certificates", map[string]any{"common_name": "a.test"})
 	if asked["as"] != id {
 		t.Errorf("the owner was asked as %v", asked["as"])
 	}
@@ -126,7 +126,7 @@ func TestAPIKeys_RefuseWhatIsWrongByName(t *testing.T) {
 		{"an unknown role", w.key, "POST", keysPath, map[string]any{"name": "x", "roles": []string{"root"}}, 400, "roles[0]"},
 		{"no name", w.key, "POST", keysPath, map[string]any{"name": " ", "roles": []string{"viewer"}}, 400, "name"},
 		{"an expiry in the past", w.key, "POST", keysPath, map[string]any{"name": "x", "roles": []string{"viewer"}, "expires_at": "2020-01-01T00:00:00Z"}, 400, "expires_at"},
-		{"an expiry that is none", w.key, "POST", keysPath, map[string]any{"name": "x", "roles": []string{"viewer"}, "expires_at": "tomorrow"}, 400, "RFC 3339"},
+		{"an expiry that is none", w.key, "POST", keysPath, map[string]any{"name": "x", "roles": []string{"viewer"}, "expires_at": "tomorrow"}, 400, "time"},
 		{"an overlap out of bounds", w.key, "POST", keysPath + "/" + id + "/rotate", map[string]any{"overlap_seconds": 1e12}, 400, "overlap_seconds"},
 		{"a page that is none", w.key, "GET", keysPath + "?page=0", nil, 400, "page"},
 		{"a cursor that is none", w.key, "GET", keysPath + "?cursor=x", nil, 400, "cursor"},
