@@ -37,14 +37,15 @@ func (s *Store) Create(ctx context.Context, p authn.Principal, k Key) (made Key,
 	return k, secret, nil
 }
 
-// Update has apply change a key, which it is given with the revision that it has so far.
-func (s *Store) Update(ctx context.Context, p authn.Principal, id string, apply func(k *Key, revision int64) error) (Key, error) {
+// Update has apply change a key. A change that changes nothing leaves its revision, and is
+// not told.
+func (s *Store) Update(ctx context.Context, p authn.Principal, id string, apply func(*Key) error) (Key, error) {
 	return s.change(ctx, p, id, func(tx pgx.Tx, k *Key, now time.Time) error {
 		if err := usable(*k); err != nil {
 			return err
 		}
 		before := *k
-		if err := apply(k, k.Revision-1); err != nil {
+		if err := apply(k); err != nil {
 			return err
 		}
 		// An expiry that was there before may have passed; it is no news.
@@ -59,10 +60,15 @@ func (s *Store) Update(ctx context.Context, p authn.Principal, id string, apply 
 		if err := mayHandOut(p, *k); err != nil {
 			return err
 		}
+		changes := differences(&before, k)
+		if len(changes) == 0 {
+			return nil
+		}
+		k.touch(now)
 		if err := update(ctx, tx, *k); err != nil {
 			return err
 		}
-		return say(ctx, tx, p, *k, event.Updated, differences(&before, k))
+		return say(ctx, tx, p, *k, event.Updated, changes)
 	})
 }
 
@@ -83,6 +89,7 @@ func (s *Store) Rotate(ctx context.Context, p authn.Principal, id string, overla
 			until := now.Add(overlap)
 			k.PreviousUntil = &until
 		}
+		k.touch(now)
 		if err := rotate(ctx, tx, *k, authn.HashKey(secret)); err != nil {
 			return err
 		}
@@ -102,6 +109,7 @@ func (s *Store) Revoke(ctx context.Context, p authn.Principal, id string) error 
 		}
 		before := *k
 		k.RevokedAt = &now
+		k.touch(now)
 		if err := update(ctx, tx, *k); err != nil {
 			return err
 		}
@@ -134,7 +142,6 @@ func (s *Store) change(ctx context.Context, p authn.Principal, id string, do fun
 		}
 		now := s.clock.Now()
 		opened := k.opensAll(now)
-		k.UpdatedAt, k.Revision = now, k.Revision+1
 		if err := do(tx, &k, now); err != nil || !opened || k.opensAll(now) {
 			return err
 		}

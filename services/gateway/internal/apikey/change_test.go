@@ -3,10 +3,12 @@ package apikey
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -14,6 +16,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
+	"github.com/certctl/certctl/libs/testkit/pgtest"
 )
 
 // said are the events in the outbox, oldest first, and who caused them.
@@ -47,9 +50,13 @@ func TestChanges_AreToldInTheTransactionWithWhoMadeThemAndNoSecret(t *testing.T)
 	woken := 0
 	s.Committed = func() { woken++ }
 	k, _ := s.mustCreate(t, Key{Name: "ci", Roles: []string{"viewer"}})
-	_, err := s.Update(t.Context(), root(), k.ID, func(k *Key, _ int64) error { k.Roles = []string{"operator"}; return nil })
+	_, err := s.Update(t.Context(), root(), k.ID, func(k *Key) error { k.Roles = []string{"operator"}; return nil })
 	if err != nil {
 		t.Fatal(err)
+	}
+	same, err := s.Update(t.Context(), root(), k.ID, func(k *Key) error { k.Roles = []string{"operator", "operator"}; return nil })
+	if err != nil || same.Revision != 2 {
+		t.Errorf("a change of nothing: revision %d, %v", same.Revision, err)
 	}
 	if _, _, err := s.Rotate(t.Context(), root(), k.ID, time.Hour); err != nil {
 		t.Fatal(err)
@@ -135,7 +142,7 @@ func TestRevoke_EndsBothKeysOfARotationForGood(t *testing.T) {
 	if _, _, err := s.Rotate(t.Context(), root(), k.ID, 0); fault.CodeOf(err) != fault.Conflict {
 		t.Errorf("rotate: %v", err)
 	}
-	rename := func(k *Key, _ int64) error { k.Name = "y"; return nil }
+	rename := func(k *Key) error { k.Name = "y"; return nil }
 	if _, err := s.Update(t.Context(), root(), k.ID, rename); fault.CodeOf(err) != fault.Conflict {
 		t.Errorf("update: %v", err)
 	}
@@ -148,11 +155,11 @@ func TestChanges_LeaveOneAdminWithoutLimits(t *testing.T) {
 	cases := map[string]func(s *Store, t *testing.T, id string) error{
 		"revoke": func(s *Store, t *testing.T, id string) error { return s.Revoke(t.Context(), root(), id) },
 		"lower": func(s *Store, t *testing.T, id string) error {
-			_, err := s.Update(t.Context(), root(), id, func(k *Key, _ int64) error { k.Roles = []string{"viewer"}; return nil })
+			_, err := s.Update(t.Context(), root(), id, func(k *Key) error { k.Roles = []string{"viewer"}; return nil })
 			return err
 		},
 		"limit": func(s *Store, t *testing.T, id string) error {
-			_, err := s.Update(t.Context(), root(), id, func(k *Key, _ int64) error { k.Scope.Teams = []string{"t-a"}; return nil })
+			_, err := s.Update(t.Context(), root(), id, func(k *Key) error { k.Scope.Teams = []string{"t-a"}; return nil })
 			return err
 		},
 	}
@@ -216,7 +223,7 @@ func TestChanges_GiveAwayNoMoreThanTheCallerHas(t *testing.T) {
 		if _, _, err := s.Create(t.Context(), lead, Key{Name: "x", Roles: []string{"viewer"}, Scope: scope}); fault.CodeOf(err) != fault.Forbidden {
 			t.Errorf("create with %s: %v", name, err)
 		}
-		widen := func(k *Key, _ int64) error { k.Scope = scope; return nil }
+		widen := func(k *Key) error { k.Scope = scope; return nil }
 		if _, err := s.Update(t.Context(), lead, own.ID, widen); fault.CodeOf(err) != fault.Forbidden {
 			t.Errorf("update with %s: %v", name, err)
 		}
@@ -287,5 +294,44 @@ func TestList_ShowsEveryKeyOnceNewestFirst(t *testing.T) {
 	c.Advance(time.Second)
 	if got := read(true); !slices.Contains(got, want[2]) {
 		t.Errorf("the revoked one is not among %v", got)
+	}
+}
+
+func TestQueries_UseTheirIndexes(t *testing.T) {
+	s, pool, c := newStore(t)
+	k, _ := s.mustCreate(t, Key{Name: "x", Roles: []string{"viewer"}})
+	if _, err := pool.Exec(t.Context(), `INSERT INTO api_keys (id, name, hash, roles, created_at, previous_hash, previous_until)
+SELECT 'key-' || n, 'n', sha256(n::text::bytea), '{viewer}', now() - n * interval '1 minute', sha256(('p' || n)::bytea), now()
+FROM generate_series(1, 5000) n`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgtest.Admin(t, pool).Exec(t.Context(), `ANALYZE`); err != nil {
+		t.Fatal(err)
+	}
+	hash := authn.HashKey("cck_any")
+	for name, q := range map[string]struct {
+		sql   string
+		args  []any
+		wants []string
+	}{
+		"recognise":   {findKey, []any{hash[:], c.Now()}, []string{"api_keys_hash_key", "api_keys_previous_hash"}},
+		"list":        {listKeys, append(limits(root()), false, nil, "", 51, 0), []string{"api_keys_newest"}},
+		"list behind": {listKeys, append(limits(root()), false, c.Now(), k.ID, 51, 0), []string{"api_keys_newest"}},
+		"note uses":   {writeUses, []any{[]string{k.ID}, []time.Time{c.Now()}, noteEvery}, []string{"api_keys_pkey"}},
+	} {
+		rows, err := pool.Query(t.Context(), `EXPLAIN `+q.sql, q.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		text := strings.Join(plan, "\n")
+		for _, index := range q.wants {
+			if !strings.Contains(text, index) {
+				t.Errorf("%s does not use %s:\n%s", name, index, text)
+			}
+		}
 	}
 }

@@ -48,6 +48,9 @@ func (k Key) Good(now time.Time) bool {
 	return k.RevokedAt == nil && (k.ExpiresAt == nil || now.Before(*k.ExpiresAt))
 }
 
+// touch notes a change.
+func (k *Key) touch(now time.Time) { k.UpdatedAt, k.Revision = now, k.Revision+1 }
+
 // opensAll reports whether the key lets its holder do everything, so that with it nobody is
 // locked out.
 func (k Key) opensAll(now time.Time) bool {

@@ -84,8 +84,8 @@ func (a Answers) CreateAPIKey(ctx context.Context, r gatewayapi.CreateAPIKeyRequ
 
 // UpdateAPIKey implements the operation: what is left out stays.
 func (a Answers) UpdateAPIKey(ctx context.Context, r gatewayapi.UpdateAPIKeyRequestObject) (gatewayapi.UpdateAPIKeyResponseObject, error) {
-	k, err := a.Keys.Update(ctx, authn.FromContext(ctx), r.ID, func(k *apikey.Key, revision int64) error {
-		if err := httpx.Match(r.Params.IfMatch, revision); err != nil {
+	k, err := a.Keys.Update(ctx, authn.FromContext(ctx), r.ID, func(k *apikey.Key) error {
+		if err := httpx.Match(r.Params.IfMatch, k.Revision); err != nil {
 			return err
 		}
 		merge(k, r.Body)
