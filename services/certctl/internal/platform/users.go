@@ -31,8 +31,9 @@ func users() []user {
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 				events("apikey"),
+				[]string{subject.Replicas("gateway", "apikeys")},
 			),
-			Subscribe: inbox("gateway"),
+			Subscribe: concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys")}),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
