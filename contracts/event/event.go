@@ -69,6 +69,7 @@ func All() []Event {
 		IssuerChanged{},
 		ProfileChanged{},
 		PolicyChanged{},
+		PolicyViolated{},
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},

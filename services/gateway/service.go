@@ -2,7 +2,7 @@
 //
 // It recognises the caller, checks the permission, bounds the request, sends it over
 // the bus to the service that owns the operation, and puts the call on record. It holds
-// no business rule: what it composes of several owners is in internal/jobs.
+// no business rule: what it composes of several owners is in internal/jobs and internal/stats.
 //
 // Its schema holds API keys, and an outbox for records that the bus could not take.
 package gateway
@@ -10,7 +10,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,10 +25,12 @@ import (
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
+	"github.com/certctl/certctl/services/gateway/internal/identity"
 	"github.com/certctl/certctl/services/gateway/internal/jobs"
+	"github.com/certctl/certctl/services/gateway/internal/jwt"
 	"github.com/certctl/certctl/services/gateway/internal/own"
-	"github.com/certctl/certctl/services/gateway/internal/permission"
 	"github.com/certctl/certctl/services/gateway/internal/record"
+	"github.com/certctl/certctl/services/gateway/internal/stats"
 )
 
 // Config is read from CERTCTL_*.
@@ -39,8 +40,12 @@ type Config struct {
 	// TLS files are read again when they change.
 	ServerTLSCertFile string `split_words:"true" desc:"Certificate chain in PEM for HTTPS."`
 	ServerTLSKeyFile  string `split_words:"true" desc:"Key in PEM for HTTPS."`
-	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key."`
-	AdminKeyFile      string `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
+	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key, jwt (and API keys beside it), or none."`
+	// AuthSecret is what the older server knew under this name.
+	AuthSecret           string     `split_words:"true" secret:"true" desc:"With api-key: one more key of an admin, named configured, of 16 characters at least. With jwt: the secret that tokens are signed with (HS256)."`
+	AuthNoneAcknowledged string     `split_words:"true" desc:"Must be yes for CERTCTL_AUTH_TYPE=none: whoever reaches the address, which must be loopback, is an admin."`
+	JWT                  jwt.Config `split_words:"true"`
+	AdminKeyFile         string     `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
 
 	// RelyingParty answers the paths of relying parties (CRL, OCSP, CA certificates)
 	// when the revocation service runs in this process; nil leaves them to its own
@@ -54,8 +59,8 @@ type Config struct {
 
 // Validate implements the check of libs/config.
 func (c *Config) Validate() error {
-	if c.AuthType != "api-key" {
-		return fmt.Errorf("CERTCTL_AUTH_TYPE is %q; this build knows api-key", c.AuthType)
+	if err := c.validateAuth(); err != nil {
+		return err
 	}
 	if (c.ServerTLSCertFile == "") != (c.ServerTLSKeyFile == "") {
 		return errors.New("CERTCTL_SERVER_TLS_CERT_FILE and CERTCTL_SERVER_TLS_KEY_FILE belong together; set both or none")
@@ -66,14 +71,22 @@ func (c *Config) Validate() error {
 // Run answers the API until ctx ends, then finishes the calls in hand.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	keys := apikey.NewStore(deps.DB, deps.Clock)
-	made, err := keys.First(ctx, cfg.AdminKeyFile, permission.Admin)
+	made, err := keys.First(ctx, cfg.AdminKeyFile)
 	if err != nil {
 		return err
 	}
 	if made {
 		deps.Log.Info("made the first admin key", "file", cfg.AdminKeyFile)
 	}
+	callers, err := cfg.callers(keys, deps)
+	if err != nil {
+		return err
+	}
+	if err := keys.Share(deps.Bus.NC, deps.Log); err != nil {
+		return err
+	}
 	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	keys.Committed = relay.Wake
 	records := record.New(deps.Bus, deps.DB, relay, deps.Clock, deps.Log)
 	watchOwners(deps)
 
@@ -95,16 +108,21 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return records.Run(recording)
 	})
 	g.Go(func() error { return relay.Run(relaying) })
-	serveErr := server.Serve(ctx, handler(cfg, deps, keys, records))
+	g.Go(func() error {
+		keys.Run(recording, deps.Log)
+		return nil
+	})
+	serveErr := server.Serve(ctx, handler(cfg, deps, callers, keys, records))
 	stopRecording()
 	return errors.Join(serveErr, g.Wait())
 }
 
-func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) http.Handler {
+func handler(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apikey.Store, records *record.Recorder) http.Handler {
 	owners := natshttp.NewTransport(deps.Bus.NC)
-	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
+	figures := stats.New(owners, deps.Clock)
+	ours := own.Answers{Health: deps.Health, Clock: deps.Clock, Keys: keys, AuthType: cfg.AuthType}.Handler()
 	e := &edge.Edge{
-		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
+		Keys: callers, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
 		RelyingParty: cfg.RelyingParty,
 		Metrics:      cfg.Metrics,
 		Answer: map[string]http.Handler{
@@ -112,10 +130,17 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 			"getJob":    jobs.ByID(owners, "getJob"),
 			"cancelJob": jobs.ByID(owners, "cancelJob"),
 			"retryJob":  jobs.ByID(owners, "retryJob"),
+
+			"getStatsSummary":   figures.Summary(),
+			"getStatsJobTrends": figures.JobTrends(),
+			"getFleetMetrics":   figures.Metrics(),
 		},
 	}
 	for _, id := range httpapi.OperationsOf("gateway") {
 		e.Answer[id] = ours
+	}
+	if cfg.AuthType == authNone {
+		return identity.Warn(e.Handler())
 	}
 	return e.Handler()
 }

@@ -31,8 +31,9 @@ func users() []user {
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 				events("apikey"),
+				[]string{subject.Replicas("gateway", "apikeys")},
 			),
-			Subscribe: inbox("gateway"),
+			Subscribe: concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys")}),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
@@ -72,6 +73,8 @@ func users() []user {
 			Publish: concat(
 				consuming("audit", subject.StreamEvents, subject.ConsumerAuditEvents),
 				consuming("audit", subject.StreamAudit, subject.ConsumerAuditRecords),
+				// It shows dead letters, and can remove none.
+				[]string{"$JS.API.STREAM.INFO." + subject.StreamDeadLetters, "$JS.API.DIRECT.GET." + subject.StreamDeadLetters},
 			),
 		})},
 		{natsauth.CORE, UserAuthority, serving(UserAuthority, natsauth.Permissions{})},

@@ -20,15 +20,26 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
 
+// Services are the use cases behind the operations.
+type Services struct {
+	Certificates *issuance.Service
+	Issuers      *registry.Service
+	Organisation *organisation.Service
+	Rules        *regulation.Service
+}
+
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, issuers *registry.Service, org *organisation.Service, store *postgres.Store) http.Handler {
+func New(s Services, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified, deployBody)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, issuers: issuers, organisation: org, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, store: store,
+	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -61,6 +72,7 @@ type server struct {
 	service      *issuance.Service
 	issuers      *registry.Service
 	organisation *organisation.Service
+	rules        *regulation.Service
 	store        *postgres.Store
 }
 

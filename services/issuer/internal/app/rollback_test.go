@@ -212,6 +212,26 @@ func TestDeploy_RefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
+func TestDeploy_IsRefusedByAPolicyThatForbidsIt(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	c, first, second := w.twoVersions()
+	w.served(c.ID, second.VersionID, "tgt-1", "tgt-2")
+	rule := w.policyRule(object{
+		"id": "pr-zone", "name": "Zone", "type": "AllowedDomains", "severity": "Error", "enabled": true,
+		"config": object{"allow": []string{"example.org"}},
+	})
+	p := w.refused(http.StatusConflict, http.MethodPost, "deployCertificate", certificates+"/"+c.ID+"/deploy", object{"version_id": first.VersionID})
+	if !strings.Contains(p.Message, "Zone") || !strings.Contains(p.Message, "www.example.com") {
+		t.Errorf("refused because %q", p.Message)
+	}
+	if v := w.violations(rule.ID); len(v) != 1 {
+		t.Errorf("violations %+v", v)
+	}
+	w.changeRule(rule.ID, object{"severity": "Warning"})
+	w.deploy(c.ID, object{"version_id": first.VersionID})
+}
+
 func TestRetry_DoesAFailedJobAgainAsANewOne(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

@@ -8,6 +8,7 @@ import (
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/policy"
 )
 
 // Deployment is that a version of a certificate is wanted on targets now.
@@ -45,7 +46,9 @@ func (s *Service) Deploy(ctx context.Context, p authn.Principal, o Origin, certi
 	if !v.NotAfter.After(now) {
 		return Deployment{}, fault.New(fault.Conflict, "version %s expired at %s", v.ID, v.NotAfter.UTC().Format(time.RFC3339))
 	}
-	// The policies speak here, before anything is wanted: a verdict on c and v for the moment "deploy".
+	if err := s.Verdict(ctx, c.ID, policy.Deploy); err != nil {
+		return Deployment{}, err
+	}
 	d := Deployment{CertificateID: c.ID, Newest: c.VersionID, VersionID: v.ID, TargetIDs: targets}
 	d.Fact = Fact{Origin: o, At: now, Event: event.CertificateDeploymentRequested{
 		CertificateID: c.ID, IssuerID: v.IssuerID, CommonName: c.CommonName, TargetIDs: targets, KeyAgentID: keyAgent,

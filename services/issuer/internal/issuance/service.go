@@ -10,6 +10,7 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 // Issuers finds the CA behind an issuer's id.
@@ -19,10 +20,12 @@ type Issuers interface {
 	Issuer(ctx context.Context, id string) (ca.Issuer, error)
 }
 
-// Targets asks the owner of targets about one that is not known here: it may have been made a moment ago.
+// Targets asks the owner of targets and agents what is not known here.
 type Targets interface {
-	// Find returns the target, with no agent if there is none of that id.
+	// Find returns a target that may have been made a moment ago, with no agent if there is none of that id.
 	Find(ctx context.Context, id string) (Target, error)
+	// InGroup reports whether an agent is in an agent group. It is Unavailable while that cannot be told.
+	InGroup(ctx context.Context, agentID, groupID string) (bool, error)
 }
 
 // Jobs is what can be done with jobs, on the pool or within a transaction.
@@ -36,6 +39,9 @@ type Jobs interface {
 // Store keeps certificates and their jobs. Its errors are faults where a caller must tell them apart.
 type Store interface {
 	Jobs
+	rulebook.Source
+	// Record puts breaches on record, in a transaction of its own.
+	Record(ctx context.Context, breaches []Breach) error
 	// Targets returns what is known of targets, in the order of the ids; one that is not known has no agent.
 	Targets(ctx context.Context, ids []string) ([]Target, error)
 	// LearnTarget notes a target of which no event has told yet.
@@ -88,6 +94,7 @@ type Service struct {
 	store    Store
 	issuers  Issuers
 	targets  Targets
+	rules    *rulebook.Cache
 	clock    clock.Clock
 	log      *slog.Logger
 	settings Settings
@@ -107,5 +114,5 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.Asked == nil {
 		s.Asked = func(string, time.Duration, error) {}
 	}
-	return &Service{store: store, issuers: issuers, targets: targets, clock: c, log: log, settings: s}
+	return &Service{store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), clock: c, log: log, settings: s}
 }
