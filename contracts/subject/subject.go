@@ -12,6 +12,7 @@
 //	certctl.audit.<kind>.<source>                        audit records, CORE
 //	certctl.dlq.<service>.<consumer>                     what a consumer gave up on, CORE
 //	svc.<service>.v1.<operation>                         request and reply, CORE
+//	certctl.gateway.consumption                          what replicas of the gateway let through, CORE
 //	certctl.agent.cmd.<site>.<agent>.<verb>.<job>        commands to agents, EDGE, hub side
 //	certctl.agent.evt.<site>.<agent>.<kind>.<job>        agents' reports, EDGE, hub side
 //	certctl.agent.rpc.<site>.<agent>.<verb>              agents' questions, EDGE, hub side
@@ -68,6 +69,9 @@ const (
 	AllSiteReports   = "site.evt.>"
 	AllSiteRequests  = "site.rpc.>"
 )
+
+// Consumption is where replicas of the gateway tell each other what they let through.
+const Consumption = "certctl.gateway.consumption"
 
 // Reserved words that stand where an agent's id stands.
 const (

@@ -30,6 +30,7 @@ func (b *bench) up(ctx context.Context, name string) (*installation, error) {
 	begun := time.Now()
 	p, err := start(ctx, in.dataDir+".log", []string{
 		"CERTCTL_DATA_DIR=" + in.dataDir, "CERTCTL_SERVER_PORT=0", "CERTCTL_LOCAL_LEAF_LISTEN=127.0.0.1:0", "CERTCTL_LOG_LEVEL=warn",
+		"CERTCTL_RATE_LIMIT_ENABLED=false",
 	}, filepath.Join(b.bin, "certctl"), "up")
 	if err != nil {
 		return nil, err

@@ -51,6 +51,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, gateway.Config{})
+}
+
+func newWorldWith(t *testing.T, cfg gateway.Config) *world {
+	t.Helper()
 	w := &world{
 		T: t, nats: natstest.Start(t), pool: pgtest.New(t, migrations.FS("gateway"), "gateway"),
 		log: slog.New(slog.DiscardHandler), client: &http.Client{Transport: &http.Transport{}, Timeout: patience},
@@ -63,7 +68,8 @@ func newWorld(t *testing.T) *world {
 	if _, err := (bus.Manifest{Rev: stream.Revision, Streams: streams}).Scaled(0.01).Apply(t.Context(), w.conn.JS); err != nil {
 		t.Fatal(err)
 	}
-	w.start(gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key"})
+	cfg.ServerHost, cfg.AuthType = "127.0.0.1", "api-key"
+	w.start(cfg)
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
@@ -73,7 +79,7 @@ func (w *world) start(cfg gateway.Config) {
 	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
 	listening := make(chan string, 1)
 	cfg.Listening = func(url string) { listening <- url }
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: "gateway"})
 	checks := health.New(w.log)
 	checks.Add("bus", func(ctx context.Context) error { return conn.Ready(ctx) })
@@ -108,10 +114,15 @@ func (w *world) start(cfg gateway.Config) {
 	w.key = strings.TrimSpace(string(key))
 }
 
+// contextOf outlives the test, so that what it runs is ended by the one who cleans up.
+func contextOf(w *world) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(w.Context()))
+}
+
 // own has a service's operations answered by h until the returned function is called.
 func (w *world) own(name string, h http.HandlerFunc) (leave func()) {
 	w.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: name})
 	done, up := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -19,17 +19,21 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certctl/certctl/contracts/httpapi"
+	"github.com/certctl/certctl/contracts/openapi"
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
 	"github.com/certctl/certctl/services/gateway/internal/jobs"
 	"github.com/certctl/certctl/services/gateway/internal/own"
 	"github.com/certctl/certctl/services/gateway/internal/permission"
+	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/record"
+	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
 
 // Config is read from CERTCTL_*.
@@ -41,6 +45,11 @@ type Config struct {
 	ServerTLSKeyFile  string `split_words:"true" desc:"Key in PEM for HTTPS."`
 	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key."`
 	AdminKeyFile      string `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
+
+	RateLimitEnabled bool     `split_words:"true" default:"true" desc:"Whether calls are limited, by key, and by address where no key is known yet."`
+	RateLimitRPS     float64  `split_words:"true" default:"50" desc:"Calls a second that a key, or an address, may make in the long run."`
+	RateLimitBurst   int      `split_words:"true" default:"100" desc:"Calls that it may make at once."`
+	TrustedProxies   []string `split_words:"true" desc:"Addresses and networks, separated by commas, of proxies whose X-Forwarded-For is believed."`
 
 	// RelyingParty answers the paths of relying parties (CRL, OCSP, CA certificates)
 	// when the revocation service runs in this process; nil leaves them to its own
@@ -60,6 +69,12 @@ func (c *Config) Validate() error {
 	if (c.ServerTLSCertFile == "") != (c.ServerTLSKeyFile == "") {
 		return errors.New("CERTCTL_SERVER_TLS_CERT_FILE and CERTCTL_SERVER_TLS_KEY_FILE belong together; set both or none")
 	}
+	if c.RateLimitEnabled && (c.RateLimitRPS <= 0 || c.RateLimitBurst < 1) {
+		return errors.New("CERTCTL_RATE_LIMIT_RPS must be above 0 and CERTCTL_RATE_LIMIT_BURST at least 1; CERTCTL_RATE_LIMIT_ENABLED=false limits nobody")
+	}
+	if _, err := address.ParseProxies(c.TrustedProxies); err != nil {
+		return fmt.Errorf("CERTCTL_TRUSTED_PROXIES: %w", err)
+	}
 	return nil
 }
 
@@ -76,6 +91,10 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
 	records := record.New(deps.Bus, deps.DB, relay, deps.Clock, deps.Log)
 	watchOwners(deps)
+	door, err := newEdge(cfg, deps, keys, records)
+	if err != nil {
+		return err
+	}
 
 	server, err := listen(ctx, cfg, deps.Log)
 	if err != nil {
@@ -95,18 +114,33 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return records.Run(recording)
 	})
 	g.Go(func() error { return relay.Run(relaying) })
-	serveErr := server.Serve(ctx, handler(cfg, deps, keys, records))
+	if door.Limits != nil {
+		g.Go(func() error { return door.Limits.Share(ctx, deps.Bus.NC, deps.Clock, deps.Log) })
+	}
+	serveErr := server.Serve(ctx, door.Handler())
 	stopRecording()
 	return errors.Join(serveErr, g.Wait())
 }
 
-func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) http.Handler {
+func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) (*edge.Edge, error) {
+	requests, err := validation.Compile(openapi.Document)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := address.ParseProxies(cfg.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	var limits *ratelimit.Limiter
+	if cfg.RateLimitEnabled {
+		limits = ratelimit.New(ratelimit.Limit{Rate: cfg.RateLimitRPS, Burst: cfg.RateLimitBurst})
+	}
 	owners := natshttp.NewTransport(deps.Bus.NC)
 	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
 	e := &edge.Edge{
 		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
-		RelyingParty: cfg.RelyingParty,
-		Metrics:      cfg.Metrics,
+		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,
+		Proxies: proxies, Limits: limits, Requests: requests,
 		Answer: map[string]http.Handler{
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),
@@ -116,7 +150,7 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 	for _, id := range httpapi.OperationsOf("gateway") {
 		e.Answer[id] = ours
 	}
-	return e.Handler()
+	return e, nil
 }
 
 func listen(ctx context.Context, cfg Config, log *slog.Logger) (*httpx.Server, error) {

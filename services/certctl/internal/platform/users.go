@@ -29,10 +29,10 @@ func users() []user {
 			Publish: concat(
 				operations(),
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
-				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
+				[]string{subject.AuditRecord("api", "gateway"), subject.Consumption, "$SRV.PING.>"},
 				events("apikey"),
 			),
-			Subscribe: inbox("gateway"),
+			Subscribe: concat(inbox("gateway"), []string{subject.Consumption}),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{

@@ -17,6 +17,9 @@ import (
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/gateway/internal/address"
+	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
+	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
 
 // MaxBody is the largest body accepted, in bytes. With its headers it must fit one
@@ -40,8 +43,14 @@ type Edge struct {
 	RelyingParty http.Handler
 	// Metrics answers /metrics. Nil serves none.
 	Metrics http.Handler
-	Clock   clock.Clock
-	Log     *slog.Logger
+	// Proxies are those whose word about their callers' addresses is taken.
+	Proxies address.Proxies
+	// Limits bounds how often a caller may ask. Nil bounds nothing.
+	Limits *ratelimit.Limiter
+	// Requests holds requests to the contract. Nil lets all of them through.
+	Requests *validation.Validator
+	Clock    clock.Clock
+	Log      *slog.Logger
 }
 
 // Handler returns the handler of everything that the contract names.
