@@ -34,10 +34,10 @@ var _ auditapi.StrictServerInterface = API{}
 
 // Handler returns the operations' handler.
 func (a API) Handler() http.Handler {
-	return auditapi.HandlerFromMux(auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
+	return auditapi.HandlerWithOptions(auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
-	}), chi.NewRouter())
+	}), auditapi.ChiServerOptions{BaseRouter: chi.NewRouter(), ErrorHandlerFunc: httpx.WriteRequestError})
 }
 
 // ListAuditEvents lists events, newest first.

@@ -27,10 +27,10 @@ var _ gatewayapi.StrictServerInterface = Answers{}
 
 // Handler returns the handler of the gateway's operations.
 func (a Answers) Handler() http.Handler {
-	return gatewayapi.HandlerFromMux(gatewayapi.NewStrictHandlerWithOptions(a, nil, gatewayapi.StrictHTTPServerOptions{
+	return gatewayapi.HandlerWithOptions(gatewayapi.NewStrictHandlerWithOptions(a, nil, gatewayapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
-	}), chi.NewRouter())
+	}), gatewayapi.ChiServerOptions{BaseRouter: chi.NewRouter(), ErrorHandlerFunc: httpx.WriteRequestError})
 }
 
 // GetHealth says that the gateway lives, which it does if it can say so.
