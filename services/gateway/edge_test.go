@@ -138,3 +138,32 @@ func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
+
+func TestGateway_LetsOnlyListedOriginsIn(t *testing.T) {
+	w := newWorldWith(t, gateway.Config{CORSOrigins: []string{"https://ops.example.com"}})
+	w.own("issuer", echo)
+	for origin, allowed := range map[string]string{"https://ops.example.com": "https://ops.example.com", "https://evil.example.com": ""} {
+		r := w.request(http.MethodGet, "/api/v1/certificates", "")
+		r.Header.Set("Origin", origin)
+		if res, _ := w.do(r); res.StatusCode != http.StatusAccepted || res.Header.Get("Access-Control-Allow-Origin") != allowed {
+			t.Errorf("%s: %d %v", origin, res.StatusCode, res.Header)
+		}
+		r = w.request(http.MethodOptions, "/api/v1/certificates/mc-1", "")
+		r.Header.Del("Authorization")
+		r.Header.Set("Origin", origin)
+		r.Header.Set("Access-Control-Request-Method", "PUT")
+		if res, _ := w.do(r); (res.StatusCode == http.StatusNoContent) != (allowed != "") || res.Header.Get("Access-Control-Allow-Origin") != allowed {
+			t.Errorf("preflight of %s: %d %v", origin, res.StatusCode, res.Header)
+		}
+	}
+}
+
+func TestGateway_RefusesToTakeKeysInPlainHTTPFromOtherMachines(t *testing.T) {
+	w := newWorld(t)
+	err := gateway.Run(t.Context(), gateway.Config{ServerHost: "0.0.0.0", AuthType: "api-key", AdminKeyFile: filepath.Join(t.TempDir(), "k")}, service.Deps{
+		Log: w.log, DB: w.pool, Bus: w.conn, Metrics: obs.NewRegistry(), Health: health.New(w.log), Clock: clock.System,
+	})
+	if err == nil || !strings.Contains(err.Error(), "configure TLS") {
+		t.Errorf("%v", err)
+	}
+}

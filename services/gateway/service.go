@@ -27,6 +27,7 @@ import (
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
+	"github.com/certctl/certctl/services/gateway/internal/cors"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
 	"github.com/certctl/certctl/services/gateway/internal/jobs"
 	"github.com/certctl/certctl/services/gateway/internal/own"
@@ -49,6 +50,7 @@ type Config struct {
 	RateLimitEnabled bool     `split_words:"true" default:"true" desc:"Whether calls are limited, by key, and by address where no key is known yet."`
 	RateLimitRPS     float64  `split_words:"true" default:"50" desc:"Calls a second that a key, or an address, may make in the long run."`
 	RateLimitBurst   int      `split_words:"true" default:"100" desc:"Calls that it may make at once."`
+	CORSOrigins      []string `split_words:"true" desc:"Origins, separated by commas, whose web pages may use the API from a browser; * for all. None without it."`
 	TrustedProxies   []string `split_words:"true" desc:"Addresses and networks, separated by commas, of proxies whose X-Forwarded-For is believed."`
 
 	// RelyingParty answers the paths of relying parties (CRL, OCSP, CA certificates)
@@ -71,6 +73,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RateLimitEnabled && (c.RateLimitRPS <= 0 || c.RateLimitBurst < 1) {
 		return errors.New("CERTCTL_RATE_LIMIT_RPS must be above 0 and CERTCTL_RATE_LIMIT_BURST at least 1; CERTCTL_RATE_LIMIT_ENABLED=false limits nobody")
+	}
+	if _, err := cors.Parse(c.CORSOrigins); err != nil {
+		return fmt.Errorf("CERTCTL_CORS_ORIGINS: %w", err)
 	}
 	if _, err := address.ParseProxies(c.TrustedProxies); err != nil {
 		return fmt.Errorf("CERTCTL_TRUSTED_PROXIES: %w", err)
@@ -131,6 +136,10 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 	if err != nil {
 		return nil, err
 	}
+	origins, err := cors.Parse(cfg.CORSOrigins)
+	if err != nil {
+		return nil, err
+	}
 	var limits *ratelimit.Limiter
 	if cfg.RateLimitEnabled {
 		limits = ratelimit.New(ratelimit.Limit{Rate: cfg.RateLimitRPS, Burst: cfg.RateLimitBurst})
@@ -140,7 +149,7 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 	e := &edge.Edge{
 		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
 		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,
-		Proxies: proxies, Limits: limits, Requests: requests,
+		Proxies: proxies, Limits: limits, Origins: origins, Requests: requests,
 		Answer: map[string]http.Handler{
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),

@@ -370,6 +370,7 @@ func TestConfig_RefusesWhatCannotWork(t *testing.T) {
 		{gateway.Config{AuthType: "api-key", ServerTLSKeyFile: "x"}, "CERTCTL_SERVER_TLS_CERT_FILE"},
 		{gateway.Config{AuthType: "api-key", RateLimitEnabled: true, RateLimitRPS: 50}, "CERTCTL_RATE_LIMIT_BURST"},
 		{gateway.Config{AuthType: "api-key", RateLimitEnabled: true, RateLimitBurst: 1}, "CERTCTL_RATE_LIMIT_RPS"},
+		{gateway.Config{AuthType: "api-key", CORSOrigins: []string{"ops.example.com"}}, "CERTCTL_CORS_ORIGINS"},
 		{gateway.Config{AuthType: "api-key", TrustedProxies: []string{"proxy"}}, "CERTCTL_TRUSTED_PROXIES"},
 	} {
 		if got := fmt.Sprint(c.cfg.Validate()); c.want != "" && !strings.Contains(got, c.want) || c.want == "" && got != "<nil>" {

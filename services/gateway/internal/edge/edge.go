@@ -18,6 +18,8 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/services/gateway/internal/address"
+	"github.com/certctl/certctl/services/gateway/internal/compress"
+	"github.com/certctl/certctl/services/gateway/internal/cors"
 	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
@@ -47,6 +49,8 @@ type Edge struct {
 	Proxies address.Proxies
 	// Limits bounds how often a caller may ask. Nil bounds nothing.
 	Limits *ratelimit.Limiter
+	// Origins are those whose pages may use the API from a browser.
+	Origins cors.Policy
 	// Requests holds requests to the contract. Nil lets all of them through.
 	Requests *validation.Validator
 	Clock    clock.Clock
@@ -56,7 +60,7 @@ type Edge struct {
 // Handler returns the handler of everything that the contract names.
 func (e *Edge) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(httpx.RequestID, httpx.Trace, httpx.Log(e.Log), httpx.Recover(e.Log), secure)
+	r.Use(httpx.RequestID, httpx.Trace, httpx.Log(e.Log), httpx.Recover(e.Log), secure, e.Origins.Middleware, compress.Middleware)
 	for _, op := range httpapi.Operations {
 		if op.Services[0] == "revocation" {
 			if e.RelyingParty != nil {
