@@ -167,3 +167,41 @@ func TestGateway_RefusesToTakeKeysInPlainHTTPFromOtherMachines(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestGateway_CarriesOutACallWithAKeyOnce(t *testing.T) {
+	w := newWorld(t)
+	asked := make(chan string, 8)
+	leave := w.own("issuer", func(out http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("Idempotency-Key")
+		echo(out, r)
+	})
+	post := func(body string) (*http.Response, []byte) {
+		r := w.request(http.MethodPost, "/api/v1/certificates", body)
+		r.Header.Set("Idempotency-Key", "5e0e")
+		return w.do(r)
+	}
+	_, first := post(valid)
+	res, again := post(valid)
+	if res.StatusCode != http.StatusAccepted || string(first) != string(again) || res.Header.Get("Idempotency-Replayed") != "true" || len(asked) != 1 {
+		t.Errorf("%d %v\n%s\n%s", res.StatusCode, res.Header, first, again)
+	}
+	// What was repeated is on record too.
+	if c := w.recorded(res.Header.Get("X-Request-ID")); c.Status != http.StatusAccepted {
+		t.Errorf("on record: %+v", c)
+	}
+	if res, body := post(`{"common_name":"b.example"}`); res.StatusCode != http.StatusConflict {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+	leave()
+	r := w.request(http.MethodPost, "/api/v1/certificates", valid)
+	r.Header.Set("Idempotency-Key", "other")
+	if res, body := w.do(r); res.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("%d %s", res.StatusCode, body)
+	}
+	w.own("issuer", echo)
+	r = w.request(http.MethodPost, "/api/v1/certificates", valid)
+	r.Header.Set("Idempotency-Key", "other")
+	if res, body := w.do(r); res.StatusCode != http.StatusAccepted {
+		t.Errorf("after a call that found nobody: %d %s", res.StatusCode, body)
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/testkit/natstest"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
@@ -35,6 +36,9 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
+
+// sealer is that of every gateway of the tests.
+var sealer = secret.New(secret.NewKey())
 
 // world is a running gateway with its bus, its database and a client.
 type world struct {
@@ -86,7 +90,7 @@ func (w *world) start(cfg gateway.Config) {
 	done := make(chan error, 1)
 	go func() {
 		done <- gateway.Run(ctx, cfg, service.Deps{
-			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System,
+			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System, Sealer: sealer,
 		})
 	}()
 	ended := false

@@ -29,6 +29,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
 	"github.com/certctl/certctl/services/gateway/internal/cors"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
+	"github.com/certctl/certctl/services/gateway/internal/idempotency"
 	"github.com/certctl/certctl/services/gateway/internal/jobs"
 	"github.com/certctl/certctl/services/gateway/internal/own"
 	"github.com/certctl/certctl/services/gateway/internal/permission"
@@ -119,6 +120,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return records.Run(recording)
 	})
 	g.Go(func() error { return relay.Run(relaying) })
+	g.Go(func() error { return door.Repeats.Run(ctx) })
 	if door.Limits != nil {
 		g.Go(func() error { return door.Limits.Share(ctx, deps.Bus.NC, deps.Clock, deps.Log) })
 	}
@@ -149,7 +151,9 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 	e := &edge.Edge{
 		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
 		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,
-		Proxies: proxies, Limits: limits, Origins: origins, Requests: requests,
+		Proxies: proxies, Limits: limits, Origins: origins,
+		Repeats:  &idempotency.Desk{Pool: deps.DB, Sealer: deps.Sealer, Clock: deps.Clock, Log: deps.Log},
+		Requests: requests,
 		Answer: map[string]http.Handler{
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),

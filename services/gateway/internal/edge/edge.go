@@ -20,6 +20,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/compress"
 	"github.com/certctl/certctl/services/gateway/internal/cors"
+	"github.com/certctl/certctl/services/gateway/internal/idempotency"
 	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
@@ -51,6 +52,8 @@ type Edge struct {
 	Limits *ratelimit.Limiter
 	// Origins are those whose pages may use the API from a browser.
 	Origins cors.Policy
+	// Repeats sees that calls with an Idempotency-Key are carried out once. Nil does not.
+	Repeats *idempotency.Desk
 	// Requests holds requests to the contract. Nil lets all of them through.
 	Requests *validation.Validator
 	Clock    clock.Clock
@@ -79,10 +82,15 @@ func (e *Edge) Handler() http.Handler {
 }
 
 func (e *Edge) handlerOf(op httpapi.Operation) http.Handler {
-	if h, ok := e.Answer[op.ID]; ok {
-		return h
+	h, ok := e.Answer[op.ID]
+	if !ok {
+		h = Forward(e.Owners, op.Services[0], op.ID)
 	}
-	return Forward(e.Owners, op.Services[0], op.ID)
+	if op.Method == http.MethodPost {
+		// What creates or triggers; the other methods do nothing more when repeated.
+		h = e.Repeats.Once(op.ID, h)
+	}
+	return h
 }
 
 // notAllowed answers a method that a path has not, and says which it has (RFC 9110
