@@ -66,6 +66,7 @@ func All() []Event {
 		IssuerChanged{},
 		ProfileChanged{},
 		PolicyChanged{},
+		PolicyViolated{},
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},

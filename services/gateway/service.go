@@ -2,7 +2,7 @@
 //
 // It recognises the caller, checks the permission, bounds the request, sends it over
 // the bus to the service that owns the operation, and puts the call on record. It holds
-// no business rule: what it composes of several owners is in internal/jobs.
+// no business rule: what it composes of several owners is in internal/jobs and internal/stats.
 //
 // Its schema holds API keys, and an outbox for records that the bus could not take.
 package gateway
@@ -35,6 +35,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/permission"
 	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/record"
+	"github.com/certctl/certctl/services/gateway/internal/stats"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
 
@@ -147,6 +148,7 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 		limits = ratelimit.New(ratelimit.Limit{Rate: cfg.RateLimitRPS, Burst: cfg.RateLimitBurst})
 	}
 	owners := natshttp.NewTransport(deps.Bus.NC)
+	figures := stats.New(owners, deps.Clock)
 	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
 	e := &edge.Edge{
 		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
@@ -158,6 +160,10 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),
 			"cancelJob": jobs.ByID(owners, "cancelJob"),
+
+			"getStatsSummary":   figures.Summary(),
+			"getStatsJobTrends": figures.JobTrends(),
+			"getFleetMetrics":   figures.Metrics(),
 		},
 	}
 	for _, id := range httpapi.OperationsOf("gateway") {

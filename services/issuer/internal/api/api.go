@@ -17,16 +17,29 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
 
+// Services are the use cases behind the operations.
+type Services struct {
+	Certificates *issuance.Service
+	Issuers      *registry.Service
+	Organisation *organisation.Service
+	Rules        *regulation.Service
+}
+
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store) http.Handler {
+func New(s Services, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, store: store,
+	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -56,8 +69,11 @@ func invalid(field, reason string) error {
 }
 
 type server struct {
-	service *issuance.Service
-	store   *postgres.Store
+	service      *issuance.Service
+	issuers      *registry.Service
+	organisation *organisation.Service
+	rules        *regulation.Service
+	store        *postgres.Store
 }
 
 // asking is who asks, and what follows from the request bears.

@@ -51,20 +51,19 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 		return Triggered{}, err
 	}
 	now := s.clock.Now()
-	w := Work{
-		Job: Job{
-			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
-			Origin: o, CreatedAt: now, Token: 1,
-		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
-		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
+	w := c.work(Job{
+		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+	}, targets)
+	warnings, err := s.permit(ctx, &w, kind.policyStage(), now)
+	if err != nil {
+		return Triggered{}, err
 	}
 	fact := *w.fact(requestedEvent(&c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
 		return Triggered{}, asField(err)
 	}
-	start := Start{Job: first.job, Status: status, Reason: first.Reason, Fact: fact}
+	start := Start{Seen: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: warnings}
 	var at *Change
 	if first.Status.Final() {
 		// The job is stored as it was before it ended, so that its end is the same step as any other job's.

@@ -16,7 +16,7 @@ import (
 
 var beginSQL = `WITH cert AS (
 	UPDATE certificates SET status = $3, status_reason = $4, version = version + 1, updated_at = $5
-	WHERE id = $1 AND status = $2
+	WHERE id = $1 AND status = $2 AND ($23::bigint = 0 OR version = $23)
 	RETURNING id, version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
@@ -29,19 +29,19 @@ SELECT version FROM cert`
 
 // Begin implements [issuance.Store].
 func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, start issuance.Start, at *issuance.Change) error {
-	if at == nil {
+	if at == nil && len(start.Breaches) == 0 {
 		// A single statement needs no transaction around it.
 		if err := begin(ctx, s.pool, seen, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.hooks.Told()
-		if !start.Job.NextActionAt.IsZero() {
-			s.hooks.Due()
-		}
+		s.begun(start, at)
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := begin(ctx, tx, seen, start); err != nil {
+			return err
+		}
+		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
 			return err
 		}
 		_, err := apply(ctx, tx, []issuance.Change{*at})
@@ -50,8 +50,16 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 	if err != nil {
 		return err
 	}
-	s.hooks.Told()
+	s.begun(start, at)
 	return nil
+}
+
+// begun has the events published, and a worker woken unless the job has ended already.
+func (s *Store) begun(start issuance.Start, at *issuance.Change) {
+	s.hooks.Told()
+	if at == nil && !start.Job.NextActionAt.IsZero() {
+		s.hooks.Due()
+	}
 }
 
 func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, start issuance.Start) error {
@@ -69,10 +77,10 @@ func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, star
 		j.CertificateID, string(seen), string(start.Status), start.Reason, j.CreatedAt,
 		j.ID, string(j.Type), string(j.Status), j.Attempts, j.MaxAttempts, j.CSRPEM, j.LastError, orNull(j.NextActionAt),
 		j.Origin.Actor, j.Origin.CorrelationID, j.Origin.TraceParent,
-	}, eventArgs...)...).Scan(&version)
+	}, append(eventArgs, start.Seen)...)...).Scan(&version)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), pg.IsUnique(err) && pg.Constraint(err) == "jobs_open":
-		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or it was archived", j.CertificateID)
+		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or its record was changed; look at it again", j.CertificateID)
 	case err != nil:
 		return fmt.Errorf("begin to renew %s: %w", j.CertificateID, err)
 	default:
