@@ -69,6 +69,7 @@ func All() []Event {
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
+		CheckpointSigned{},
 		APICalled{},
 	}
 }

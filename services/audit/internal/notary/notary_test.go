@@ -34,7 +34,7 @@ func open(t *testing.T, pool *pgxpool.Pool, rule Rule) (*Notary, *clock.Manual, 
 	t.Helper()
 	said := new(strings.Builder)
 	w := clock.At(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
-	n, err := Open(t.Context(), pool, sealer, rule, w, slog.New(slog.NewTextHandler(said, nil)))
+	n, err := Open(t.Context(), pool, sealer, rule, func() {}, w, slog.New(slog.NewTextHandler(said, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestNotary_HasOneKeyHoweverManyReplicasStartAtOnce(t *testing.T) {
 	keys := make([]string, 8)
 	for i := range keys {
 		g.Go(func() error {
-			n, err := Open(t.Context(), pool, sealer, Rule{Events: 1, Interval: time.Minute}, clock.System, slog.New(slog.DiscardHandler))
+			n, err := Open(t.Context(), pool, sealer, Rule{Events: 1, Interval: time.Minute}, func() {}, clock.System, slog.New(slog.DiscardHandler))
 			if err == nil {
 				keys[i] = string(n.key)
 			}
@@ -129,7 +129,7 @@ func TestNotary_HasOneKeyHoweverManyReplicasStartAtOnce(t *testing.T) {
 		t.Errorf("the key lies open, or %v", err)
 	}
 	// What was sealed for another installation, or with another sealing key, is refused.
-	if _, err := Open(t.Context(), pool, secret.New(secret.Key{2}), Rule{}, clock.System, slog.Default()); !errors.Is(err, secret.ErrKey) {
+	if _, err := Open(t.Context(), pool, secret.New(secret.Key{2}), Rule{}, func() {}, clock.System, slog.Default()); !errors.Is(err, secret.ErrKey) {
 		t.Errorf("%x: %v", public.ID(), err)
 	}
 }
