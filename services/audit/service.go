@@ -77,7 +77,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return errors.New("the audit service keeps the key that signs checkpoints sealed: set CERTCTL_SEALING_KEY_FILE")
 	}
 	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
-	signer, err := notary.Open(ctx, deps.DB, deps.Sealer, cfg.rule(), relay.Wake, deps.Clock, deps.Log)
+	signer, err := notary.Open(ctx, deps, cfg.rule(), relay.Wake)
 	if err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.

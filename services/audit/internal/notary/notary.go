@@ -32,6 +32,7 @@ import (
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/secret"
+	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/chain"
 	"github.com/certctl/certctl/services/audit/internal/export"
 	"github.com/certctl/certctl/services/audit/internal/postgres"
@@ -68,18 +69,18 @@ type Notary struct {
 // Open reads the key, and makes it if the installation has none. Replicas that start
 // together come to the same key. told is called after a commit that left an event to
 // publish.
-func Open(ctx context.Context, pool *pgxpool.Pool, sealer *secret.Sealer, rule Rule, told func(), c clock.Clock, log *slog.Logger) (*Notary, error) {
-	key, err := read(ctx, pool, sealer)
+func Open(ctx context.Context, deps service.Deps, rule Rule, told func()) (*Notary, error) {
+	key, err := read(ctx, deps.DB, deps.Sealer)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if err := generate(ctx, pool, sealer); err != nil {
+		if err := generate(ctx, deps.DB, deps.Sealer); err != nil {
 			return nil, err
 		}
-		key, err = read(ctx, pool, sealer)
+		key, err = read(ctx, deps.DB, deps.Sealer)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Notary{key: key, pool: pool, rule: rule, told: told, clock: c, log: log, wake: make(chan struct{}, 1)}, nil
+	return &Notary{key: key, pool: deps.DB, rule: rule, told: told, clock: deps.Clock, log: deps.Log, wake: make(chan struct{}, 1)}, nil
 }
 
 func generate(ctx context.Context, pool *pgxpool.Pool, sealer *secret.Sealer) error {
