@@ -70,6 +70,7 @@ func users() []user {
 		})},
 		{natsauth.CORE, "audit", serving("audit", natsauth.Permissions{
 			Publish: concat(
+				events("checkpoint"),
 				consuming("audit", subject.StreamEvents, subject.ConsumerAuditEvents),
 				consuming("audit", subject.StreamAudit, subject.ConsumerAuditRecords),
 				// It shows dead letters, and can remove none.
