@@ -73,6 +73,7 @@ func All() []Event {
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
+		CheckpointSigned{},
 		APICalled{},
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/testkit/natstest"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
@@ -37,6 +38,9 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
+
+// sealer is that of every gateway of the tests.
+var sealer = secret.New(secret.NewKey())
 
 // world is a running gateway with its bus, its database and a client.
 type world struct {
@@ -53,6 +57,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, byKeys())
+}
+
+func newWorldWith(t *testing.T, cfg gateway.Config) *world {
+	t.Helper()
 	w := &world{
 		T: t, nats: natstest.Start(t), pool: pgtest.New(t, migrations.FS("gateway"), "gateway"),
 		log: slog.New(slog.DiscardHandler), client: &http.Client{Transport: &http.Transport{}, Timeout: patience},
@@ -65,7 +74,8 @@ func newWorld(t *testing.T) *world {
 	if _, err := (bus.Manifest{Rev: stream.Revision, Streams: streams}).Scaled(0.01).Apply(t.Context(), w.conn.JS); err != nil {
 		t.Fatal(err)
 	}
-	w.start(byKeys())
+	cfg.ServerHost, cfg.AuthType = byKeys().ServerHost, byKeys().AuthType
+	w.start(cfg)
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
@@ -77,14 +87,14 @@ func (w *world) start(cfg gateway.Config) {
 	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
 	listening := make(chan string, 1)
 	cfg.Listening = func(url string) { listening <- url }
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: "gateway"})
 	checks := health.New(w.log)
 	checks.Add("bus", func(ctx context.Context) error { return conn.Ready(ctx) })
 	done := make(chan error, 1)
 	go func() {
 		done <- gateway.Run(ctx, cfg, service.Deps{
-			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System,
+			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System, Sealer: sealer,
 		})
 	}()
 	ended := false
@@ -123,10 +133,15 @@ func (w *world) another(cfg gateway.Config) *world {
 	return &other
 }
 
+// contextOf outlives the test, so that what it runs is ended by the one who cleans up.
+func contextOf(w *world) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(w.Context()))
+}
+
 // own has a service's operations answered by h until the returned function is called.
 func (w *world) own(name string, h http.HandlerFunc) (leave func()) {
 	w.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: name})
 	done, up := make(chan error, 1), make(chan struct{})
 	go func() {

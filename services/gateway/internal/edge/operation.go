@@ -60,7 +60,7 @@ func (e *Edge) operation(op httpapi.Operation, answer http.Handler) http.Handler
 				e.Records.Background(call)
 			}
 		}()
-		if err := e.admit(r, op, &call); err != nil {
+		if err := e.admit(out, r, op, &call); err != nil {
 			if fault.CodeOf(err) == fault.Unauthenticated {
 				out.Header().Set("WWW-Authenticate", `Bearer realm="certctl"`)
 			}
@@ -86,9 +86,24 @@ func (e *Edge) settle(w http.ResponseWriter, r *http.Request, out *response, cal
 	out.release()
 }
 
-// admit recognises the caller, checks its permission and takes in the body. What it
-// learns of the call is noted even if it refuses.
-func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall) error {
+// unlimited are the operations that probes ask, and that have to answer whatever else is
+// asked. What relying parties ask for does not come here.
+var unlimited = map[string]bool{"getHealth": true, "getHealthV1": true, "getReady": true}
+
+// admit recognises the caller, checks its permission, takes in the body and holds the
+// request to the contract. What it learns of the call is noted even if it refuses.
+func (e *Edge) admit(w http.ResponseWriter, r *http.Request, op httpapi.Operation, call *event.APICall) error {
+	from, now := e.Proxies.Of(r), e.Clock.Now()
+	if len(e.Proxies) > 0 && from.IsValid() {
+		call.RemoteAddress = from.String()
+	}
+	limits := e.Limits
+	if unlimited[op.ID] {
+		limits = nil
+	}
+	if err := limits.Address(w.Header(), from, now); err != nil {
+		return err
+	}
 	p := authn.Anonymous()
 	if !op.Open() {
 		var err error
@@ -97,6 +112,9 @@ func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall)
 		}
 		// The id, because events name who caused them by it too, and names can change.
 		call.Actor = p.ID
+		if err := limits.Key(w.Header(), from, p.ID, now); err != nil {
+			return err
+		}
 		if err := permission.Check(p, op.Permission); err != nil {
 			return err
 		}
@@ -108,6 +126,11 @@ func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall)
 	if len(body) > 0 {
 		sum := sha256.Sum256(body)
 		call.BodyHash = hex.EncodeToString(sum[:8])
+	}
+	if e.Requests != nil {
+		if err := e.Requests.Check(op.ID, r, body); err != nil {
+			return err
+		}
 	}
 	*r = *r.WithContext(authn.NewContext(r.Context(), p))
 	return nil
