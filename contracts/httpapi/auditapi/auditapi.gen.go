@@ -106,6 +106,9 @@ type Page = int
 // PerPage defines model for PerPage.
 type PerPage = int
 
+// Q defines model for Q.
+type Q = string
+
 // ListAuditEventsParams defines parameters for ListAuditEvents.
 type ListAuditEventsParams struct {
 	// Page The page, from 1.
@@ -120,6 +123,10 @@ type ListAuditEventsParams struct {
 	Action       *string `form:"action,omitempty" json:"action,omitempty"`
 	ResourceType *string `form:"resource_type,omitempty" json:"resource_type,omitempty"`
 	ResourceID   *string `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ServerInterface represents all server handlers.
@@ -253,6 +260,19 @@ func (siw *ServerInterfaceWrapper) ListAuditEvents(w http.ResponseWriter, r *htt
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "resource_id"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "resource_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
 		}
 		return
 	}
