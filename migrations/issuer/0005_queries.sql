@@ -14,3 +14,50 @@ CREATE INDEX certificates_suffix ON certificates ((reverse(common_name) COLLATE 
 CREATE INDEX certificates_sans ON certificates USING gin (sans);
 CREATE INDEX certificates_tags ON certificates USING gin (tags);
 CREATE INDEX target_agents_agent ON target_agents (agent_id);
+
+-- One call over many certificates. A worker holds the row of the operation while it works on a batch, and commits the
+-- batch together with what became of its items: what was interrupted is as if it had never been begun.
+CREATE TABLE bulk_operations (
+	id text PRIMARY KEY,
+	action text NOT NULL CHECK (action IN ('renew', 'archive', 'reassign')),
+	status text NOT NULL CHECK (status IN ('Pending', 'Running', 'Completed', 'Failed', 'Cancelled')),
+	-- As it came, to be shown; NULL if the certificates were given by their ids.
+	filter jsonb,
+	-- What a reassignment sets; NULL to leave it as it is.
+	owner_id text,
+	team_id text,
+	environment text,
+	requested_by text NOT NULL,
+	-- The scope of who asked, since an item may have left it by the time it is worked on.
+	scope jsonb NOT NULL,
+	correlation_id text NOT NULL DEFAULT '',
+	trace_parent text NOT NULL DEFAULT '',
+	total integer NOT NULL,
+	pending integer NOT NULL,
+	succeeded integer NOT NULL DEFAULT 0,
+	refused integer NOT NULL DEFAULT 0,
+	cancelled integer NOT NULL DEFAULT 0,
+	error text NOT NULL DEFAULT '',
+	-- When a batch was last done: operations take turns by it.
+	worked_at timestamptz NOT NULL,
+	created_at timestamptz NOT NULL,
+	started_at timestamptz,
+	completed_at timestamptz,
+	CHECK (total = pending + succeeded + refused + cancelled),
+	CHECK ((status IN ('Completed', 'Failed', 'Cancelled')) = (completed_at IS NOT NULL))
+);
+CREATE INDEX bulk_operations_open ON bulk_operations (worked_at) WHERE status IN ('Pending', 'Running');
+CREATE INDEX bulk_operations_created ON bulk_operations (created_at, id);
+CREATE INDEX bulk_operations_requester ON bulk_operations (requested_by, created_at, id);
+
+CREATE TABLE bulk_items (
+	operation_id text NOT NULL REFERENCES bulk_operations (id) ON DELETE CASCADE,
+	position integer NOT NULL,
+	-- No reference: an id that nothing has is refused, and shown so.
+	certificate_id text NOT NULL,
+	status text NOT NULL CHECK (status IN ('Pending', 'Succeeded', 'Refused', 'Cancelled')),
+	reason text NOT NULL DEFAULT '',
+	job_id text NOT NULL DEFAULT '',
+	PRIMARY KEY (operation_id, position)
+);
+CREATE INDEX bulk_items_status ON bulk_items (operation_id, status, position);

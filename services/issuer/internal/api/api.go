@@ -7,26 +7,30 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
+	"github.com/certctl/certctl/libs/search"
+	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store) http.Handler {
+func New(s *issuance.Service, b *bulk.Service, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, bulk: b, store: store, clock: c}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -57,7 +61,20 @@ func invalid(field, reason string) error {
 
 type server struct {
 	service *issuance.Service
+	bulk    *bulk.Service
 	store   *postgres.Store
+	clock   clock.Clock
+}
+
+// now is the time as searches see it. It is cut to the second, so that totals of the same search can be remembered.
+func (s *server) now() time.Time { return s.clock.Now().Truncate(time.Second) }
+
+// expression reads a search. An empty one is none.
+func expression(l *search.Language, q *string) (*search.Expression, error) {
+	if q == nil || *q == "" {
+		return nil, nil //nolint:nilnil // no search
+	}
+	return l.Compile(*q)
 }
 
 // asking is who asks, and what follows from the request bears.

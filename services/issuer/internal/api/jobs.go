@@ -32,6 +32,10 @@ func (s *server) ListJobs(ctx context.Context, r issuerapi.ListJobsRequestObject
 	if q.CertificateID, err = filter("certificate_id", r.Params.CertificateID); err != nil {
 		return nil, err
 	}
+	q.CreatedAfter, q.CreatedBefore, q.Now = r.Params.CreatedAfter, r.Params.CreatedBefore, s.now()
+	if q.Search, err = expression(postgres.JobSearch, r.Params.Q); err != nil {
+		return nil, err
+	}
 	list, err := s.store.Jobs(ctx, q)
 	if err != nil {
 		return nil, err
@@ -74,7 +78,7 @@ func (s *server) CancelJob(ctx context.Context, r issuerapi.CancelJobRequestObje
 // ListIssuers implements the operation of that name.
 func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequestObject) (issuerapi.ListIssuersResponseObject, error) {
 	p, _ := asking(ctx)
-	at, err := pageOf(r.Params.Page, r.Params.PerPage, nil)
+	at, err := pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +88,7 @@ func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequest
 	}
 	out := issuerapi.ListIssuers200JSONResponse{
 		Data: make([]issuerapi.Issuer, len(list.Rows)), Total: list.Total, Page: at.Number, PerPage: at.Size,
+		NextCursor: next(list.Next),
 	}
 	for i := range list.Rows {
 		out.Data[i] = issuer(&list.Rows[i])

@@ -26,7 +26,9 @@ type Creation struct {
 
 // Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
 type Start struct {
-	Job    Job
+	Job Job
+	// Seen is the state in which the certificate was found, and has to be still.
+	Seen   CertificateStatus
 	Status CertificateStatus
 	Reason string
 	Fact   Fact

@@ -50,7 +50,7 @@ type Store interface {
 	Job(ctx context.Context, scope authn.Scope, id string) (Work, error)
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
-	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	Begin(ctx context.Context, s Start, at *Change) error
 	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.

@@ -3,8 +3,10 @@ package postgres
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/search"
 )
 
 // conditions grow the WHERE of a query over certificates c. Texts are this package's own; values travel as arguments.
@@ -26,12 +28,26 @@ func (c *conditions) equal(column string, v *string) {
 	}
 }
 
+// moment compares a column with a time, unless that is nil.
+func (c *conditions) moment(comparison string, at *time.Time) {
+	if at != nil {
+		c.parts = append(c.parts, comparison+" "+c.arg(*at))
+	}
+}
+
+// search asks for what an expression says, unless that is nil.
+func (c *conditions) search(e *search.Expression, now time.Time) {
+	if e != nil {
+		c.parts = append(c.parts, e.SQL(now, c.arg))
+	}
+}
+
 // scope limits certificates to what a principal may see. An empty list that is not nil admits nothing.
 func (c *conditions) scope(s authn.Scope) {
 	for _, dimension := range [...]struct {
 		column string
 		of     []string
-	}{{"c.team_id", s.Teams}, {"c.environment", s.Environments}, {"c.issuer_id", s.Issuers}} {
+	}{{"c.team_id", s.Teams}, {"c.environment", s.Environments}, {"c.issuer_id", s.Issuers}, {"c.certificate_profile_id", s.Profiles}} {
 		if dimension.of != nil {
 			c.parts = append(c.parts, dimension.column+" = ANY("+c.arg(dimension.of)+")")
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
@@ -49,8 +51,12 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		direction = " DESC"
 	}
 	// One row more than asked for tells whether there is a next page.
-	sql := fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s%s, %s%s LIMIT %d OFFSET %d",
-		l.columns, l.from, c.where(), l.sort, direction, l.id, direction, l.page.Size+1, offset)
+	sql := "SELECT " + l.columns + " FROM " + l.from + c.where() + " ORDER BY " + l.sort + direction + ", " + l.id + direction +
+		" LIMIT " + strconv.Itoa(l.page.Size+1)
+	if offset > 0 {
+		// As an argument: else each page would be a statement of its own to prepare.
+		sql += " OFFSET " + c.arg(offset)
+	}
 	rows, err := s.pool.Query(ctx, sql, c.args...)
 	if err != nil {
 		return List[T]{}, pg.Fault(fmt.Errorf("list %s: %w", l.from, err))
@@ -82,7 +88,11 @@ func (l *listing[T]) cursorKey(cur page.Cursor) (any, error) {
 type JobQuery struct {
 	Scope                       authn.Scope
 	Status, Type, CertificateID *string
-	Page                        Page
+	CreatedAfter, CreatedBefore *time.Time
+	Search                      *search.Expression
+	// Now is the time at which Search is asked.
+	Now  time.Time
+	Page Page
 }
 
 const jobColumns = `j.id, j.type, j.certificate_id, j.status, j.attempts, j.max_attempts, j.agent_id, j.version_id, j.last_error,
@@ -103,6 +113,9 @@ func (s *Store) Jobs(ctx context.Context, q JobQuery) (List[issuance.Job], error
 	c.equal("j.status", q.Status)
 	c.equal("j.type", q.Type)
 	c.equal("j.certificate_id", q.CertificateID)
+	c.moment("j.created_at >", q.CreatedAfter)
+	c.moment("j.created_at <", q.CreatedBefore)
+	c.search(q.Search, q.Now)
 	from := "jobs j"
 	if !q.Scope.Unlimited() {
 		from = "jobs j JOIN certificates c ON c.id = j.certificate_id"

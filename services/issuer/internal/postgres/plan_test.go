@@ -11,6 +11,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
@@ -59,8 +60,8 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 	certificates("newest first", postgres.CertificateQuery{Sort: postgres.ByCreation, Descending: true, Page: first})
 	certificates("by expiry", postgres.CertificateQuery{Sort: postgres.ByExpiry, Descending: true, Page: first})
 	certificates("by name", postgres.CertificateQuery{Sort: postgres.ByCommonName, Page: first})
-	certificates("by status", postgres.CertificateQuery{Sort: postgres.ByCreation, Status: &active, Page: first})
-	certificates("by environment", postgres.CertificateQuery{Sort: postgres.ByCreation, Environment: &env, Page: first})
+	certificates("by status", postgres.CertificateQuery{Sort: postgres.ByCreation, Filter: issuance.Filter{Statuses: []string{active}}, Page: first})
+	certificates("by environment", postgres.CertificateQuery{Sort: postgres.ByCreation, Filter: issuance.Filter{Environment: &env}, Page: first})
 	certificates("behind a cursor", postgres.CertificateQuery{Sort: postgres.ByExpiry, Page: postgres.Page{Size: 50, Cursor: cursor("notAfter")}})
 	jobs := func(name string, q postgres.JobQuery) {
 		q.Page = first
@@ -140,7 +141,7 @@ func TestTotals_AreExactUpToTenThousandAndEstimatedBeyond(t *testing.T) {
 		t.Errorf("10,100 rows: total %d, error %v", list.Total, err)
 	}
 	env := "env-3"
-	q.Environment = &env
+	q.Filter.Environment = &env
 	if list, err = e.store.Certificates(t.Context(), q); err != nil || list.Total != 505 {
 		t.Errorf("505 rows: total %d, error %v", list.Total, err)
 	}
@@ -148,7 +149,7 @@ func TestTotals_AreExactUpToTenThousandAndEstimatedBeyond(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.Scope = authn.Scope{Teams: []string{"t-default"}}
-	q.Environment = nil
+	q.Filter.Environment = nil
 	list, err = e.store.Certificates(t.Context(), q)
 	if want := int64(2); err != nil || list.Total != want {
 		t.Errorf("total %d, want %d, error %v", list.Total, want, err)
