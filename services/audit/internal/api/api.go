@@ -17,6 +17,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/auditapi"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/page"
@@ -107,8 +108,9 @@ func filter(p auditapi.ListAuditEventsParams) (postgres.Filter, error) {
 		}
 		*c.into = *c.asked
 	}
-	if p.Cursor == nil || *p.Cursor == "" {
-		return f, nil
+	var err error
+	if f.Search, err = postgres.Search.Ask(p.Q, clock.System.Now()); err != nil || p.Cursor == nil || *p.Cursor == "" {
+		return f, err
 	}
 	c, err := page.Parse(*p.Cursor)
 	if err != nil {

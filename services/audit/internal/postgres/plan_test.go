@@ -3,6 +3,7 @@ package postgres
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -25,7 +26,13 @@ func TestList_FindsByAnIndexWhatIsRare(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `ANALYZE audit_events`); err != nil {
 		t.Fatal(err)
 	}
+	text := `actor == "key-rare" || resource_id == "mc-rare" && action in ["api_get"]`
+	search, err := Search.Ask(&text, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, f := range map[string]Filter{
+		"search":                 {Search: search},
 		"resource":               {ResourceID: "mc-rare"},
 		"resource and type":      {ResourceType: "api", ResourceID: "mc-rare"},
 		"type":                   {ResourceType: "ca"},

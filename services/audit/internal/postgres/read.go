@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/audit/internal/chain"
 )
 
@@ -16,6 +17,7 @@ const columnList = `sequence, id, actor, actor_type, action, resource_type, reso
 // Filter says which events are wanted; empty fields ask for nothing.
 type Filter struct {
 	Actor, Action, ResourceType, ResourceID string
+	Search                                  search.Query
 	// Before is the sequence behind which to go on; zero begins with the newest.
 	Before        int64
 	Limit, Offset int
@@ -32,7 +34,7 @@ func (f Filter) conditions() (parts []string, args []any) {
 			parts = append(parts, c.column+" = $"+strconv.Itoa(len(args)))
 		}
 	}
-	return parts, args
+	return searched(f.Search, parts, args)
 }
 
 func where(parts []string) string {
@@ -79,7 +81,7 @@ func Count(ctx context.Context, q Querier, f Filter) (int64, error) {
 		return head.Sequence, err
 	}
 	args = append(append([]any{planned}, args...), countLimit)
-	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(parts)+1)
+	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(args)-1)
 	var n int64
 	if err := q.QueryRow(ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count audit events: %w", err)

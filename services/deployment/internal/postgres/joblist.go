@@ -11,6 +11,7 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
@@ -25,6 +26,9 @@ type ListedJob struct {
 // JobFilter limits a list of jobs; empty fields limit nothing.
 type JobFilter struct {
 	Status, Type, CertificateID string
+	// CreatedAfter and CreatedBefore limit nothing if they are nil.
+	CreatedAfter, CreatedBefore *time.Time
+	Search                      search.Query
 	// Scope hides jobs of certificates that the caller may not see.
 	Scope authn.Scope
 	// Behind is the last job of the page before: its time and id; zero for the first.
@@ -78,6 +82,13 @@ func (f JobFilter) condition() *condition {
 	if f.CertificateID != "" {
 		c.add("j.certificate_id = ?", f.CertificateID)
 	}
+	if f.CreatedAfter != nil {
+		c.add("j.created_at > ?", *f.CreatedAfter)
+	}
+	if f.CreatedBefore != nil {
+		c.add("j.created_at < ?", *f.CreatedBefore)
+	}
+	c.search(f.Search)
 	c.scope(f.Scope)
 	return &c
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -18,7 +17,6 @@ import (
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
-	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
@@ -64,17 +62,6 @@ type server struct {
 	bulk    *bulk.Service
 	store   *postgres.Store
 	clock   clock.Clock
-}
-
-// now is the time as searches see it. It is cut to the second, so that totals of the same search can be remembered.
-func (s *server) now() time.Time { return s.clock.Now().Truncate(time.Second) }
-
-// expression reads a search. An empty one is none.
-func expression(l *search.Language, q *string) (*search.Expression, error) {
-	if q == nil || *q == "" {
-		return nil, nil //nolint:nilnil // no search
-	}
-	return l.Compile(*q)
 }
 
 // asking is who asks, and what follows from the request bears.

@@ -77,7 +77,7 @@ func (s *server) runBulk(ctx context.Context, r bulk.Request, in *issuerapi.Bulk
 			ProfileID: f.ProfileID, AgentID: f.AgentID, ExpiresBefore: f.ExpiresBefore, ExpiresAfter: f.ExpiresAfter,
 			CreatedAfter: f.CreatedAfter, UpdatedAfter: f.UpdatedAfter,
 		}
-		read, err := given.filter("filter.", s.now())
+		read, err := given.filter("filter.", s.clock.Now())
 		if err != nil {
 			return nil, none, err
 		}

@@ -32,8 +32,8 @@ func (s *server) ListJobs(ctx context.Context, r issuerapi.ListJobsRequestObject
 	if q.CertificateID, err = filter("certificate_id", r.Params.CertificateID); err != nil {
 		return nil, err
 	}
-	q.CreatedAfter, q.CreatedBefore, q.Now = r.Params.CreatedAfter, r.Params.CreatedBefore, s.now()
-	if q.Search, err = expression(postgres.JobSearch, r.Params.Q); err != nil {
+	q.CreatedAfter, q.CreatedBefore = r.Params.CreatedAfter, r.Params.CreatedBefore
+	if q.Search, err = postgres.JobSearch.Ask(r.Params.Q, s.clock.Now()); err != nil {
 		return nil, err
 	}
 	list, err := s.store.Jobs(ctx, q)

@@ -30,7 +30,7 @@ type filterInput struct {
 func (in *filterInput) filter(before string, now time.Time) (f issuance.Filter, err error) {
 	f = issuance.Filter{
 		ExpiresBefore: in.ExpiresBefore, ExpiresAfter: in.ExpiresAfter,
-		CreatedAfter: in.CreatedAfter, UpdatedAfter: in.UpdatedAfter, Now: now,
+		CreatedAfter: in.CreatedAfter, UpdatedAfter: in.UpdatedAfter,
 	}
 	for s := range strings.SplitSeq(value(in.Status), ",") {
 		if s = strings.TrimSpace(s); s == "" {
@@ -57,7 +57,7 @@ func (in *filterInput) filter(before string, now time.Time) (f issuance.Filter, 
 			return f, err
 		}
 	}
-	f.Search, err = expression(postgres.CertificateSearch, in.Q)
+	f.Search, err = postgres.CertificateSearch.Ask(in.Q, now)
 	return f, err
 }
 
@@ -89,7 +89,7 @@ func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertifica
 		ProfileID: in.ProfileID, AgentID: in.AgentID, ExpiresBefore: in.ExpiresBefore, ExpiresAfter: in.ExpiresAfter,
 		CreatedAfter: in.CreatedAfter, UpdatedAfter: in.UpdatedAfter,
 	}
-	if q.Filter, err = given.filter("", s.now()); err != nil {
+	if q.Filter, err = given.filter("", s.clock.Now()); err != nil {
 		return nil, err
 	}
 	if q.Sort, q.Descending, err = sorting(value(in.Sort), in.SortDesc); err != nil {

@@ -13,7 +13,5 @@ type Filter struct {
 	// AgentID looks after at least one of the certificate's targets.
 	AgentID                                                 *string
 	ExpiresBefore, ExpiresAfter, CreatedAfter, UpdatedAfter *time.Time
-	Search                                                  *search.Expression
-	// Now is the time at which Search is asked.
-	Now time.Time
+	Search                                                  search.Query
 }

@@ -224,7 +224,7 @@ func TestBulk_ThatCannotBeDoneFailsAndLetsOthersPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	finish(t, service)
-	if now := e.operation(doomed.ID); now.Status != bulk.Failed || now.Error == "" || now.Cancelled != 10 {
+	if now := e.operation(doomed.ID); now.Status != bulk.Failed || now.Error != "the owner or the team that the certificates are to have is gone" || now.Cancelled != 10 {
 		t.Errorf("operation %+v", now)
 	}
 	if now := e.operation(other.ID); now.Status != bulk.Completed || now.Succeeded != 10 {

@@ -198,6 +198,9 @@ func changeMany(ctx context.Context, tx pgx.Tx, sql string, changes []bulk.Told)
 	}
 	ids := column(changes, func(c *bulk.Told) string { return c.CertificateID })
 	if _, err := tx.Exec(ctx, sql, append([]any{ids, changes[0].Fact.At, content}, eventArgs...)...); err != nil {
+		if pg.IsForeignKey(err) {
+			return fault.Wrap(err, fault.Conflict, "the owner or the team that the certificates are to have is gone")
+		}
 		return fmt.Errorf("change %d certificates: %w", len(changes), err)
 	}
 	return nil

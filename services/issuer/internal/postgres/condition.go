@@ -35,10 +35,10 @@ func (c *conditions) moment(comparison string, at *time.Time) {
 	}
 }
 
-// search asks for what an expression says, unless that is nil.
-func (c *conditions) search(e *search.Expression, now time.Time) {
-	if e != nil {
-		c.parts = append(c.parts, e.SQL(now, c.arg))
+// search asks for what a search expression says.
+func (c *conditions) search(q search.Query) {
+	if sql, asked := q.Condition(c.arg); asked {
+		c.parts = append(c.parts, sql)
 	}
 }
 

@@ -28,7 +28,7 @@ func (c *conditions) certificates(f *issuance.Filter) {
 	c.moment("c.expires_at >", f.ExpiresAfter)
 	c.moment("c.created_at >", f.CreatedAfter)
 	c.moment("c.updated_at >", f.UpdatedAfter)
-	c.search(f.Search, f.Now)
+	c.search(f.Search)
 }
 
 // CertificateSearch is what search expressions can ask of certificates.

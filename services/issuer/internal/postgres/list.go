@@ -89,10 +89,8 @@ type JobQuery struct {
 	Scope                       authn.Scope
 	Status, Type, CertificateID *string
 	CreatedAfter, CreatedBefore *time.Time
-	Search                      *search.Expression
-	// Now is the time at which Search is asked.
-	Now  time.Time
-	Page Page
+	Search                      search.Query
+	Page                        Page
 }
 
 const jobColumns = `j.id, j.type, j.certificate_id, j.status, j.attempts, j.max_attempts, j.agent_id, j.version_id, j.last_error,
@@ -115,7 +113,7 @@ func (s *Store) Jobs(ctx context.Context, q JobQuery) (List[issuance.Job], error
 	c.equal("j.certificate_id", q.CertificateID)
 	c.moment("j.created_at >", q.CreatedAfter)
 	c.moment("j.created_at <", q.CreatedBefore)
-	c.search(q.Search, q.Now)
+	c.search(q.Search)
 	from := "jobs j"
 	if !q.Scope.Unlimited() {
 		from = "jobs j JOIN certificates c ON c.id = j.certificate_id"

@@ -92,7 +92,7 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		`"san-77" in sans || common_name.startsWith("host-1999")`:       "BitmapOr",
 	}
 	for text := range serves {
-		search, err := postgres.CertificateSearch.Compile(text)
+		search, err := postgres.CertificateSearch.Ask(&text, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
