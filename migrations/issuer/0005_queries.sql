@@ -11,6 +11,7 @@ CREATE INDEX certificates_environment_order ON certificates (environment, id);
 CREATE INDEX IF NOT EXISTS certificates_profile ON certificates (certificate_profile_id, created_at, id);
 -- What search expressions ask besides: suffixes of names, names among several, tags.
 CREATE INDEX certificates_suffix ON certificates ((reverse(common_name) COLLATE "C"));
+CREATE INDEX certificates_serial ON certificates (serial_number);
 CREATE INDEX certificates_sans ON certificates USING gin (sans);
 CREATE INDEX certificates_tags ON certificates USING gin (tags);
 -- A list shows the targets of each of its rows, in their order: by this without a sort.

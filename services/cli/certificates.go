@@ -25,7 +25,7 @@ func listCerts(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	res, err := c.ListCertificates(ctx, &client.ListCertificatesParams{
-		PerPage: limit, Status: optional[client.CertificateStatus](*status), IssuerID: optional[string](*issuer),
+		PerPage: limit, Status: optional[string](*status), IssuerID: optional[string](*issuer),
 	})
 	var list client.CertificateList
 	body, err := decode(res, err, &list)

@@ -137,7 +137,7 @@ func TestListCerts_PrintsATable(t *testing.T) {
 	pending := certificate("mc-2", "b.test")
 	pending.ExpiresAt, pending.Status = time.Time{}, "Pending"
 	a.on("GET /api/v1/certificates", 200, client.CertificateList{
-		Data: []client.Certificate{certificate("mc-1", "a-long-name.example.test"), pending}, Total: 7, Page: 1, PerPage: 50,
+		Data: []client.Certificate{certificate("mc-1", "a-long-name.example.test"), pending}, Total: 7, Page: new(1), PerPage: new(50),
 	})
 	out, errs := a.want(0, "list-certs", "--status", "Active", "--issuer-id=iss-local", "--limit", "9")
 	equal(t, `

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/search"
 )
@@ -61,6 +63,15 @@ func (c *conditions) behind(column, id string, descending bool, key any, lastID 
 		operator = "<"
 	}
 	c.parts = append(c.parts, "("+column+", "+id+") "+operator+" ("+c.arg(key)+", "+c.arg(lastID)+")")
+}
+
+// planned are arguments for a query under these conditions. With any, the server is to plan it for the values at hand: a
+// plan that is kept for any value walks the whole table for what is rare. Without, one plan is as good as another.
+func (c *conditions) planned(args []any) []any {
+	if len(c.parts) == 0 {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 }
 
 // where is the whole WHERE, empty without conditions.

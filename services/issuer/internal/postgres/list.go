@@ -57,12 +57,12 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		// As an argument: else each page would be a statement of its own to prepare.
 		sql += " OFFSET " + c.arg(offset)
 	}
-	rows, err := s.pool.Query(ctx, sql, c.args...)
+	rows, err := s.pool.Query(ctx, sql, counted.planned(c.args)...)
 	if err != nil {
 		return List[T]{}, pg.Fault(fmt.Errorf("list %s: %w", l.from, err))
 	}
-	out := List[T]{}
-	if out.Rows, err = pgx.CollectRows(rows, l.scan); err != nil {
+	out := List[T]{Rows: make([]T, 0, min(l.page.Size+1, page.DefaultSize+1))}
+	if out.Rows, err = pgx.AppendRows(out.Rows, rows, l.scan); err != nil {
 		return List[T]{}, pg.Fault(fmt.Errorf("list %s: %w", l.from, err))
 	}
 	if len(out.Rows) > l.page.Size {

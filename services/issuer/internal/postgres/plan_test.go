@@ -84,6 +84,7 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		`name.startsWith("n-77")`:                                       "certificates_name",
 		`"san-77" in sans`:                                              "certificates_sans",
 		`tags["n"] == "77"`:                                             "certificates_tags",
+		`serial_number == "4711"`:                                       "certificates_serial",
 		`has(tags.rare)`:                                                "certificates_tags",
 		`id == "mc-77"`:                                                 "certificates_pkey",
 		`certificate_profile_id == "prof-3"`:                            "certificates_profile",

@@ -37,7 +37,7 @@ func (s *Store) total(ctx context.Context, from string, c *conditions) (int64, e
 	}
 	var n int64
 	sql := "SELECT count(*) FROM (SELECT FROM " + from + c.where() + fmt.Sprintf(" LIMIT %d) t", exactTotal+1)
-	if err := s.pool.QueryRow(ctx, sql, c.args...).Scan(&n); err != nil {
+	if err := s.pool.QueryRow(ctx, sql, c.planned(c.args)...).Scan(&n); err != nil {
 		return 0, pg.Fault(fmt.Errorf("count: %w", err))
 	}
 	if n <= exactTotal {

@@ -97,6 +97,27 @@ func TestCursor_ShowsEachRowOnceInEveryOrderWhileRowsAreAdded(t *testing.T) {
 	})
 }
 
+// After some calls with common values the server would keep one plan for all, which walks the whole table for a rare one.
+func TestFilter_IsPlannedForItsValues(t *testing.T) {
+	e := newEngine(t)
+	e.fill(50)
+	cfg := e.pool.Config().Copy()
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = 1, 0, 0
+	pool := e.open(cfg)
+	defer pool.Close()
+	store := postgres.New(pool, postgres.Hooks{})
+	for range 10 {
+		q := postgres.CertificateQuery{Sort: postgres.ByExpiry, Filter: issuance.Filter{Statuses: []string{"Active"}}, Page: postgres.Page{Number: 1, Size: 5}}
+		if list, err := store.Certificates(t.Context(), q); err != nil || len(list.Rows) != 5 {
+			t.Fatalf("%d rows, error %v", len(list.Rows), err)
+		}
+	}
+	var kept int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_prepared_statements WHERE generic_plans > 0 AND statement LIKE 'SELECT c.id%WHERE%'`).Scan(&kept); err != nil || kept != 0 {
+		t.Errorf("%d plans are kept for any value, error %v", kept, err)
+	}
+}
+
 // Pages by number, by cursor, and backwards are the same list.
 func TestOrder_DescendingIsAscendingBackwards(t *testing.T) {
 	e := newEngine(t)
