@@ -366,20 +366,22 @@ type AuthInfoAuthType string
 // BulkAction defines model for BulkAction.
 type BulkAction string
 
-// BulkFilter As the parameters of the same names of the list of certificates. At least one is needed.
+// BulkFilter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+// know is refused, since what it was to leave out would be touched.
 type BulkFilter struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	CreatedAfter  *time.Time `json:"created_after,omitempty"`
-	Environment   *string    `json:"environment,omitempty"`
-	ExpiresAfter  *time.Time `json:"expires_after,omitempty"`
-	ExpiresBefore *time.Time `json:"expires_before,omitempty"`
-	IssuerID      *string    `json:"issuer_id,omitempty"`
-	OwnerID       *string    `json:"owner_id,omitempty"`
-	ProfileID     *string    `json:"profile_id,omitempty"`
-	Q             *string    `json:"q,omitempty"`
-	Status        *string    `json:"status,omitempty"`
-	TeamID        *string    `json:"team_id,omitempty"`
-	UpdatedAfter  *time.Time `json:"updated_after,omitempty"`
+	AgentID              *string                `json:"agent_id,omitempty"`
+	CreatedAfter         *time.Time             `json:"created_after,omitempty"`
+	Environment          *string                `json:"environment,omitempty"`
+	ExpiresAfter         *time.Time             `json:"expires_after,omitempty"`
+	ExpiresBefore        *time.Time             `json:"expires_before,omitempty"`
+	IssuerID             *string                `json:"issuer_id,omitempty"`
+	OwnerID              *string                `json:"owner_id,omitempty"`
+	ProfileID            *string                `json:"profile_id,omitempty"`
+	Q                    *string                `json:"q,omitempty"`
+	Status               *string                `json:"status,omitempty"`
+	TeamID               *string                `json:"team_id,omitempty"`
+	UpdatedAfter         *time.Time             `json:"updated_after,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
 // BulkItem defines model for BulkItem.
@@ -419,7 +421,8 @@ type BulkOperation struct {
 	// Error Why it is Failed.
 	Error *string `json:"error,omitempty"`
 
-	// Filter As the parameters of the same names of the list of certificates. At least one is needed.
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
 	Filter      *BulkFilter `json:"filter,omitempty"`
 	ID          string      `json:"id"`
 	OwnerID     *string     `json:"owner_id,omitempty"`
@@ -471,7 +474,8 @@ type BulkReassign struct {
 	DryRun      *bool   `json:"dry_run,omitempty"`
 	Environment *string `json:"environment,omitempty"`
 
-	// Filter As the parameters of the same names of the list of certificates. At least one is needed.
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
 	Filter  *BulkFilter `json:"filter,omitempty"`
 	Ids     *[]string   `json:"ids,omitempty"`
 	OwnerID *string     `json:"owner_id,omitempty"`
@@ -488,7 +492,8 @@ type BulkRefusal struct {
 type BulkRequest struct {
 	DryRun *bool `json:"dry_run,omitempty"`
 
-	// Filter As the parameters of the same names of the list of certificates. At least one is needed.
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
 	Filter *BulkFilter `json:"filter,omitempty"`
 	Ids    *[]string   `json:"ids,omitempty"`
 }
@@ -1065,6 +1070,239 @@ type CreateTargetJSONRequestBody = TargetCreate
 
 // UpdateTargetJSONRequestBody defines body for UpdateTarget for application/json ContentType.
 type UpdateTargetJSONRequestBody = TargetUpdate
+
+// Getter for additional properties for BulkFilter. Returns the specified
+// element and whether it was found
+func (a BulkFilter) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for BulkFilter
+func (a *BulkFilter) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a *BulkFilter) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["agent_id"]; found {
+		err = json.Unmarshal(raw, &a.AgentID)
+		if err != nil {
+			return fmt.Errorf("error reading 'agent_id': %w", err)
+		}
+		delete(object, "agent_id")
+	}
+
+	if raw, found := object["created_after"]; found {
+		err = json.Unmarshal(raw, &a.CreatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'created_after': %w", err)
+		}
+		delete(object, "created_after")
+	}
+
+	if raw, found := object["environment"]; found {
+		err = json.Unmarshal(raw, &a.Environment)
+		if err != nil {
+			return fmt.Errorf("error reading 'environment': %w", err)
+		}
+		delete(object, "environment")
+	}
+
+	if raw, found := object["expires_after"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_after': %w", err)
+		}
+		delete(object, "expires_after")
+	}
+
+	if raw, found := object["expires_before"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresBefore)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_before': %w", err)
+		}
+		delete(object, "expires_before")
+	}
+
+	if raw, found := object["issuer_id"]; found {
+		err = json.Unmarshal(raw, &a.IssuerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'issuer_id': %w", err)
+		}
+		delete(object, "issuer_id")
+	}
+
+	if raw, found := object["owner_id"]; found {
+		err = json.Unmarshal(raw, &a.OwnerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'owner_id': %w", err)
+		}
+		delete(object, "owner_id")
+	}
+
+	if raw, found := object["profile_id"]; found {
+		err = json.Unmarshal(raw, &a.ProfileID)
+		if err != nil {
+			return fmt.Errorf("error reading 'profile_id': %w", err)
+		}
+		delete(object, "profile_id")
+	}
+
+	if raw, found := object["q"]; found {
+		err = json.Unmarshal(raw, &a.Q)
+		if err != nil {
+			return fmt.Errorf("error reading 'q': %w", err)
+		}
+		delete(object, "q")
+	}
+
+	if raw, found := object["status"]; found {
+		err = json.Unmarshal(raw, &a.Status)
+		if err != nil {
+			return fmt.Errorf("error reading 'status': %w", err)
+		}
+		delete(object, "status")
+	}
+
+	if raw, found := object["team_id"]; found {
+		err = json.Unmarshal(raw, &a.TeamID)
+		if err != nil {
+			return fmt.Errorf("error reading 'team_id': %w", err)
+		}
+		delete(object, "team_id")
+	}
+
+	if raw, found := object["updated_after"]; found {
+		err = json.Unmarshal(raw, &a.UpdatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'updated_after': %w", err)
+		}
+		delete(object, "updated_after")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a BulkFilter) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.AgentID != nil {
+		object["agent_id"], err = json.Marshal(a.AgentID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'agent_id': %w", err)
+		}
+	}
+
+	if a.CreatedAfter != nil {
+		object["created_after"], err = json.Marshal(a.CreatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'created_after': %w", err)
+		}
+	}
+
+	if a.Environment != nil {
+		object["environment"], err = json.Marshal(a.Environment)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'environment': %w", err)
+		}
+	}
+
+	if a.ExpiresAfter != nil {
+		object["expires_after"], err = json.Marshal(a.ExpiresAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_after': %w", err)
+		}
+	}
+
+	if a.ExpiresBefore != nil {
+		object["expires_before"], err = json.Marshal(a.ExpiresBefore)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_before': %w", err)
+		}
+	}
+
+	if a.IssuerID != nil {
+		object["issuer_id"], err = json.Marshal(a.IssuerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issuer_id': %w", err)
+		}
+	}
+
+	if a.OwnerID != nil {
+		object["owner_id"], err = json.Marshal(a.OwnerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'owner_id': %w", err)
+		}
+	}
+
+	if a.ProfileID != nil {
+		object["profile_id"], err = json.Marshal(a.ProfileID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'profile_id': %w", err)
+		}
+	}
+
+	if a.Q != nil {
+		object["q"], err = json.Marshal(a.Q)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'q': %w", err)
+		}
+	}
+
+	if a.Status != nil {
+		object["status"], err = json.Marshal(a.Status)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'status': %w", err)
+		}
+	}
+
+	if a.TeamID != nil {
+		object["team_id"], err = json.Marshal(a.TeamID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'team_id': %w", err)
+		}
+	}
+
+	if a.UpdatedAfter != nil {
+		object["updated_after"], err = json.Marshal(a.UpdatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'updated_after': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error

@@ -69,8 +69,8 @@ func (s *server) runBulk(ctx context.Context, r bulk.Request, in *issuerapi.Bulk
 		r.Selection.IDs = *in.Ids
 	}
 	if f := in.Filter; f != nil {
-		if *f == (issuerapi.BulkFilter{}) {
-			return nil, none, invalid("filter", "asks for nothing, which would be every certificate; if you mean that, q: true says so")
+		for name := range f.AdditionalProperties {
+			return nil, none, invalid("filter."+name, "is no filter of certificates")
 		}
 		given := filterInput{
 			Q: f.Q, Status: f.Status, Environment: f.Environment, OwnerID: f.OwnerID, TeamID: f.TeamID, IssuerID: f.IssuerID,
@@ -84,6 +84,9 @@ func (s *server) runBulk(ctx context.Context, r bulk.Request, in *issuerapi.Bulk
 		shown, err := json.Marshal(f)
 		if err != nil {
 			return nil, none, err
+		}
+		if string(shown) == "{}" {
+			return nil, none, invalid("filter", "asks for nothing, which would be every certificate; if you mean that, q: true says so")
 		}
 		r.Selection.Filter, r.Selection.Shown = &read, shown
 	}

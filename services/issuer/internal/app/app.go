@@ -74,7 +74,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return bulkWork.Run(ctx) })
-	g.Go(func() error { return forget(ctx, deps) })
+	g.Go(func() error { return forget(ctx, deps, store) })
 	err = g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())

@@ -8,13 +8,14 @@ import (
 	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 // forgetEvery is how often the inbox is cleared of what can come no more.
 const forgetEvery = 12 * time.Hour
 
-// forget prunes the inbox until ctx ends. Replicas do it at different times.
-func forget(ctx context.Context, deps service.Deps) error {
+// forget prunes the inbox, and bulk operations of long ago, until ctx ends. Replicas do it at different times.
+func forget(ctx context.Context, deps service.Deps, store *postgres.Store) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -25,6 +26,11 @@ func forget(ctx context.Context, deps service.Deps) error {
 			deps.Log.WarnContext(ctx, "the inbox could not be pruned", obs.KeyError, err)
 		} else if n > 0 {
 			deps.Log.InfoContext(ctx, "the inbox was pruned", obs.KeyCount, n)
+		}
+		if n, err := store.PruneBulk(ctx, deps.Clock.Now().Add(-postgres.BulkKeep)); err != nil {
+			deps.Log.WarnContext(ctx, "bulk operations could not be pruned", obs.KeyError, err)
+		} else if n > 0 {
+			deps.Log.InfoContext(ctx, "bulk operations were pruned", obs.KeyCount, n)
 		}
 	}
 }

@@ -252,3 +252,24 @@ func TestBulk_JudgesScopeWhenItWorks(t *testing.T) {
 		t.Errorf("operation %+v", now)
 	}
 }
+
+func TestBulk_IsForgottenLongAfterItHasEnded(t *testing.T) {
+	e := newEngine(t)
+	e.renewable(3)
+	service := bulkService(e.pool)
+	ended := e.everything(service, bulk.Archive)
+	finish(t, service)
+	open := e.everything(service, bulk.Archive)
+	for i, before := range []time.Time{time.Now().Add(-time.Hour), time.Now().Add(time.Hour)} {
+		if n, err := e.store.PruneBulk(t.Context(), before); err != nil || n != int64(i) {
+			t.Errorf("before %v: %d, error %v", before, n, err)
+		}
+	}
+	if _, err := e.store.BulkOperation(t.Context(), bulk.Viewer{}, ended.ID); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("error %v", err)
+	}
+	e.operation(open.ID)
+	if n := e.count(`SELECT count(*) FROM bulk_items`); n != 3 {
+		t.Errorf("%d items are left", n)
+	}
+}
