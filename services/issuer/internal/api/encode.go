@@ -132,6 +132,9 @@ func appendTexts(b []byte, list []string) []byte {
 }
 
 func appendTags(b []byte, tags map[string]string) []byte {
+	if len(tags) == 0 {
+		return append(b, "{}"...)
+	}
 	b = append(b, '{')
 	for i, key := range slices.Sorted(maps.Keys(tags)) {
 		if i > 0 {

@@ -55,8 +55,9 @@ func (s *Store) Chosen(ctx context.Context, scope authn.Scope, sel bulk.Selectio
 		return pg.Fault(fmt.Errorf("choose certificates: %w", err))
 	}
 	defer rows.Close()
+	scan := certificateScan()
 	for rows.Next() {
-		found, err := scanCertificate(rows)
+		found, err := scan(rows)
 		if err != nil {
 			return fmt.Errorf("choose certificates: %w", err)
 		}

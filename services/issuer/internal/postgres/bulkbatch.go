@@ -73,7 +73,7 @@ func takeBatch(ctx context.Context, tx pgx.Tx, limit int) (*bulk.Batch, error) {
 			return nil, fmt.Errorf("cancel the jobs of %d certificates: %w", len(ids), err)
 		}
 	}
-	found, err := collect(ctx, tx, scanCertificate,
+	found, err := collect(ctx, tx, certificateScan(),
 		`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = ANY($1)`+c.and()+` ORDER BY c.id FOR UPDATE OF c`, c.args...)
 	if err != nil {
 		return nil, err

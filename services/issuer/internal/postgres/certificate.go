@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
@@ -24,22 +25,45 @@ const certificateColumns = certificateFields + `,
 	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
 
 func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
+	return certificateScan()(row)
+}
+
+// certificateScan reads certificates one after another. A page of them is read more often than anything, so what can be
+// is used again from row to row.
+func certificateScan() func(row pgx.CollectableRow) (issuance.Certificate, error) {
 	var c issuance.Certificate
-	var tags []byte
+	var tags pgtype.DriverBytes
 	var renewed, deployed *time.Time
-	err := row.Scan(&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
-		&c.RenewalPolicyID, &tags, &c.Status, &c.StatusReason, &c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint,
-		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.TargetIDs)
-	if err != nil {
-		return c, err
+	into := []any{
+		&c.ID, &c.Name, &c.CommonName, &c.SANs, (*repeated)(&c.Environment), (*repeated)(&c.OwnerID), (*repeated)(&c.TeamID),
+		(*repeated)(&c.IssuerID), (*repeated)(&c.RenewalPolicyID), &tags, (*repeated)(&c.Status), (*repeated)(&c.StatusReason),
+		&c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint, &c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt,
+		&c.TargetIDs,
 	}
-	c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
-	if string(tags) != "{}" {
-		if err := json.Unmarshal(tags, &c.Tags); err != nil {
-			return c, fmt.Errorf("tags of %s: %w", c.ID, err)
+	return func(row pgx.CollectableRow) (issuance.Certificate, error) {
+		c.Tags = nil
+		if err := row.Scan(into...); err != nil {
+			return issuance.Certificate{}, err
 		}
+		c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
+		if string(tags) != "{}" {
+			if err := json.Unmarshal(tags, &c.Tags); err != nil {
+				return issuance.Certificate{}, fmt.Errorf("tags of %s: %w", c.ID, err)
+			}
+		}
+		return c, nil
 	}
-	return c, nil
+}
+
+// repeated is a text that is often the same as in the row before.
+type repeated string
+
+// ScanBytes implements [pgtype.BytesScanner].
+func (r *repeated) ScanBytes(v []byte) error {
+	if string(v) != string(*r) {
+		*r = repeated(v)
+	}
+	return nil
 }
 
 // Certificate implements [issuance.Store].
@@ -100,7 +124,7 @@ func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issu
 	}
 	return listPage(ctx, s, listing[issuance.Certificate]{
 		columns: columns, from: "certificates c", conditions: c, sort: o.column, id: "c.id",
-		descending: q.Descending, page: q.Page, scan: scanCertificate,
+		descending: q.Descending, page: q.Page, scan: certificateScan(),
 		key:   func(cur page.Cursor) (any, error) { return q.key(o, cur) },
 		place: func(row *issuance.Certificate) page.Cursor { return q.place(o, row) },
 	})
