@@ -186,7 +186,7 @@ func TestBulk_NamesWhatIsWrong(t *testing.T) {
 		{"renew", "ids", map[string]any{"ids": many}},
 		{"renew", "ids", map[string]any{"ids": []string{"\x00"}}},
 		{"archive", "filter", map[string]any{"filter": map[string]any{}}},
-		{"archive", "filter.enviroment", map[string]any{"filter": map[string]any{"status": "Active", "enviroment": "test"}}},
+		{"archive", "filter.env", map[string]any{"filter": map[string]any{"status": "Active", "env": "test"}}},
 		{"archive", "q", map[string]any{"filter": map[string]any{"q": "nosuch"}}},
 		{"archive", "filter.status", map[string]any{"filter": map[string]any{"status": "Banana"}, "dry_run": true}},
 		{"reassign", "owner_id", map[string]any{"ids": []string{"mc-1"}}},
