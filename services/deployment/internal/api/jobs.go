@@ -32,7 +32,7 @@ func (a *Answers) ListJobs(ctx context.Context, r deploymentapi.ListJobsRequestO
 		offset = 0
 	}
 	// One more than is shown tells whether the list goes on.
-	jobs, total, err := postgres.ListJobs(ctx, a.DB, filter, w.size+1, offset)
+	jobs, total, err := postgres.ListJobs(ctx, a.DB, &a.totals, filter, w.size+1, offset)
 	if err != nil {
 		return nil, err
 	}

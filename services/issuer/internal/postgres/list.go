@@ -73,7 +73,7 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		out.Total = int64(offset + len(out.Rows))
 		return out, nil
 	}
-	out.Total, err = s.total(ctx, l.from, &counted)
+	out.Total, err = s.totals.Count(ctx, s.pool, l.from, counted.where(), counted.planned(counted.args))
 	return out, err
 }
 
