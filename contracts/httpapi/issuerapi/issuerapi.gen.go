@@ -613,11 +613,19 @@ type ListCertificatesParams struct {
 	ProfileID   *string `form:"profile_id,omitempty" json:"profile_id,omitempty"`
 
 	// AgentID Certificates with a target that this agent looks after.
-	AgentID       *string    `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+	AgentID *string `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// ExpiresBefore Ends before this moment. What was never issued ends in the year 1.
 	ExpiresBefore *time.Time `form:"expires_before,omitempty" json:"expires_before,omitempty"`
-	ExpiresAfter  *time.Time `form:"expires_after,omitempty" json:"expires_after,omitempty"`
-	CreatedAfter  *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
-	UpdatedAfter  *time.Time `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// ExpiresAfter Ends after this moment.
+	ExpiresAfter *time.Time `form:"expires_after,omitempty" json:"expires_after,omitempty"`
+
+	// CreatedAfter Made after this moment.
+	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+
+	// UpdatedAfter Changed after this moment.
+	UpdatedAfter *time.Time `form:"updated_after,omitempty" json:"updated_after,omitempty"`
 
 	// Sort notAfter or expiresAt, createdAt, updatedAt, commonName, name, status, environment, also written expires_at and so on;
 	// with `-` before it, or with `sort_desc=true`, descending. Without it, the order of creation. Of rows that are
