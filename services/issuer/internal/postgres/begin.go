@@ -125,7 +125,15 @@ func (s *Store) Archive(ctx context.Context, scope authn.Scope, id string, f iss
 		if _, err := tx.Exec(ctx, cancelOpenSQL, id, f.At); err != nil {
 			return fmt.Errorf("cancel the job of %s: %w", id, err)
 		}
-		return archive(ctx, tx, scope, id, f)
+		if err := archive(ctx, tx, scope, id, f); err != nil {
+			return err
+		}
+		// One that began between the two; from here on none can. Its row is locked last for once: should that lead to a
+		// deadlock, all of it is done again.
+		if _, err := tx.Exec(ctx, cancelOpenSQL, id, f.At); err != nil {
+			return fmt.Errorf("cancel the new job of %s: %w", id, err)
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -271,5 +272,62 @@ func TestBulk_IsForgottenLongAfterItHasEnded(t *testing.T) {
 	e.operation(open.ID)
 	if n := e.count(`SELECT count(*) FROM bulk_items`); n != 3 {
 		t.Errorf("%d items are left", n)
+	}
+}
+
+// Operations of every kind over the same certificates, by several workers, beside single calls: all end, and each
+// certificate's events are numbered without gaps.
+func TestBulk_OperationsOverTheSameCertificatesDoNotBlockEachOther(t *testing.T) {
+	e := newEngine(t)
+	const n = 1000
+	e.renewable(n)
+	service := bulkService(e.pool)
+	owner := "o-default"
+	var made []bulk.Operation
+	for _, a := range []bulk.Action{bulk.Renew, bulk.Reassign, bulk.Archive, bulk.Renew} {
+		o, err := service.Start(t.Context(), somebody, issuance.Origin{Actor: "key-1"}, bulk.Request{
+			Action: a, To: bulk.Destination{OwnerID: &owner, Environment: &owner}, Selection: bulk.Selection{Filter: &issuance.Filter{}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, o)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for more := true; more; {
+				var err error
+				if more, err = service.Work(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := 1; i <= n; i += 10 {
+			err := e.service.Archive(t.Context(), somebody, issuance.Origin{Actor: "key-2"}, fmt.Sprint("mc-", i))
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	finish(t, service)
+	for _, o := range made {
+		if now := e.operation(o.ID); now.Status != bulk.Completed || now.Succeeded+now.Refused != n || now.Pending != 0 {
+			t.Errorf("operation %+v", now)
+		}
+	}
+	if left := e.count(`SELECT count(*) FROM certificates WHERE status <> 'Archived'`); left != 0 {
+		t.Errorf("%d are not archived", left)
+	}
+	if open := e.count(`SELECT count(*) FROM jobs WHERE status NOT IN ('Cancelled', 'Completed')`); open != 0 {
+		t.Errorf("%d jobs are open", open)
+	}
+	gaps := e.count(`SELECT count(*) FROM certificates c WHERE c.version - 1 <> (SELECT count(DISTINCT o.headers->'ce-aggversion'->>0)
+		FROM outbox o WHERE o.subject LIKE 'certctl.evt.certificate.' || c.id || '.%')`)
+	if gaps != 0 {
+		t.Errorf("the events of %d certificates have gaps", gaps)
 	}
 }

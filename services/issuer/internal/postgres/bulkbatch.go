@@ -82,9 +82,16 @@ func takeBatch(ctx context.Context, tx pgx.Tx, limit int) (*bulk.Batch, error) {
 	for _, one := range found {
 		b.Certificates[one.ID] = one
 	}
-	if b.Operation.Action == bulk.Renew {
+	switch b.Operation.Action {
+	case bulk.Archive:
+		// Those that began between the two statements; from here on none can.
+		if _, err := tx.Exec(ctx, cancelManySQL+c.and(), c.args...); err != nil {
+			return nil, fmt.Errorf("cancel the new jobs of %d certificates: %w", len(ids), err)
+		}
+	case bulk.Renew:
 		// Whoever makes a job changes its certificate too, so none can come while these are locked.
 		b.Busy, err = busy(ctx, tx, ids)
+	case bulk.Reassign:
 	}
 	return b, err
 }
