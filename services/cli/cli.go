@@ -40,12 +40,12 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"list-certs", "[--status S] [--issuer-id I] [--limit N]", "list certificates", listCerts},
+		{"list-certs", "[--status S] [--issuer-id I] [--q EXPRESSION] [--limit N]", "list certificates", listCerts},
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
 		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
-		{"list-agents", "[--status S]", "list agents", listAgents},
-		{"list-jobs", "[--status S] [--type T] [--cert ID] [--limit N]", "list jobs, newest first", listJobs},
+		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
+		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
 	}

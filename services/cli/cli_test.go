@@ -147,6 +147,8 @@ mc-2  b.test                    Pending  -                 iss-local
 `, out)
 	equal(t, "2 of 7 shown\n", errs)
 	equal(t, "GET /api/v1/certificates?per_page=9&status=Active&issuer_id=iss-local", a.last())
+	a.want(0, "list-certs", "--q", `status == "Failed" && has(tags.tier)`)
+	equal(t, "GET /api/v1/certificates?per_page=50&q=status+%3D%3D+%22Failed%22+%26%26+has%28tags.tier%29", a.last())
 }
 
 func TestGetCert_PrintsTheCertificateAndItsVersions(t *testing.T) {
