@@ -46,6 +46,9 @@ func (a *Answers) ListAgents(ctx context.Context, r deploymentapi.ListAgentsRequ
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	if filter.Search, err = postgres.AgentSearch.Ask(r.Params.Q, a.Clock.Now()); err != nil {
+		return nil, err
+	}
 	agents, total, err := postgres.ListAgents(ctx, a.DB, filter, place)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 )
 
@@ -72,7 +73,8 @@ func Agents(ctx context.Context, tx pgx.Tx, ids []string) (map[string]fleet.Agen
 type AgentFilter struct {
 	Status, SiteID, Version, Name string
 	// OS is compared without regard to case.
-	OS string
+	OS     string
+	Search search.Query
 }
 
 // ListAgents reads a part of the agents, newest first, and counts them all.
@@ -85,6 +87,7 @@ func ListAgents(ctx context.Context, db Querier, f AgentFilter, p Place) ([]flee
 	if f.OS != "" {
 		where.add("lower(os) = lower(?)", f.OS)
 	}
+	where.search(f.Search)
 	list := newest[fleet.Agent]{what: "agents", columns: agentColumns, table: "agents", at: "registered_at", scan: scanAgent}
 	return list.read(ctx, db, &where, p)
 }

@@ -57,7 +57,7 @@ type Store interface {
 	Job(ctx context.Context, scope authn.Scope, id string) (Work, error)
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
-	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	Begin(ctx context.Context, s Start, at *Change) error
 	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
 	Version(ctx context.Context, certificateID, id string) (Version, string, error)
 	// Deploy notes which version is wanted on which targets, and tells of it. It is a Conflict if the newest version is
