@@ -72,8 +72,8 @@ type CertificateRenewed struct {
 	PreviousVersionID string `json:"previous_version_id,omitempty"`
 }
 
-// CertificateActivated tells that the newest version is served by all of the
-// certificate's targets. One without targets is active when it is issued or renewed, and
+// CertificateActivated tells that the newest version, or an older one that somebody put in
+// its place, is served by all of the certificate's targets. One without targets is active when it is issued or renewed, and
 // this event is not sent.
 type CertificateActivated struct {
 	CertificateID string `json:"certificate_id"`
@@ -151,4 +151,26 @@ type CertificateUpdated struct {
 // About implements [Event].
 func (e CertificateUpdated) About() (string, string, string) {
 	return "certificate", e.CertificateID, "updated"
+}
+
+// CertificateDeploymentRequested tells that somebody wants a version of a certificate on
+// targets now, whatever they serve: the newest, or an older one in its place.
+type CertificateDeploymentRequested struct {
+	CertificateID string `json:"certificate_id"`
+	IssuerID      string `json:"issuer_id"`
+	CommonName    string `json:"common_name"`
+	// TargetIDs are all or some of the certificate's.
+	TargetIDs []string `json:"target_ids"`
+	// KeyAgentID is the agent that holds the key, empty if the CSR came from outside.
+	KeyAgentID string `json:"key_agent_id,omitempty"`
+	// Rollback tells that there is a newer version.
+	Rollback    bool   `json:"rollback"`
+	RequestedBy string `json:"requested_by"`
+	// The version is here in full: whoever installs it may never have heard of it.
+	Version
+}
+
+// About implements [Event].
+func (e CertificateDeploymentRequested) About() (string, string, string) {
+	return "certificate", e.CertificateID, "deploymentrequested"
 }

@@ -181,6 +181,7 @@ func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apike
 			"listJobs":  jobs.List(owners),
 			"getJob":    jobs.ByID(owners, "getJob"),
 			"cancelJob": jobs.ByID(owners, "cancelJob"),
+			"retryJob":  jobs.ByID(owners, "retryJob"),
 
 			"getStatsSummary":   figures.Summary(),
 			"getStatsJobTrends": figures.JobTrends(),

@@ -486,6 +486,12 @@ type CertificateCreate struct {
 	TeamID    *string            `json:"team_id,omitempty"`
 }
 
+// CertificateDeploy defines model for CertificateDeploy.
+type CertificateDeploy struct {
+	TargetID  *string `json:"target_id,omitempty"`
+	VersionID *string `json:"version_id,omitempty"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	// Data With `fields`, each has those only.
@@ -559,6 +565,13 @@ type CertificateVersionList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// DeploymentTriggered defines model for DeploymentTriggered.
+type DeploymentTriggered struct {
+	Status    string   `json:"status"`
+	TargetIds []string `json:"target_ids"`
+	VersionID string   `json:"version_id"`
 }
 
 // FleetMetrics defines model for FleetMetrics.
@@ -686,6 +699,12 @@ type JobList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// JobRetried defines model for JobRetried.
+type JobRetried struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
 }
 
 // JobStatus defines model for JobStatus.
@@ -1500,6 +1519,9 @@ type UpdateCertificateJSONRequestBody = CertificateUpdate
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
+// DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
+type DeployCertificateJSONRequestBody = CertificateDeploy
+
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
 
@@ -1810,6 +1832,9 @@ type ServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(w http.ResponseWriter, r *http.Request, id ID)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, id ID)
@@ -1843,6 +1868,9 @@ type ServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(w http.ResponseWriter, r *http.Request, id ID)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
@@ -2017,6 +2045,12 @@ func (_ Unimplemented) SubmitCertificateCSR(w http.ResponseWriter, r *http.Reque
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// DeployCertificate Install a version of a certificate on its targets now
+// (POST /api/v1/certificates/{id}/deploy)
+func (_ Unimplemented) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // RenewCertificate Renew a certificate now
 // (POST /api/v1/certificates/{id}/renew)
 func (_ Unimplemented) RenewCertificate(w http.ResponseWriter, r *http.Request, id ID) {
@@ -2080,6 +2114,12 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryJob Do the work of a failed or cancelled job again
+// (POST /api/v1/jobs/{id}/retry)
+func (_ Unimplemented) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2928,6 +2968,32 @@ func (siw *ServerInterfaceWrapper) SubmitCertificateCSR(w http.ResponseWriter, r
 	handler.ServeHTTP(w, r)
 }
 
+// DeployCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DeployCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeployCertificate(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RenewCertificate operation middleware
 func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -3403,6 +3469,32 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CancelJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryJob operation middleware
+func (siw *ServerInterfaceWrapper) RetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryJob(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4692,6 +4784,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/certificates/{id}/csr", wrapper.SubmitCertificateCSR)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/deploy", wrapper.DeployCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers)
 	})
 	r.Group(func(r chi.Router) {
@@ -4717,6 +4812,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/cancel", wrapper.CancelJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/retry", wrapper.RetryJob)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/owners", wrapper.ListOwners)
@@ -5377,6 +5475,46 @@ func (response SubmitCertificateCSRdefaultApplicationProblemPlusJSONResponse) Vi
 	return err
 }
 
+type DeployCertificateRequestObject struct {
+	ID   ID `json:"id"`
+	Body *DeployCertificateJSONRequestBody
+}
+
+type DeployCertificateResponseObject interface {
+	VisitDeployCertificateResponse(w http.ResponseWriter) error
+}
+
+type DeployCertificate202JSONResponse DeploymentTriggered
+
+func (response DeployCertificate202JSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeployCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeployCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RenewCertificateRequestObject struct {
 	ID   ID `json:"id"`
 	Body *RenewCertificateJSONRequestBody
@@ -5817,6 +5955,45 @@ type CancelJobdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202JSONResponse JobRetried
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryJobdefaultApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7119,6 +7296,9 @@ type StrictServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(ctx context.Context, request SubmitCertificateCSRRequestObject) (SubmitCertificateCSRResponseObject, error)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(ctx context.Context, request DeployCertificateRequestObject) (DeployCertificateResponseObject, error)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
@@ -7152,6 +7332,9 @@ type StrictServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
@@ -7657,6 +7840,42 @@ func (sh *strictHandler) SubmitCertificateCSR(w http.ResponseWriter, r *http.Req
 	}
 }
 
+// DeployCertificate operation middleware
+func (sh *strictHandler) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeployCertificateRequestObject
+
+	request.ID = id
+
+	var body DeployCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeployCertificate(ctx, request.(DeployCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeployCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeployCertificateResponseObject); ok {
+		if err := validResponse.VisitDeployCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RenewCertificate operation middleware
 func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	var request RenewCertificateRequestObject
@@ -7960,6 +8179,32 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RetryJobRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx, request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		if err := validResponse.VisitRetryJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -21,18 +21,19 @@ import (
 // actions names events as the API has always named them. An event that is not listed is
 // called <aggregate>_<event>.
 var actions = map[string]string{
-	event.Type(event.CertificateRequested{}):    "certificate_created",
-	event.Type(event.CertificateKeyRequested{}): "renewal_awaiting_csr",
-	event.Type(event.CertificateRenewed{}):      "renewal_job_completed",
-	event.Type(event.CertificateFailed{}):       "renewal_job_failed",
-	event.Type(event.DeploymentStarted{}):       "deployment_job_dispatched",
-	event.Type(event.DeploymentCompleted{}):     "deployment_job_completed",
-	event.Type(event.DeploymentFailed{}):        "deployment_job_failed",
-	event.Type(event.DeploymentRolledBack{}):    "deployment_rolled_back",
-	event.Type(event.TargetCreated{}):           "create_target",
-	event.Type(event.TargetUpdated{}):           "update_target",
-	event.Type(event.TargetDeleted{}):           "delete_target",
-	event.Type(event.PolicyViolated{}):          "policy_violation_detected",
+	event.Type(event.CertificateRequested{}):           "certificate_created",
+	event.Type(event.CertificateKeyRequested{}):        "renewal_awaiting_csr",
+	event.Type(event.CertificateRenewed{}):             "renewal_job_completed",
+	event.Type(event.CertificateFailed{}):              "renewal_job_failed",
+	event.Type(event.CertificateDeploymentRequested{}): "deployment_triggered",
+	event.Type(event.DeploymentStarted{}):              "deployment_job_dispatched",
+	event.Type(event.DeploymentCompleted{}):            "deployment_job_completed",
+	event.Type(event.DeploymentFailed{}):               "deployment_job_failed",
+	event.Type(event.DeploymentRolledBack{}):           "deployment_rolled_back",
+	event.Type(event.TargetCreated{}):                  "create_target",
+	event.Type(event.TargetUpdated{}):                  "update_target",
+	event.Type(event.TargetDeleted{}):                  "delete_target",
+	event.Type(event.PolicyViolated{}):                 "policy_violation_detected",
 }
 
 const renewalTriggered = "renewal_triggered"

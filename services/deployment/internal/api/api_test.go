@@ -75,7 +75,8 @@ func newServer(t *testing.T) *server {
 	}
 	answers := &api.Answers{
 		DB: db, Office: s.office, Clock: s.clock, Committed: func() { s.woken++ },
-		Desk: &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
+		Certificates: elsewhere{"mc-without-targets"},
+		Desk:         &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
 	}
 	s.handler = answers.Handler()
 	return s
@@ -127,12 +128,18 @@ func (s *server) refused(want int, method, path string, body any) string {
 	return problem.Message
 }
 
-func (s *server) agent(agentID string) {
-	s.Helper()
+func userKey(t *testing.T) string {
+	t.Helper()
 	_, public, err := natsauth.NewUserKey()
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
+	return public
+}
+
+func (s *server) agent(agentID string) {
+	s.Helper()
+	public := userKey(s.T)
 	s.exec(`INSERT INTO agents (id, site_id, public_key, status, last_heartbeat_at, registered_at)
 		VALUES ($1, 'site-local', $2, 'Online', $3, $3)`, agentID, public, s.clock.Now())
 }

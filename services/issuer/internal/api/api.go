@@ -39,7 +39,7 @@ func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
-	r.Use(identified)
+	r.Use(identified, deployBody)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
 		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, bulk: s.Bulk, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{

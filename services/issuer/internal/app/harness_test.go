@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -49,8 +50,10 @@ type world struct {
 	sealer *secret.Sealer
 	log    *slog.Logger
 	as     authn.Principal
-	runs   int // issuers that are running
-	heard  *recording
+	// contentType is that of requests, JSON's if it is empty.
+	contentType string
+	runs        int // issuers that are running
+	heard       *recording
 }
 
 // admin is somebody without limits.
@@ -179,7 +182,7 @@ func (w *world) exchange(method, operation, path string, body any, header http.H
 		w.t.Fatal(err)
 	}
 	maps.Copy(req.Header, header)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", cmp.Or(w.contentType, "application/json"))
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -103,7 +103,8 @@ type Target struct {
 	// AgentID is empty if the target is not known, or no more.
 	AgentID string
 	Enabled bool
-	// VersionID is what it was last seen to serve of the certificate at hand, if there is one at hand.
+	// VersionID is what it was last seen to serve of the certificate at hand, if there is one at hand. Where it serves an
+	// older version that somebody put in the place of the newest, the newest stands for it.
 	VersionID string
 }
 

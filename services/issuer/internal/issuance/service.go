@@ -58,6 +58,11 @@ type Store interface {
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
 	Begin(ctx context.Context, s Start, at *Change) error
+	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
+	Version(ctx context.Context, certificateID, id string) (Version, string, error)
+	// Deploy notes which version is wanted on which targets, and tells of it. It is a Conflict if the newest version is
+	// no longer the one that was seen, or the certificate is Archived or Revoked.
+	Deploy(ctx context.Context, d Deployment) error
 	// Revise changes the record of a certificate as is decided while it is held, and returns it as it is then. It is
 	// NotFound if there is no such certificate within the scope, Invalid if it is to refer to what does not exist.
 	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)

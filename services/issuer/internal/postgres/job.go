@@ -23,7 +23,7 @@ const workTargets = `LEFT JOIN LATERAL (
 		SELECT array_agg(ct.target_id ORDER BY ct.position) AS ids,
 			array_agg(CASE WHEN ta.deleted THEN '' ELSE COALESCE(ta.agent_id, '') END ORDER BY ct.position) AS agents,
 			array_agg(COALESCE(ta.enabled, false) ORDER BY ct.position) AS enabled,
-			array_agg(ct.version_id ORDER BY ct.position) AS versions
+			array_agg(` + servedAs + ` ORDER BY ct.position) AS versions
 		FROM certificate_targets ct LEFT JOIN target_agents ta USING (target_id)
 		WHERE ct.certificate_id = c.id
 	) t ON true`
