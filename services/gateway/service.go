@@ -108,9 +108,11 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 		RelyingParty: cfg.RelyingParty,
 		Metrics:      cfg.Metrics,
 		Answer: map[string]http.Handler{
-			"listJobs":  jobs.List(owners),
-			"getJob":    jobs.ByID(owners, "getJob"),
-			"cancelJob": jobs.ByID(owners, "cancelJob"),
+			"listJobs":   jobs.List(owners),
+			"getJob":     jobs.ByID(owners, "getJob"),
+			"cancelJob":  jobs.ByID(owners, "cancelJob"),
+			"approveJob": jobs.ByID(owners, "approveJob"),
+			"rejectJob":  jobs.ByID(owners, "rejectJob"),
 		},
 	}
 	for _, id := range httpapi.OperationsOf("gateway") {

@@ -25,6 +25,7 @@ var actions = map[string]string{
 	event.Type(event.CertificateKeyRequested{}): "renewal_awaiting_csr",
 	event.Type(event.CertificateRenewed{}):      "renewal_job_completed",
 	event.Type(event.CertificateFailed{}):       "renewal_job_failed",
+	event.Type(event.CertificateExpiring{}):     "expiration_alert_sent",
 	event.Type(event.DeploymentStarted{}):       "deployment_job_dispatched",
 	event.Type(event.DeploymentCompleted{}):     "deployment_job_completed",
 	event.Type(event.DeploymentFailed{}):        "deployment_job_failed",
@@ -34,7 +35,10 @@ var actions = map[string]string{
 	event.Type(event.TargetDeleted{}):           "delete_target",
 }
 
-const renewalTriggered = "renewal_triggered"
+const (
+	renewalTriggered = "renewal_triggered"
+	renewalCreated   = "renewal_job_created"
+)
 
 // FromMessage returns the events that a message tells of: one, or one for each call if
 // it is a record of calls. Sequence and hash are for the chain to set.
@@ -78,6 +82,9 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 
 func action(ceType string, body map[string]json.RawMessage) string {
 	if ceType == event.Type(event.CertificateRequested{}) && string(body["renewal"]) == "true" {
+		if string(body["automatic"]) == "true" {
+			return renewalCreated
+		}
 		return renewalTriggered
 	}
 	if a, ok := actions[ceType]; ok {

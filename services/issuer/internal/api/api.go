@@ -12,6 +12,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
@@ -21,12 +22,12 @@ import (
 )
 
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store) http.Handler {
+func New(s *issuance.Service, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store, policies: issuance.PolicyDesk{Store: store, Now: c.Now}}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -56,8 +57,9 @@ func invalid(field, reason string) error {
 }
 
 type server struct {
-	service *issuance.Service
-	store   *postgres.Store
+	service  *issuance.Service
+	store    *postgres.Store
+	policies issuance.PolicyDesk
 }
 
 // asking is who asks, and what follows from the request bears.

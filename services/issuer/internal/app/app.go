@@ -27,14 +27,21 @@ type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
 	Sweep, CSRDeadline    time.Duration
+	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
+	// issuer may be under way of their own accord.
+	RenewalSweep time.Duration
+	MaxRenewals  int
 }
+
+// renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
+const renewalLinger = 250 * time.Millisecond
 
 // Run runs the issuer until ctx ends.
 func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
-	// The worker is woken by the store that it works on.
-	var work *worker.Worker
-	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }}
+	// The workers are woken by the store that they work on.
+	var work, renewals *worker.Worker
+	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake() }}
 	asked, err := meter(deps.Metrics)
 	if err != nil {
 		return err
@@ -42,8 +49,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	store := postgres.New(deps.DB, hooks)
 	issuers := registry{}
 	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
+		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
+	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
+	renewals.Linger = renewalLinger
 	if err := issuers.open(ctx, store, settings, deps); err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
@@ -61,11 +70,12 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-		}, api.New(certificates, store))
+		}, api.New(certificates, store, deps.Clock))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
+	g.Go(func() error { return renewals.Run(ctx) })
 	g.Go(func() error { return forget(ctx, deps) })
 	err = g.Wait()
 	stop()

@@ -57,7 +57,7 @@ var certificateMoves = map[CertificateStatus][]CertificateStatus{
 	Expiring:          {Expired, RenewalInProgress, Revoked, Archived},
 	Expired:           {RenewalInProgress, Archived},
 	RenewalInProgress: {Active, Expired, Failed, Revoked, Archived},
-	Failed:            {Pending, Active, RenewalInProgress, Revoked, Archived},
+	Failed:            {Pending, Active, Expired, RenewalInProgress, Revoked, Archived},
 	Revoked:           {Archived},
 	Archived:          {},
 }

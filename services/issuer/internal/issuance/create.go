@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
@@ -35,14 +36,18 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err != nil {
 		return Created{}, err
 	}
+	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
+	if err != nil {
+		return Created{}, err
+	}
 	c.Revision = 1
 	w := Work{
 		Job: Job{
-			ID: id.New(jobPrefix), Type: Issuance, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
-			Origin: o, CreatedAt: now, Token: 1,
+			ID: id.New(jobPrefix), Type: Issuance, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
 		},
 		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
 	}
+	w.under(&policy)
 	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
 	first, err := s.first(ctx, &w, r.CSRPEM)
 	if err != nil {
@@ -71,12 +76,22 @@ type beginning struct {
 	job Job
 }
 
-// first decides how a new job begins: signed at once, with a worker, or waiting for whoever has the key. Its error is
-// Invalid: the request for a signature is no good, and nothing is to be stored.
+// first decides how a new job begins: waiting for approval, signed at once, with a worker, or waiting for whoever has
+// the key. Its error is Invalid: the request for a signature is no good, and nothing is to be stored.
 func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, error) {
 	now := w.CreatedAt
 	var c Change
 	switch {
+	case w.approval > 0:
+		if csr != "" {
+			if _, _, err := checkRequest(csr, w.CommonName, w.SANs); err != nil {
+				return beginning{}, err
+			}
+			w.CSRPEM = canonical(csr)
+		}
+		c = w.change(JobAwaitingApproval, now)
+		c.NextActionAt = now.Add(w.approval)
+		c.Reason = waitsForApproval + c.NextActionAt.Format(time.RFC3339)
 	case csr != "":
 		w.Attempts, w.StartedAt = 1, now
 		v, err := s.sign(ctx, w.signing(csr))
@@ -117,7 +132,7 @@ func asField(err error) error {
 	return fault.InvalidFields(fault.Field{Name: "csr_pem", Reason: f.Message})
 }
 
-func requestedEvent(c *Certificate, jobID string, renewal bool) event.Event {
+func requestedEvent(c *Certificate, jobID string, renewal bool) event.CertificateRequested {
 	return event.CertificateRequested{
 		CertificateID: c.ID, JobID: jobID, CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID,
 		OwnerID: c.OwnerID, TeamID: c.TeamID, Environment: c.Environment, TargetIDs: nonNil(c.TargetIDs), Renewal: renewal,

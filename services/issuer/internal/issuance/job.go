@@ -3,6 +3,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/libs/retry"
 )
 
 // JobStatus is the state of a job.
@@ -22,7 +24,7 @@ const (
 	JobCompleted JobStatus = "Completed"
 	// JobFailed was given up.
 	JobFailed JobStatus = "Failed"
-	// JobCancelled was stopped by a person.
+	// JobCancelled was stopped by a person, or because none approved it in time.
 	JobCancelled JobStatus = "Cancelled"
 )
 
@@ -67,8 +69,8 @@ func (t JobType) stage() string {
 	return "issuance"
 }
 
-// DefaultMaxAttempts is how often a job is tried.
-const DefaultMaxAttempts = 3
+// System is who asks for what falls due by a policy.
+const System = "system"
 
 // Origin is who caused something and in which request. It is on every event that follows.
 type Origin struct {
@@ -87,6 +89,11 @@ type Job struct {
 	CSRPEM    string
 	VersionID string
 	LastError string
+	// PolicyID is the renewal policy that was in force when it began.
+	PolicyID string
+	// ApprovedBy and RejectedBy are who decided about it, for the reason that was given.
+	ApprovedBy, RejectedBy, ApprovalReason string
+	ApprovedAt                             time.Time
 	// NextActionAt is when a worker looks at it; zero if none does.
 	NextActionAt time.Time
 	// Token is the fence: a change of the job is refused unless it names the newest one.
@@ -115,6 +122,10 @@ type Work struct {
 	// CurrentVersionID is the version before this one, empty if there is none.
 	CurrentVersionID string
 	ExpiresAt        time.Time
+	// Retry spaces its attempts.
+	Retry retry.Policy
+	// approval is how long it waits for a person before it begins; zero is not at all.
+	approval time.Duration
 }
 
 func (w *Work) targetIDs() []string {

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
@@ -14,9 +15,9 @@ type Triggered struct {
 	Version *Version
 }
 
-// renewal says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
+// renews says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
 // version is issued after all. The error is a Conflict that says why it cannot be.
-func renewal(c *Certificate) (CertificateStatus, JobType, error) {
+func renews(c *Certificate) (CertificateStatus, JobType, error) {
 	next, kind := RenewalInProgress, Renewal
 	if c.VersionID == "" {
 		next, kind = Pending, Issuance
@@ -36,13 +37,24 @@ func renewal(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
+// renewalWork is a new job for a certificate that exists.
+func renewalWork(c *Certificate, kind JobType, targets []Target, o Origin, now time.Time) Work {
+	return Work{
+		Job: Job{
+			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
+		},
+		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
+		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
+	}
+}
+
 // Renew begins a renewal. With a signing request it is signed at once, as on creation.
 func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certificateID, csr string) (Triggered, error) {
 	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
 	if err != nil {
 		return Triggered{}, err
 	}
-	status, kind, err := renewal(&c)
+	status, kind, err := renews(&c)
 	if err != nil {
 		return Triggered{}, err
 	}
@@ -50,15 +62,13 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	if err != nil {
 		return Triggered{}, err
 	}
-	now := s.clock.Now()
-	w := Work{
-		Job: Job{
-			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
-			Origin: o, CreatedAt: now, Token: 1,
-		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
-		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
+	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
+	if err != nil {
+		return Triggered{}, err
 	}
+	now := s.clock.Now()
+	w := renewalWork(&c, kind, targets, o, now)
+	w.under(&policy)
 	fact := *w.fact(requestedEvent(&c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {

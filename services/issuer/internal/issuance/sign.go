@@ -117,6 +117,7 @@ func complete(w *Work, v *Version, now time.Time, causation string) Change {
 }
 
 const (
+	waitsForApproval   = "waits for somebody to approve it, until "
 	waitsForDeployment = "issued; waits to be installed on its targets"
 	waitsForAgent      = "waits for the agent of its target to make a key"
 	waitsForRequest    = "waits for a signing request: POST it to /api/v1/certificates/{id}/csr as csr_pem"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/retry"
 )
 
 // The tables as people are shown them. A change of the rules is a change here first.
@@ -19,7 +20,7 @@ Active            -> Expiring Expired RenewalInProgress Revoked Archived
 Expiring          -> Expired RenewalInProgress Revoked Archived
 Expired           -> RenewalInProgress Archived
 RenewalInProgress -> Active Expired Failed Revoked Archived
-Failed            -> Pending Active RenewalInProgress Revoked Archived
+Failed            -> Pending Active Expired RenewalInProgress Revoked Archived
 Revoked           -> Archived
 Archived          ->`
 	jobTable = `
@@ -77,7 +78,7 @@ func TestRenewal_IsAllowedByTheTable(t *testing.T) {
 	for _, status := range CertificateStatuses {
 		for _, version := range []string{"", "cv-1"} {
 			c := Certificate{ID: "mc-1", Status: status, VersionID: version}
-			next, kind, err := renewal(&c)
+			next, kind, err := renews(&c)
 			switch {
 			case err != nil:
 				if fault.CodeOf(err) != fault.Conflict {
@@ -138,7 +139,7 @@ func TestChanges_AreMovesOfTheTables(t *testing.T) {
 		check("ask", JobRunning, ask(work(kind, JobRunning, 0), now, now.Add(time.Minute)))
 		for _, from := range JobStatuses {
 			if from.CanBecome(JobCancelled) {
-				check("cancel", from, cancelled(work(kind, from, 1), "somebody", now))
+				check("cancel", from, cancelled(work(kind, from, 1), "cancelled by somebody", now))
 			}
 		}
 	}
@@ -164,7 +165,7 @@ func TestCancelled_LeavesACertificateAsItsTargetsServeIt(t *testing.T) {
 				Job: Job{ID: "job-i-1", Type: Renewal}, CurrentVersionID: tt.current, ExpiresAt: tt.ends,
 				Targets: []Target{{ID: "tgt-1", VersionID: tt.serves}},
 			}
-			c := cancelled(w, "key-1", now)
+			c := cancelled(w, "cancelled by key-1", now)
 			if c.CertificateStatus != tt.want || c.Status != JobCancelled || c.LastError != "cancelled by key-1" || c.Fact == nil {
 				t.Errorf("change %+v", c)
 			}
@@ -200,6 +201,7 @@ func TestDecide_DoesTheNextThing(t *testing.T) {
 func TestSetback_GoesByTheKindOfError(t *testing.T) {
 	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	s := New(nil, nil, nil, clock.At(now), quiet, Settings{Chance: func() float64 { return 0 }})
+	plan := retry.Policy{Base: 5 * time.Second, Cap: 10 * time.Minute}
 	slow := fault.New(fault.RateLimited, "slowly")
 	slow.RetryAfter = time.Hour
 	tests := []struct {
@@ -218,7 +220,7 @@ func TestSetback_GoesByTheKindOfError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := &Work{Job: Job{ID: "job-i-1", Type: Renewal, Attempts: tt.attempts, MaxAttempts: 3}}
+			w := &Work{Job: Job{ID: "job-i-1", Type: Renewal, Attempts: tt.attempts, MaxAttempts: 3}, Retry: plan}
 			c := s.setback(w, tt.err, now, "ev-1")
 			if c.Status != tt.status || c.LastError != fault.From(tt.err).Message {
 				t.Errorf("change %+v", c)

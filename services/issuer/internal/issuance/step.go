@@ -31,11 +31,15 @@ const (
 	giveUp
 	// unreachable: the target is gone or switched off; it may come back.
 	unreachable
+	// lapse: nobody has approved it in time.
+	lapse
 )
 
 // decide says what is to be done about a job that is due. A job that was found AwaitingCSR has been waited for too long.
 func decide(w *Work) next {
 	switch {
+	case w.Status == JobAwaitingApproval:
+		return lapse
 	case w.Attempts >= w.MaxAttempts:
 		return giveUp
 	case w.CSRPEM != "":
@@ -76,7 +80,7 @@ func (s *Service) setback(w *Work, err error, now time.Time, causation string) C
 		return failure(w, w.LastError, now, causation)
 	}
 	c := w.change(JobPending, now)
-	c.NextActionAt = now.Add(max(s.settings.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
+	c.NextActionAt = now.Add(max(w.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
 	c.Reason = w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
 	return c
 }
@@ -92,10 +96,9 @@ func failure(w *Work, reason string, now time.Time, causation string) Change {
 	return c
 }
 
-// cancelled is the change of a job that a person stopped: the certificate is again what it was, as far as it was
-// anything.
-func cancelled(w *Work, by string, now time.Time) Change {
-	reason := "cancelled by " + by
+// cancelled is the change of a job that is stopped, by a person or for want of one: the certificate is again what it was,
+// as far as it was anything.
+func cancelled(w *Work, reason string, now time.Time) Change {
 	c := failure(w, reason, now, "")
 	c.Status = JobCancelled
 	if w.CurrentVersionID != "" && w.servedEverywhere() {

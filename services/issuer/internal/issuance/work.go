@@ -45,6 +45,9 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		case unreachable:
 			w.Attempts++
 			changes[i] = s.setback(w, fault.New(fault.Unavailable, "target %s is gone or switched off", w.Targets[0].ID), now, "")
+		case lapse:
+			w.Origin.Actor = System
+			changes[i] = cancelled(w, "nobody approved it in time", now)
 		case giveUp:
 			changes[i] = failure(w, orDefault(w.LastError, "no attempts are left"), now, "")
 		}

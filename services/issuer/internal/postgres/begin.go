@@ -20,8 +20,8 @@ var beginSQL = `WITH cert AS (
 	RETURNING id, version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
-		requested_by, correlation_id, trace_parent, created_at)
-	SELECT $6, $7, cert.id, $8, $9, $10, $11, $12, $13, $14, $15, $16, $5 FROM cert
+		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id)
+	SELECT $6, $7, cert.id, $8, $9, $10, $11, $12, $13, $14, $15, $16, $5, $23 FROM cert
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
 )
@@ -51,6 +51,7 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 		return err
 	}
 	s.hooks.Told()
+	s.hooks.Look()
 	return nil
 }
 
@@ -69,7 +70,7 @@ func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, star
 		j.CertificateID, string(seen), string(start.Status), start.Reason, j.CreatedAt,
 		j.ID, string(j.Type), string(j.Status), j.Attempts, j.MaxAttempts, j.CSRPEM, j.LastError, orNull(j.NextActionAt),
 		j.Origin.Actor, j.Origin.CorrelationID, j.Origin.TraceParent,
-	}, eventArgs...)...).Scan(&version)
+	}, append(eventArgs, j.PolicyID)...)...).Scan(&version)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), pg.IsUnique(err) && pg.Constraint(err) == "jobs_open":
 		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or it was archived", j.CertificateID)

@@ -22,12 +22,19 @@ const certificateColumns = `c.id, c.name, c.common_name, c.sans, c.environment, 
 	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
 
 func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
+	return scanCertificateAnd(row)
+}
+
+// scanCertificateAnd scans the columns of certificateColumns and those that follow them.
+func scanCertificateAnd(row pgx.CollectableRow, more ...any) (issuance.Certificate, error) {
 	var c issuance.Certificate
 	var tags []byte
 	var renewed, deployed *time.Time
-	err := row.Scan(&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
+	err := row.Scan(append([]any{
+		&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
 		&c.RenewalPolicyID, &tags, &c.Status, &c.StatusReason, &c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint,
-		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.TargetIDs)
+		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.TargetIDs,
+	}, more...)...)
 	if err != nil {
 		return c, err
 	}

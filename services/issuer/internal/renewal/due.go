@@ -63,11 +63,13 @@ func share(id string) float64 {
 // place that follows from its id, so that a fleet that was issued at once is not renewed at once.
 func (p *Policy) Due(c *Certificate) time.Time {
 	opens := p.Opens(c)
-	return opens.Add(time.Duration(float64(c.NotAfter.Sub(opens)) / spread * share(c.ID))).Truncate(time.Second)
+	return opens.Add(Spread(c.ID, c.NotAfter.Sub(opens)/spread)).Truncate(time.Second)
 }
 
 // Pause is how long after a failure a renewal is begun anew: a day, less for certificates that do not live long.
-func Pause(lifetime time.Duration) time.Duration { return max(min(pauseCap, lifetime/pausePart), time.Minute) }
+func Pause(lifetime time.Duration) time.Duration {
+	return max(min(pauseCap, lifetime/pausePart), time.Minute)
+}
 
 // Verdict is what is to be done about the renewal of a certificate, and why.
 type Verdict struct {
@@ -143,3 +145,6 @@ func later(a, b time.Time) time.Time {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Spread is a duration below d that follows from an id.
+func Spread(id string, d time.Duration) time.Duration { return time.Duration(float64(d) * share(id)) }

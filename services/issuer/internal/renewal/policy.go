@@ -29,7 +29,7 @@ type Policy struct {
 	WindowDays, WindowPercent int
 	// MaxRetries is how often a renewal is tried in all before it has failed; none counts as one.
 	MaxRetries int
-	// RetryInterval doubles with each attempt up to RetryMaxInterval; chance takes off up to RetryJitterPercent of it.
+	// RetryInterval doubles with each attempt up to RetryMaxInterval, if that is longer; chance takes off up to RetryJitterPercent of it.
 	RetryInterval, RetryMaxInterval time.Duration
 	RetryJitterPercent              int
 	// ThresholdDays are the days before the end at which people are told, each once a version.
@@ -81,8 +81,7 @@ func (p *Policy) Check() []fault.Field {
 	object(p.WindowPercent < 0 || p.WindowPercent > 95, "renewal_window_percent", "must be 1 to 95, or 0 to go by renewal_window_days")
 	object(p.MaxRetries < 0 || p.MaxRetries > maxAttempts, "max_retries", "must be 0 to 100")
 	object(p.RetryInterval < time.Second || p.RetryInterval > maxSeconds*time.Second, "retry_interval_seconds", "must be 1 to 2592000")
-	object(p.RetryMaxInterval < p.RetryInterval || p.RetryMaxInterval > maxSeconds*time.Second,
-		"retry_max_interval_seconds", "must be retry_interval_seconds to 2592000")
+	object(p.RetryMaxInterval < time.Second || p.RetryMaxInterval > maxSeconds*time.Second, "retry_max_interval_seconds", "must be 1 to 2592000")
 	object(p.RetryJitterPercent < 0 || p.RetryJitterPercent > 100, "retry_jitter_percent", "must be 0 to 100")
 	object(p.ApprovalExpiresAfter < time.Hour || p.ApprovalExpiresAfter > maxHours*time.Hour,
 		"approval_expires_after_hours", "must be 1 to 2160")

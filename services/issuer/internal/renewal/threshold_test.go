@@ -105,7 +105,7 @@ func TestCheck_NamesEveryFieldAtFault(t *testing.T) {
 	}
 	want := []string{
 		"name", "renewal_window_days", "renewal_window_percent", "max_retries", "retry_interval_seconds",
-		"retry_jitter_percent", "approval_expires_after_hours", "alert_thresholds_days",
+		"retry_max_interval_seconds", "retry_jitter_percent", "approval_expires_after_hours", "alert_thresholds_days",
 	}
 	if diff := cmp.Diff(want, fields); diff != "" {
 		t.Error(diff)

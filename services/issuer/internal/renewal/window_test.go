@@ -76,11 +76,14 @@ func TestOpening_IsTheFirstMomentWithinAWindow(t *testing.T) {
 
 func TestParseWindow_SaysWhatIsWrong(t *testing.T) {
 	for name, call := range map[string]func() (Window, int){
-		"weekdays": func() (Window, int) { w, bad := ParseWindow([]string{"Sat", "Someday", "Satan"}, "1:00", "02:00", ""); return w, len(bad) - 1 },
-		"start":    func() (Window, int) { w, bad := ParseWindow(nil, "25:00", "02:00", ""); return w, len(bad) },
-		"end":      func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "", ""); return w, len(bad) },
-		"zone":     func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "02:00", "Mars/Olympus"); return w, len(bad) },
-		"local":    func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "02:00", "Local"); return w, len(bad) },
+		"weekdays": func() (Window, int) {
+			w, bad := ParseWindow([]string{"Sat", "Someday", "Satan"}, "1:00", "02:00", "")
+			return w, len(bad) - 1
+		},
+		"start": func() (Window, int) { w, bad := ParseWindow(nil, "25:00", "02:00", ""); return w, len(bad) },
+		"end":   func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "", ""); return w, len(bad) },
+		"zone":  func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "02:00", "Mars/Olympus"); return w, len(bad) },
+		"local": func() (Window, int) { w, bad := ParseWindow(nil, "01:00", "02:00", "Local"); return w, len(bad) },
 	} {
 		if _, bad := call(); bad != 1 {
 			t.Errorf("%s: %d objections", name, bad)

@@ -1,0 +1,90 @@
+-- +goose Up
+ALTER TABLE renewal_policies
+	-- The share of the lifetime that is left when the window opens; 0 goes by renewal_window_days.
+	ADD COLUMN renewal_window_percent integer NOT NULL DEFAULT 0 CHECK (renewal_window_percent BETWEEN 0 AND 95),
+	ADD COLUMN retry_max_interval_seconds integer NOT NULL DEFAULT 600 CHECK (retry_max_interval_seconds > 0),
+	ADD COLUMN retry_jitter_percent integer NOT NULL DEFAULT 30 CHECK (retry_jitter_percent BETWEEN 0 AND 100),
+	ADD COLUMN approval_required boolean NOT NULL DEFAULT false,
+	ADD COLUMN approval_expires_after_hours integer NOT NULL DEFAULT 72 CHECK (approval_expires_after_hours > 0),
+	-- [{"weekdays": ["Sat"], "start": "22:00", "end": "04:00", "time_zone": "Europe/Berlin"}]
+	ADD COLUMN maintenance_windows jsonb NOT NULL DEFAULT '[]',
+	-- Where it is not empty, the policy holds for certificates whose agent is in the group, and rp-default for others.
+	ADD COLUMN agent_group_id text NOT NULL DEFAULT '',
+	-- Grows with each change: ce-aggversion and the entity tag.
+	ADD COLUMN revision bigint NOT NULL DEFAULT 1,
+	ALTER COLUMN retry_interval_seconds SET DEFAULT 5;
+-- What jobs have waited so far, whatever their policy said: a CA that hiccups is asked again in seconds. A renewal that
+-- has failed is begun anew the day after.
+UPDATE renewal_policies SET retry_interval_seconds = 5 WHERE retry_interval_seconds = 3600;
+CREATE INDEX renewal_policies_created ON renewal_policies (created_at, id);
+CREATE INDEX renewal_policies_group ON renewal_policies (id) WHERE agent_group_id <> '';
+
+ALTER TABLE certificates
+	-- When the engine is to look at it; NULL if there is nothing to come. It is never later than anything falls due. A
+	-- look in vain does no harm: it finds out the next time from the rules.
+	ADD COLUMN next_action_at timestamptz,
+	-- The lowest threshold that people have been told of for the newest version, 0 for its end.
+	ADD COLUMN alerted_days integer;
+CREATE INDEX certificates_due ON certificates (next_action_at) WHERE next_action_at IS NOT NULL;
+CREATE INDEX certificates_renewal_policy ON certificates (renewal_policy_id, created_at, id);
+
+ALTER TABLE jobs
+	-- The policy that was in force when it began; empty is the certificate's.
+	ADD COLUMN renewal_policy_id text NOT NULL DEFAULT '',
+	ADD COLUMN approved_by text NOT NULL DEFAULT '',
+	ADD COLUMN approved_at timestamptz,
+	ADD COLUMN rejected_by text NOT NULL DEFAULT '',
+	-- Of the approval or the rejection.
+	ADD COLUMN approval_reason text NOT NULL DEFAULT '';
+
+-- When anything can fall due first for a version that ends at that time: the earlier of the first threshold and of the
+-- opening of the window. Whoever is covered by a policy with a group is found out later, so rp-default counts as well.
+-- A share of a lifetime is found out by a look at once.
+-- +goose StatementBegin
+CREATE FUNCTION first_look(ends timestamptz, policy text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+	SELECT CASE WHEN bool_or(p.renewal_window_percent > 0) THEN 'epoch'
+		ELSE ends - 24 * make_interval(hours => max(GREATEST(p.renewal_window_days,
+			(SELECT COALESCE(max(d), 30) FROM unnest(p.alert_thresholds_days) d)))) END
+	FROM renewal_policies own JOIN renewal_policies p ON p.id = own.id OR own.agent_group_id <> '' AND p.id = 'rp-default'
+	WHERE own.id = policy
+$$;
+-- +goose StatementEnd
+
+-- So nobody who writes a version, a state or a policy has to remember that times follow from them.
+-- +goose StatementBegin
+CREATE FUNCTION schedule_certificate() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+	NEW.next_action_at := CASE WHEN NEW.version_id <> '' AND NEW.status NOT IN ('Revoked', 'Archived')
+		THEN first_look(NEW.expires_at, NEW.renewal_policy_id) END;
+	IF TG_OP = 'INSERT' OR NEW.version_id <> OLD.version_id OR NEW.expires_at <> OLD.expires_at THEN
+		NEW.alerted_days := NULL;
+	END IF;
+	RETURN NEW;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER certificates_scheduled BEFORE INSERT ON certificates FOR EACH ROW
+	WHEN (NEW.version_id <> '') EXECUTE FUNCTION schedule_certificate();
+CREATE TRIGGER certificates_rescheduled BEFORE UPDATE ON certificates FOR EACH ROW
+	WHEN (NEW.version_id <> OLD.version_id OR NEW.expires_at <> OLD.expires_at OR NEW.renewal_policy_id <> OLD.renewal_policy_id
+		OR NEW.status <> OLD.status AND (NEW.status IN ('Revoked', 'Archived') OR OLD.status IN ('Pending', 'RenewalInProgress', 'Revoked')))
+	EXECUTE FUNCTION schedule_certificate();
+
+-- +goose StatementBegin
+CREATE FUNCTION reschedule_certificates() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+	UPDATE certificates c SET next_action_at = look.at
+	FROM renewal_policies p, LATERAL (SELECT first_look(c.expires_at, p.id) AS at) look
+	WHERE c.renewal_policy_id = p.id AND (p.id = NEW.id OR NEW.id = 'rp-default' AND p.agent_group_id <> '')
+		AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
+		AND (c.next_action_at IS NULL OR c.next_action_at > look.at);
+	RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER renewal_policies_changed AFTER UPDATE ON renewal_policies FOR EACH ROW
+	WHEN (NEW.revision <> OLD.revision) EXECUTE FUNCTION reschedule_certificates();
+
+UPDATE certificates SET next_action_at = first_look(expires_at, renewal_policy_id)
+WHERE version_id <> '' AND status NOT IN ('Revoked', 'Archived');

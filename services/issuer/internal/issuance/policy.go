@@ -1,0 +1,57 @@
+package issuance
+
+import (
+	"context"
+	"slices"
+
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
+)
+
+// policyOf returns the renewal policy that is in force for a certificate that refers to one of that id. The error is
+// Invalid if there is none.
+func (s *Service) policyOf(ctx context.Context, id string, targets []Target) (renewal.Policy, error) {
+	p, err := s.store.RenewalPolicy(ctx, id)
+	if fault.CodeOf(err) == fault.NotFound {
+		return p, fault.InvalidFields(fault.Field{Name: "renewal_policy_id", Reason: "unknown renewal policy " + id})
+	}
+	if err != nil {
+		return p, err
+	}
+	covered, err := s.covers(ctx, &p, targets, nil)
+	if err != nil || covered {
+		return p, err
+	}
+	return s.store.RenewalPolicy(ctx, renewal.Default)
+}
+
+// covers reports whether a policy holds for a certificate with these targets: a policy with a group holds where the
+// agent of the first target is in it. What is asked about agents is kept in known, unless that is nil.
+func (s *Service) covers(ctx context.Context, p *renewal.Policy, targets []Target, known map[string][]string) (bool, error) {
+	if p.AgentGroupID == "" {
+		return true, nil
+	}
+	if len(targets) == 0 || targets[0].AgentID == "" {
+		return false, nil
+	}
+	agent := targets[0].AgentID
+	groups, ok := known[agent]
+	if !ok {
+		var err error
+		if groups, err = s.targets.GroupsOf(ctx, agent); err != nil {
+			return false, err
+		}
+		if known != nil {
+			known[agent] = groups
+		}
+	}
+	return slices.Contains(groups, p.AgentGroupID), nil
+}
+
+// under has a new job go by a policy.
+func (w *Work) under(p *renewal.Policy) {
+	w.PolicyID, w.MaxAttempts, w.Retry = p.ID, p.Attempts(), p.Retry()
+	if p.ApprovalRequired {
+		w.approval = p.ApprovalExpiresAfter
+	}
+}
