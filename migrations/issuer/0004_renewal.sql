@@ -37,15 +37,14 @@ ALTER TABLE jobs
 	-- Of the approval or the rejection.
 	ADD COLUMN approval_reason text NOT NULL DEFAULT '';
 
--- When anything can fall due first for a version that ends at that time: the earlier of the first threshold and of the
--- opening of the window. Whoever is covered by a policy with a group is found out later, so rp-default counts as well.
--- A share of a lifetime is found out by a look at once.
+-- How long before the end of a version anything can fall due: at the first threshold, or when the window opens. NULL is
+-- unknown, and calls for a look at once: a share of a lifetime is found out from the version. Whom a policy with a group
+-- covers is found out by a look as well, so rp-default counts with it.
 -- +goose StatementBegin
-CREATE FUNCTION first_look(ends timestamptz, policy text) RETURNS timestamptz
+CREATE FUNCTION renewal_lead(policy text) RETURNS interval
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-	SELECT CASE WHEN bool_or(p.renewal_window_percent > 0) THEN 'epoch'
-		ELSE ends - 24 * make_interval(hours => max(GREATEST(p.renewal_window_days,
-			(SELECT COALESCE(max(d), 30) FROM unnest(p.alert_thresholds_days) d)))) END
+	SELECT CASE WHEN NOT bool_or(p.renewal_window_percent > 0) THEN make_interval(hours => 24 * max(GREATEST(
+		p.renewal_window_days, (SELECT COALESCE(max(d), 30) FROM unnest(p.alert_thresholds_days) d)))) END
 	FROM renewal_policies own JOIN renewal_policies p ON p.id = own.id OR own.agent_group_id <> '' AND p.id = 'rp-default'
 	WHERE own.id = policy
 $$;
@@ -57,7 +56,7 @@ CREATE FUNCTION schedule_certificate() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
 	NEW.next_action_at := CASE WHEN NEW.version_id <> '' AND NEW.status NOT IN ('Revoked', 'Archived')
-		THEN first_look(NEW.expires_at, NEW.renewal_policy_id) END;
+		THEN COALESCE(NEW.expires_at - renewal_lead(NEW.renewal_policy_id), 'epoch') END;
 	IF TG_OP = 'INSERT' OR NEW.version_id <> OLD.version_id OR NEW.expires_at <> OLD.expires_at THEN
 		NEW.alerted_days := NULL;
 	END IF;
@@ -75,16 +74,18 @@ CREATE TRIGGER certificates_rescheduled BEFORE UPDATE ON certificates FOR EACH R
 CREATE FUNCTION reschedule_certificates() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-	UPDATE certificates c SET next_action_at = look.at
-	FROM renewal_policies p, LATERAL (SELECT first_look(c.expires_at, p.id) AS at) look
-	WHERE c.renewal_policy_id = p.id AND (p.id = NEW.id OR NEW.id = 'rp-default' AND p.agent_group_id <> '')
-		AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
-		AND (c.next_action_at IS NULL OR c.next_action_at > look.at);
+	UPDATE certificates c SET next_action_at = COALESCE(c.expires_at - policy.lead, 'epoch')
+	FROM (
+		SELECT p.id, renewal_lead(p.id) AS lead FROM renewal_policies p
+		WHERE p.id = NEW.id OR NEW.id = 'rp-default' AND p.agent_group_id <> ''
+	) policy
+	WHERE c.renewal_policy_id = policy.id AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
+		AND (c.next_action_at IS NULL OR c.next_action_at > COALESCE(c.expires_at - policy.lead, 'epoch'));
 	RETURN NULL;
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER renewal_policies_changed AFTER UPDATE ON renewal_policies FOR EACH ROW
 	WHEN (NEW.revision <> OLD.revision) EXECUTE FUNCTION reschedule_certificates();
 
-UPDATE certificates SET next_action_at = first_look(expires_at, renewal_policy_id)
+UPDATE certificates SET next_action_at = COALESCE(expires_at - renewal_lead(renewal_policy_id), 'epoch')
 WHERE version_id <> '' AND status NOT IN ('Revoked', 'Archived');

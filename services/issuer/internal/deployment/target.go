@@ -1,5 +1,5 @@
-// Package deployment asks the deployment service what the issuer's copy of its targets cannot tell: a target that was
-// made a moment ago, whose event is still under way, and the groups of an agent.
+// Package deployment asks the deployment service what the issuer does not know by itself: a target that was made a moment
+// ago, whose event is still under way, and in which groups an agent is.
 package deployment
 
 import (
@@ -19,10 +19,13 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
-const maxAnswer = 256 << 10
+const maxTarget = 256 << 10
 
-// Targets finds targets. Make it with NewTargets.
-type Targets struct{ client *http.Client }
+// Targets finds targets and the groups of their agents. Make it with NewTargets; it is safe for concurrent use.
+type Targets struct {
+	client *http.Client
+	memory memory
+}
 
 // NewTargets returns Targets over a connection.
 func NewTargets(nc *nats.Conn) *Targets {
@@ -32,54 +35,28 @@ func NewTargets(nc *nats.Conn) *Targets {
 // Find implements [issuance.Targets]. While deployment does not answer its error is Unavailable: whether there is such
 // a target is then not known, and no reason to refuse a request for good.
 func (t *Targets) Find(ctx context.Context, id string) (issuance.Target, error) {
-	var found deploymentapi.Target
-	there, err := t.get(ctx, "getTarget", "targets/"+url.PathEscape(id), "target "+id, &found)
-	if err != nil || !there {
-		return issuance.Target{ID: id}, err
-	}
-	return issuance.Target{ID: id, AgentID: found.AgentID, Enabled: found.Enabled}, nil
-}
-
-// GroupsOf implements [issuance.Targets]. An agent that is not known is in no group.
-func (t *Targets) GroupsOf(ctx context.Context, agentID string) ([]string, error) {
-	var list struct {
-		Data []struct {
-			ID string `json:"id"`
-		} `json:"data"`
-	}
-	_, err := t.get(ctx, "listGroupsOfAgent", "agents/"+url.PathEscape(agentID)+"/groups", "groups of agent "+agentID, &list)
-	if err != nil {
-		return nil, err
-	}
-	groups := make([]string, len(list.Data))
-	for i, g := range list.Data {
-		groups[i] = g.ID
-	}
-	return groups, nil
-}
-
-// get asks a question, and reports whether what it is about exists.
-func (t *Targets) get(ctx context.Context, operation, path, what string, into any) (bool, error) {
-	ctx = natshttp.WithRoute(ctx, natshttp.Route{Service: "deployment", Operation: operation})
+	ctx = natshttp.WithRoute(ctx, natshttp.Route{Service: "deployment", Operation: "getTarget"})
 	ctx = authn.NewContext(ctx, authn.System("issuer"))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://deployment/api/v1/"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://deployment/api/v1/targets/"+url.PathEscape(id), nil)
 	if err != nil {
-		return false, fmt.Errorf("ask for %s: %w", what, err)
+		return issuance.Target{}, fmt.Errorf("ask for target %s: %w", id, err)
 	}
 	resp, err := t.client.Do(req)
 	if err != nil {
-		return false, fault.Wrap(err, fault.Unavailable, "%s cannot be looked up at the moment", what)
+		return issuance.Target{}, fault.Wrap(err, fault.Unavailable, "target %s cannot be looked up at the moment", id)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNotFound:
-		return false, nil
+		return issuance.Target{ID: id}, nil
 	default:
-		return false, fault.Wrap(fmt.Errorf("deployment answers %s", resp.Status), fault.Unavailable, "%s cannot be looked up at the moment", what)
+		return issuance.Target{}, fault.Wrap(fmt.Errorf("deployment answers %s", resp.Status), fault.Unavailable,
+			"target %s cannot be looked up at the moment", id)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
-		return false, fmt.Errorf("read %s: %w", what, err)
+	var found deploymentapi.Target
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxTarget)).Decode(&found); err != nil {
+		return issuance.Target{}, fmt.Errorf("read target %s: %w", id, err)
 	}
-	return true, nil
+	return issuance.Target{ID: id, AgentID: found.AgentID, Enabled: found.Enabled}, nil
 }

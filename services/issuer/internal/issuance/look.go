@@ -89,11 +89,10 @@ func (r Renewals) Work(ctx context.Context) (more bool, err error) {
 
 func (r Renewals) steps(ctx context.Context, looks *Looks, now time.Time) ([]Step, error) {
 	steps := make([]Step, len(looks.Rows))
-	groups := map[string][]string{}
 	for i := range looks.Rows {
 		l := &looks.Rows[i]
 		policy := &l.Policy
-		covered, err := r.covers(ctx, policy, l.Targets, groups)
+		covered, err := r.covers(ctx, policy, l.Targets)
 		switch {
 		case err != nil:
 			r.log.WarnContext(ctx, "which policy holds for a certificate cannot be found out at the moment", obs.KeyCertificate, l.ID, obs.KeyError, err)

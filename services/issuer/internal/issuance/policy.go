@@ -2,7 +2,6 @@ package issuance
 
 import (
 	"context"
-	"slices"
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
@@ -18,7 +17,7 @@ func (s *Service) policyOf(ctx context.Context, id string, targets []Target) (re
 	if err != nil {
 		return p, err
 	}
-	covered, err := s.covers(ctx, &p, targets, nil)
+	covered, err := s.covers(ctx, &p, targets)
 	if err != nil || covered {
 		return p, err
 	}
@@ -26,26 +25,15 @@ func (s *Service) policyOf(ctx context.Context, id string, targets []Target) (re
 }
 
 // covers reports whether a policy holds for a certificate with these targets: a policy with a group holds where the
-// agent of the first target is in it. What is asked about agents is kept in known, unless that is nil.
-func (s *Service) covers(ctx context.Context, p *renewal.Policy, targets []Target, known map[string][]string) (bool, error) {
+// agent of the first target is in it.
+func (s *Service) covers(ctx context.Context, p *renewal.Policy, targets []Target) (bool, error) {
 	if p.AgentGroupID == "" {
 		return true, nil
 	}
 	if len(targets) == 0 || targets[0].AgentID == "" {
 		return false, nil
 	}
-	agent := targets[0].AgentID
-	groups, ok := known[agent]
-	if !ok {
-		var err error
-		if groups, err = s.targets.GroupsOf(ctx, agent); err != nil {
-			return false, err
-		}
-		if known != nil {
-			known[agent] = groups
-		}
-	}
-	return slices.Contains(groups, p.AgentGroupID), nil
+	return s.targets.InGroup(ctx, targets[0].AgentID, p.AgentGroupID)
 }
 
 // under has a new job go by a policy.

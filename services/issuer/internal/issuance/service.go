@@ -20,10 +20,10 @@ type Issuers interface {
 
 // Targets asks the owner of targets and agents what is not known here.
 type Targets interface {
-	// Find returns the target, with no agent if there is none of that id.
+	// Find returns a target that may have been made a moment ago, with no agent if there is none of that id.
 	Find(ctx context.Context, id string) (Target, error)
-	// GroupsOf returns the ids of the groups that an agent is in.
-	GroupsOf(ctx context.Context, agentID string) ([]string, error)
+	// InGroup reports whether an agent is in an agent group. It is Unavailable while that cannot be told.
+	InGroup(ctx context.Context, agentID, groupID string) (bool, error)
 }
 
 // Jobs is what can be done with jobs, on the pool or within a transaction.

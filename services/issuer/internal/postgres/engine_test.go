@@ -67,7 +67,10 @@ func (noTargets) Find(_ context.Context, id string) (issuance.Target, error) {
 	return issuance.Target{ID: id}, nil
 }
 
-func (noTargets) GroupsOf(context.Context, string) ([]string, error) { return nil, nil }
+// InGroup has every agent in the group ag-all.
+func (noTargets) InGroup(_ context.Context, _, groupID string) (bool, error) {
+	return groupID == "ag-all", nil
+}
 
 type engine struct {
 	t       *testing.T

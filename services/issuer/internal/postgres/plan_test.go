@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
@@ -20,9 +22,9 @@ func (e *engine) fill(n int) {
 	owner := pgtest.Admin(e.t, e.pool)
 	for _, sql := range []string{
 		`INSERT INTO issuer.certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
-			renewal_policy_id, status, expires_at, created_at, updated_at)
+			renewal_policy_id, status, version_id, expires_at, created_at, updated_at)
 		SELECT 'mc-' || i, 'n', 'host-' || i || '.example.com', '{x}', 'env-' || i % 20, 'o-default', 't-default', 'iss-local',
-			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1],
+			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1], 'cv-' || i,
 			'2027-01-01'::timestamptz + i * interval '1 minute', '2026-01-01'::timestamptz + i * interval '1 second', now()
 		FROM generate_series(1, $1::int) i`,
 		`INSERT INTO issuer.jobs (id, type, certificate_id, status, requested_by, created_at, next_action_at)
@@ -75,6 +77,13 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		return err
 	}
 	queries["next due job"] = func() error { _, _, err := e.store.NextDue(t.Context()); return err }
+	queries["due certificates"] = func() error {
+		look := func(context.Context, issuance.Looks) ([]issuance.Step, error) { return nil, nil }
+		_, err := e.store.Look(t.Context(), time.Date(2026, 12, 3, 0, 0, 0, 0, time.UTC), 200, look)
+		return err
+	}
+	queries["next due certificate"] = func() error { _, _, err := postgres.Looks{Store: e.store}.NextDue(t.Context()); return err }
+	queries["a certificate's plan"] = func() error { _, err := e.store.LookAt(t.Context(), authn.Scope{}, "mc-9"); return err }
 	queries["one certificate"] = func() error { _, err := e.store.Certificate(t.Context(), authn.Scope{}, "mc-9"); return err }
 
 	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs)|Sort Key: .*(certificates|jobs|c|j)\.`)

@@ -1,0 +1,492 @@
+package postgres_test
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
+)
+
+// holder puts certificates into the database as they are when they were issued at a time for a lifetime. Their key is
+// made by an agent, so a renewal waits for it.
+type holder struct {
+	id, policy       string
+	status           issuance.CertificateStatus
+	issued, lifetime time.Duration // issued is before now
+}
+
+const (
+	day   = 24 * time.Hour
+	agent = "agent-1"
+)
+
+func (e *engine) hold(holders ...holder) {
+	e.t.Helper()
+	e.exec(`INSERT INTO target_agents (target_id, agent_id, enabled, version, updated_at)
+		VALUES ('tgt-1', $1, true, 1, now()) ON CONFLICT DO NOTHING`, agent)
+	for _, h := range holders {
+		from := e.clock.Now().Add(-h.issued)
+		if h.status == "" {
+			h.status = issuance.Active
+		}
+		if h.policy == "" {
+			h.policy = renewal.Default
+		}
+		e.exec(`WITH c AS (
+				INSERT INTO certificates (id, name, common_name, sans, owner_id, team_id, issuer_id, renewal_policy_id, status,
+					version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at)
+				VALUES ($1, $1, 'www.example.com', '{www.example.com}', 'o-default', 't-default', 'iss-local', $2, $3,
+					'cv-' || $1, $1, $1, $5, $4, $4) RETURNING id
+			), j AS (
+				INSERT INTO jobs (id, type, certificate_id, status, requested_by, created_at, completed_at)
+				SELECT 'job-i-first-' || id, 'Issuance', id, 'Completed', 'key-1', $4, $4 FROM c
+			), t AS (
+				INSERT INTO certificate_targets (certificate_id, target_id, position, version_id) SELECT id, 'tgt-1', 1, 'cv-' || id FROM c
+			)
+			INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+				not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
+			SELECT 'cv-' || id, id, 'job-i-first-' || id, 'iss-local', id, id, '', $4, $5, '', '', 'ECDSA', 256, $4 FROM c`,
+			h.id, h.policy, string(h.status), from, from.Add(h.lifetime))
+	}
+}
+
+func (e *engine) policy(id string, sets string) {
+	e.t.Helper()
+	e.exec(`INSERT INTO renewal_policies (id, name) VALUES ($1, $1) ON CONFLICT DO NOTHING`, id)
+	e.exec(`UPDATE renewal_policies SET revision = revision + 1, `+sets+` WHERE id = $1`, id)
+}
+
+// look has the engine look until nothing is due.
+func (e *engine) look() {
+	e.t.Helper()
+	for range 100 {
+		if _, err := (issuance.Renewals{Service: e.service}).Work(e.t.Context()); err != nil {
+			e.t.Fatal(err)
+		}
+		at, waiting, err := postgres.Looks{Store: e.store}.NextDue(e.t.Context())
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		if !waiting || at.After(e.clock.Now()) {
+			return
+		}
+	}
+	e.t.Fatal("the engine looks and looks, and never is done")
+}
+
+// told lists the events of a certificate in their order, with what tells them apart.
+func (e *engine) told(certificateID string) []string {
+	e.t.Helper()
+	var out []string
+	err := e.pool.QueryRow(e.t.Context(), `SELECT COALESCE(array_agg(split_part(headers->'ce-type'->>0, '.', 3)
+			|| COALESCE(' ' || (convert_from(body, 'UTF8')::jsonb->>'threshold'), '') ORDER BY id), '{}')
+		FROM outbox WHERE convert_from(body, 'UTF8')::jsonb->>'certificate_id' = $1`, certificateID).Scan(&out)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return out
+}
+
+func (e *engine) renewals(certificateID string) []issuance.Job {
+	e.t.Helper()
+	kind := "Renewal"
+	list, err := e.store.Jobs(e.t.Context(), postgres.JobQuery{CertificateID: &certificateID, Type: &kind, Page: postgres.Page{Number: 1, Size: 50}})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return list.Rows
+}
+
+func (e *engine) count(sql string, args ...any) (n int) {
+	e.t.Helper()
+	if err := e.pool.QueryRow(e.t.Context(), sql, args...).Scan(&n); err != nil {
+		e.t.Fatal(err)
+	}
+	return n
+}
+
+func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-manual", "auto_renew = false")
+	e.policy("rp-late", "renewal_window_days = 3")
+	e.policy("rp-share", "renewal_window_percent = 60")
+	e.hold(
+		holder{id: "mc-due", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-fresh", issued: 10 * day, lifetime: 90 * day},
+		holder{id: "mc-manual", policy: "rp-manual", issued: 85 * day, lifetime: 90 * day},
+		holder{id: "mc-late", policy: "rp-late", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-share", policy: "rp-share", issued: 50 * day, lifetime: 90 * day},
+	)
+	e.look()
+	for id, want := range map[string]int{"mc-due": 1, "mc-fresh": 0, "mc-manual": 0, "mc-late": 0, "mc-share": 1} {
+		if n := len(e.renewals(id)); n != want {
+			t.Errorf("%s: %d renewals, want %d", id, n, want)
+		}
+	}
+	j := e.renewals("mc-due")[0]
+	if c := e.certificate("mc-due"); c.Status != issuance.RenewalInProgress || j.Status != issuance.JobPending || j.Origin.Actor != issuance.System || j.MaxAttempts != 3 {
+		t.Errorf("certificate %+v, job %+v", c, j)
+	}
+	if diff := cmp.Diff([]string{"expiring 30", "requested"}, e.told("mc-due")); diff != "" {
+		t.Error(diff)
+	}
+	// The job is like any other: a worker asks the agent for a key.
+	e.work()
+	if j := e.job(j.ID); j.Status != issuance.JobAwaitingCSR || j.AgentID != agent {
+		t.Errorf("job %+v", j)
+	}
+	if more := e.renewals("mc-due"); len(more) != 1 {
+		t.Errorf("%d renewals", len(more))
+	}
+}
+
+func TestEngine_NeverRenewsARevokedOrArchivedCertificate(t *testing.T) {
+	e := newEngine(t)
+	e.hold(
+		holder{id: "mc-revoked", status: issuance.Revoked, issued: 85 * day, lifetime: 90 * day},
+		holder{id: "mc-archived", status: issuance.Archived, issued: 85 * day, lifetime: 90 * day},
+		holder{id: "mc-later", issued: 10 * day, lifetime: 90 * day},
+	)
+	e.exec(`UPDATE certificates SET status = 'Revoked' WHERE id = 'mc-later'`)
+	for range 5 {
+		e.look()
+		e.clock.Advance(30 * day)
+	}
+	if n := e.count(`SELECT count(*) FROM jobs WHERE type = 'Renewal'`); n != 0 {
+		t.Errorf("%d renewals", n)
+	}
+	if n := e.count(`SELECT count(*) FROM outbox`); n != 0 {
+		t.Errorf("%d events", n)
+	}
+	if _, waiting, err := (postgres.Looks{Store: e.store}).NextDue(t.Context()); err != nil || waiting {
+		t.Errorf("something is waited for: %v", err)
+	}
+}
+
+func TestEngine_TellsOfThresholdsOncePerVersionAndSetsTheStatesOfTime(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-manual", "auto_renew = false")
+	e.hold(
+		holder{id: "mc-1", policy: "rp-manual", issued: 0, lifetime: 90 * day},
+		holder{id: "mc-seen-late", policy: "rp-manual", issued: 85 * day, lifetime: 90 * day},
+	)
+	states := []string{}
+	for range 95 {
+		e.look()
+		if s := string(e.certificate("mc-1").Status); len(states) == 0 || states[len(states)-1] != s {
+			states = append(states, s)
+		}
+		e.clock.Advance(day)
+	}
+	if diff := cmp.Diff([]string{"Active", "Expiring", "Expired"}, states); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"expiring 30", "expiring 14", "expiring 7", "expired"}, e.told("mc-1")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"expiring 7", "expired"}, e.told("mc-seen-late")); diff != "" {
+		t.Error(diff)
+	}
+	// A further version begins anew.
+	e.exec(`UPDATE certificates SET version_id = 'cv-2', status = 'Active', expires_at = $1 WHERE id = 'mc-1'`, e.clock.Now().Add(20*day))
+	e.look()
+	if told := e.told("mc-1"); told[len(told)-1] != "expiring 30" {
+		t.Errorf("told %v", told)
+	}
+}
+
+func TestEngine_BeginsAFailedRenewalAnewTheNextDay(t *testing.T) {
+	e := newEngine(t)
+	e.policy(renewal.Default, "max_retries = 1")
+	e.hold(holder{id: "mc-1", issued: 70 * day, lifetime: 90 * day})
+	e.look()
+	e.work()
+	e.clock.Advance(time.Hour) // The agent does not answer.
+	e.work()
+	c := e.certificate("mc-1")
+	if j := e.renewals("mc-1")[0]; j.Status != issuance.JobFailed || c.Status != issuance.Failed || !strings.Contains(c.StatusReason, "did not answer") {
+		t.Fatalf("job %+v, certificate %+v", j, c)
+	}
+	e.look()
+	e.clock.Advance(23 * time.Hour)
+	e.look()
+	if n := len(e.renewals("mc-1")); n != 1 {
+		t.Errorf("%d renewals on the same day", n)
+	}
+	e.clock.Advance(2 * time.Hour)
+	e.look()
+	if jobs := e.renewals("mc-1"); len(jobs) != 2 || jobs[0].Status != issuance.JobPending || e.certificate("mc-1").Status != issuance.RenewalInProgress {
+		t.Errorf("the next day: %+v", jobs)
+	}
+}
+
+func TestEngine_LetsAFailedCertificateExpire(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-manual", "auto_renew = false")
+	e.hold(holder{id: "mc-1", policy: "rp-manual", status: issuance.Failed, issued: 89 * day, lifetime: 90 * day})
+	e.exec(`UPDATE certificates SET status_reason = 'the CA is away'`)
+	e.look()
+	e.clock.Advance(2 * day)
+	e.look()
+	if c := e.certificate("mc-1"); c.Status != issuance.Expired || c.StatusReason != "the CA is away" {
+		t.Errorf("certificate %+v", c)
+	}
+}
+
+func TestEngine_WaitsForTheMaintenanceWindowAndSaysWhenNoneFits(t *testing.T) {
+	e := newEngine(t) // It is Tuesday, 2026-11-24 12:00 UTC.
+	e.policy("rp-night", `maintenance_windows = '[{"weekdays":["Wed"],"start":"01:00","end":"03:00","time_zone":"Europe/Berlin"}]'`)
+	e.hold(
+		holder{id: "mc-1", policy: "rp-night", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-tight", policy: "rp-night", issued: 90*day - 6*time.Hour, lifetime: 90 * day},
+	)
+	e.look()
+	if n := len(e.renewals("mc-1")); n != 0 {
+		t.Errorf("%d renewals before the window", n)
+	}
+	c := e.certificate("mc-tight")
+	if n := len(e.renewals("mc-tight")); n != 1 || !strings.Contains(c.StatusReason, "no maintenance window of policy rp-night opens in time") {
+		t.Errorf("%d renewals of what no window fits: %s", n, c.StatusReason)
+	}
+	at, _, err := postgres.Looks{Store: e.store}.NextDue(t.Context())
+	if want := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC); err != nil || at.After(want) {
+		t.Errorf("looks next at %s, error %v", at, err)
+	}
+	e.clock.Set(time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC))
+	e.look()
+	if n := len(e.renewals("mc-1")); n != 1 {
+		t.Errorf("%d renewals within the window", n)
+	}
+}
+
+func TestEngine_NoticesThatAPolicyHasChanged(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-1", "auto_renew = false")
+	e.policy("rp-2", "renewal_window_days = 80, alert_thresholds_days = '{}'")
+	e.hold(
+		holder{id: "mc-switched-on", policy: "rp-1", issued: 75 * day, lifetime: 90 * day},
+		holder{id: "mc-moved", policy: "rp-1", issued: 20 * day, lifetime: 90 * day},
+		holder{id: "mc-over", policy: "rp-1", issued: 91 * day, lifetime: 90 * day},
+	)
+	e.look()
+	if n := e.count(`SELECT count(*) FROM jobs WHERE type = 'Renewal'`); n != 0 {
+		t.Fatalf("%d renewals", n)
+	}
+	e.policy("rp-1", "auto_renew = true")
+	e.exec(`UPDATE certificates SET renewal_policy_id = 'rp-2' WHERE id = 'mc-moved'`)
+	e.look()
+	for _, id := range []string{"mc-switched-on", "mc-moved", "mc-over"} {
+		if n := len(e.renewals(id)); n != 1 {
+			t.Errorf("%s: %d renewals", id, n)
+		}
+	}
+}
+
+func TestEngine_BoundsTheRenewalsOfAnIssuer(t *testing.T) {
+	e := newEngine(t)
+	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{MaxRenewals: 3})
+	for i := range 10 {
+		e.hold(holder{id: fmt.Sprintf("mc-%d", i), issued: 85 * day, lifetime: 90 * day})
+	}
+	open := func() int {
+		return e.count(`SELECT count(*) FROM jobs WHERE type = 'Renewal' AND status IN ('Pending', 'AwaitingCSR', 'Running')`)
+	}
+	e.look()
+	if n := open(); n != 3 {
+		t.Fatalf("%d under way", n)
+	}
+	e.clock.Advance(time.Minute)
+	e.look()
+	if n := open(); n != 3 {
+		t.Fatalf("%d under way a minute later", n)
+	}
+	var done string
+	if err := e.pool.QueryRow(t.Context(), `SELECT id FROM jobs WHERE type = 'Renewal' LIMIT 1`).Scan(&done); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.service.Cancel(t.Context(), somebody, issuance.Origin{Actor: "key-1"}, done); err != nil {
+		t.Fatal(err)
+	}
+	e.clock.Advance(time.Minute)
+	e.look()
+	if n := open(); n != 3 {
+		t.Errorf("%d under way after one has ended", n)
+	}
+	if n := e.count(`SELECT count(*) FROM jobs WHERE type = 'Renewal'`); n != 4 {
+		t.Errorf("%d renewals in all", n)
+	}
+}
+
+// Any number of engines on one database: each certificate is renewed once, and told of once.
+func TestEngines_RenewEachOfFiveHundredDueCertificatesOnce(t *testing.T) {
+	e := newEngine(t)
+	const n = 500
+	holders := make([]holder, n)
+	for i := range holders {
+		holders[i] = holder{id: fmt.Sprintf("mc-%d", i), issued: 80 * day, lifetime: 90 * day}
+	}
+	e.hold(holders...)
+	var wg sync.WaitGroup
+	for range 2 {
+		store := postgres.New(e.pool, postgres.Hooks{Told: func() {}, Due: func() {}})
+		service := issuance.New(store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{MaxRenewals: n})
+		wg.Go(func() {
+			for {
+				if _, err := (issuance.Renewals{Service: service}).Work(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
+				at, waiting, err := postgres.Looks{Store: store}.NextDue(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !waiting || at.After(e.clock.Now()) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := e.count(`SELECT count(*) FROM jobs WHERE type = 'Renewal'`); got != n {
+		t.Errorf("%d renewals of %d certificates", got, n)
+	}
+	if got := e.count(`SELECT count(DISTINCT certificate_id) FROM jobs WHERE type = 'Renewal'`); got != n {
+		t.Errorf("%d certificates of %d are renewed", got, n)
+	}
+	if odd := e.count(`SELECT count(*) FROM certificates WHERE version <> 3 OR status <> 'RenewalInProgress'`); odd != 0 {
+		t.Errorf("%d certificates were told of otherwise than twice", odd)
+	}
+}
+
+func TestApproval_HoldsIssuanceAndRenewalForSomebodyElse(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-asked", "approval_required = true")
+	other := somebody
+	other.ID = "key-2"
+	r := signed(t)
+	r.RenewalPolicyID = "rp-asked"
+	created := e.create(r)
+	j := e.job(created.Job.ID)
+	if created.Version != nil || j.Status != issuance.JobAwaitingApproval || e.ca.asked != 0 || !strings.Contains(created.Certificate.StatusReason, "waits for somebody to approve it") {
+		t.Fatalf("created %+v, job %+v", created, j)
+	}
+	e.work()
+	err := e.service.Approve(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, j.ID, "")
+	if fault.CodeOf(err) != fault.Forbidden {
+		t.Errorf("the requester approves: %v", err)
+	}
+	if err := e.service.Approve(t.Context(), other, issuance.Origin{Actor: other.ID}, j.ID, "CHG-1"); err != nil {
+		t.Fatal(err)
+	}
+	e.work()
+	j = e.job(j.ID)
+	if c := e.certificate(created.Certificate.ID); j.Status != issuance.JobCompleted || c.Status != issuance.Active || c.VersionID == "" {
+		t.Errorf("job %+v, certificate %+v", j, c)
+	}
+	if j.ApprovedBy != "key-2" || j.ApprovalReason != "CHG-1" || !j.ApprovedAt.Equal(e.clock.Now()) || j.Origin.Actor != somebody.ID {
+		t.Errorf("job %+v", j)
+	}
+	err = e.service.Approve(t.Context(), other, issuance.Origin{Actor: other.ID}, j.ID, "")
+	if fault.CodeOf(err) != fault.Invalid || fault.From(err).Message != "cannot approve job with status Completed (must be AwaitingApproval)" {
+		t.Errorf("approved twice: %v", err)
+	}
+	if diff := cmp.Diff([]string{"requested", "approved", "issued"}, e.told(created.Certificate.ID)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApproval_RefusedOrLapsedLeavesTheCertificateAsItWas(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-asked", "approval_required = true, approval_expires_after_hours = 2")
+	e.hold(
+		holder{id: "mc-rejected", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-lapsed", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day},
+	)
+	e.look()
+	rejected, lapsed := e.renewals("mc-rejected")[0], e.renewals("mc-lapsed")[0]
+	if rejected.Status != issuance.JobAwaitingApproval || e.certificate("mc-rejected").Status != issuance.RenewalInProgress {
+		t.Fatalf("job %+v", rejected)
+	}
+	if err := e.service.Reject(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, rejected.ID, "not now"); err != nil {
+		t.Fatal(err)
+	}
+	j := e.job(rejected.ID)
+	if j.Status != issuance.JobCancelled || j.LastError != "rejected: not now" || j.RejectedBy != somebody.ID || j.ApprovedBy != "" || j.CompletedAt.IsZero() {
+		t.Errorf("job %+v", j)
+	}
+	e.clock.Advance(2 * time.Hour)
+	e.work()
+	j = e.job(lapsed.ID)
+	if j.Status != issuance.JobCancelled || j.LastError != "nobody approved it in time" || !j.StartedAt.IsZero() && j.Attempts > 0 {
+		t.Errorf("job %+v", j)
+	}
+	e.look()
+	for _, id := range []string{"mc-rejected", "mc-lapsed"} {
+		if c := e.certificate(id); c.Status != issuance.Expiring || len(e.renewals(id)) != 1 {
+			t.Errorf("certificate %+v", c)
+		}
+		if told := e.told(id); slices.Contains(told, "expiring 14") || strings.Count(strings.Join(told, ","), "expiring") != 1 {
+			t.Errorf("told %v", told)
+		}
+	}
+	e.clock.Advance(25 * time.Hour)
+	e.look()
+	if n := len(e.renewals("mc-rejected")); n != 2 {
+		t.Errorf("%d renewals the next day", n)
+	}
+}
+
+func TestApproval_OfARenewalByPolicyWaitsForTheMaintenanceWindow(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-asked", `approval_required = true,
+		maintenance_windows = '[{"weekdays":["Wed"],"start":"01:00","end":"03:00","time_zone":"UTC"}]'`)
+	e.hold(holder{id: "mc-1", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day})
+	e.look()
+	asked := e.renewals("mc-1")[0]
+	if err := e.service.Approve(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, asked.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	j := e.job(asked.ID)
+	if want := time.Date(2026, 11, 25, 1, 0, 0, 0, time.UTC); j.Status != issuance.JobPending || !j.NextActionAt.Equal(want) {
+		t.Errorf("job %+v", j)
+	}
+	if reason := e.certificate("mc-1").StatusReason; !strings.Contains(reason, "waits for its maintenance window") {
+		t.Errorf("reason %q", reason)
+	}
+}
+
+func TestPolicy_WithAGroupHoldsForAgentsOfTheGroupOnly(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-in", "agent_group_id = 'ag-all', auto_renew = false")
+	e.policy("rp-out", "agent_group_id = 'ag-other', auto_renew = false, approval_required = true")
+	e.hold(
+		holder{id: "mc-in", policy: "rp-in", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-out", policy: "rp-out", issued: 70 * day, lifetime: 90 * day},
+	)
+	e.look()
+	if n := len(e.renewals("mc-in")); n != 0 {
+		t.Errorf("%d renewals of what its policy leaves alone", n)
+	}
+	jobs := e.renewals("mc-out")
+	if len(jobs) != 1 || jobs[0].PolicyID != renewal.Default || jobs[0].Status != issuance.JobPending {
+		t.Errorf("rp-default does not hold outside of the group: %+v", jobs)
+	}
+	look, err := e.store.LookAt(t.Context(), somebody.Scope, "mc-out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan, err := e.service.Plan(t.Context(), &look); err != nil || plan.PolicyID != renewal.Default || !plan.At.IsZero() || plan.Reason == "" {
+		t.Errorf("plan %+v, error %v", plan, err)
+	}
+}
