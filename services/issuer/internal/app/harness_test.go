@@ -48,8 +48,10 @@ type world struct {
 	sealer *secret.Sealer
 	log    *slog.Logger
 	as     authn.Principal
-	runs   int // issuers that are running
-	heard  *recording
+	// ifMatch is sent with requests unless it is empty.
+	ifMatch string
+	runs    int // issuers that are running
+	heard   *recording
 }
 
 // admin is somebody without limits.
@@ -171,6 +173,9 @@ func (w *world) try(method, operation, path string, body any) (int, []byte) {
 		w.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if w.ifMatch != "" {
+		req.Header.Set("If-Match", w.ifMatch)
+	}
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -50,7 +50,7 @@ var CertificateStatuses = []CertificateStatus{
 	Pending, Active, Expiring, Expired, RenewalInProgress, Failed, Revoked, Archived,
 }
 
-// certificateMoves lists where a certificate may go from each state; state_test.go shows it as a table.
+// certificateMoves lists where a certificate may go from each state; docs/lifecycle.md shows it as a table.
 var certificateMoves = map[CertificateStatus][]CertificateStatus{
 	Pending:           {Active, Failed, Archived},
 	Active:            {Expiring, Expired, RenewalInProgress, Revoked, Archived},

@@ -33,7 +33,7 @@ var JobStatuses = []JobStatus{
 	JobPending, JobAwaitingCSR, JobAwaitingApproval, JobRunning, JobCompleted, JobFailed, JobCancelled,
 }
 
-// jobMoves lists where a job may go from each state; state_test.go shows it as a table.
+// jobMoves lists where a job may go from each state; docs/lifecycle.md shows it as a table.
 var jobMoves = map[JobStatus][]JobStatus{
 	JobPending:          {JobRunning, JobAwaitingApproval, JobCancelled},
 	JobAwaitingCSR:      {JobRunning, JobPending, JobCompleted, JobFailed, JobCancelled},

@@ -490,3 +490,18 @@ func TestPolicy_WithAGroupHoldsForAgentsOfTheGroupOnly(t *testing.T) {
 		t.Errorf("plan %+v, error %v", plan, err)
 	}
 }
+
+func TestApply_ChangesNoJobThatHasEnded(t *testing.T) {
+	e := newEngine(t)
+	created := e.create(signed(t))
+	for _, status := range issuance.JobStatuses {
+		if !status.Final() {
+			continue
+		}
+		e.exec(`UPDATE jobs SET status = $1, lease_token = 5`, string(status))
+		change := issuance.Change{JobID: created.Job.ID, Token: 5, Status: issuance.JobPending, NextActionAt: e.clock.Now(), At: e.clock.Now()}
+		if applied, err := e.store.Apply(t.Context(), []issuance.Change{change}); err != nil || len(applied) != 0 {
+			t.Errorf("a job that is %s was changed: %v, error %v", status, applied, err)
+		}
+	}
+}
