@@ -84,7 +84,7 @@ BEGIN
 	RETURN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER renewal_policies_changed AFTER UPDATE ON renewal_policies FOR EACH ROW
+CREATE TRIGGER renewal_policies_rescheduled AFTER UPDATE ON renewal_policies FOR EACH ROW
 	WHEN (NEW.revision <> OLD.revision) EXECUTE FUNCTION reschedule_certificates();
 
 UPDATE certificates SET next_action_at = COALESCE(expires_at - renewal_lead(renewal_policy_id), 'epoch')
