@@ -108,8 +108,7 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		c = w.change(JobPending, now)
 		c.NextActionAt, c.Reason = now, waitsForAgent
 	default:
-		c = w.change(JobAwaitingCSR, now)
-		c.Reason = waitsForRequest
+		c = awaitRequest(w, now)
 	}
 	b := beginning{Change: c, job: w.Job}
 	b.job.Status, b.job.Attempts, b.job.CSRPEM, b.job.LastError = c.Status, c.Attempts, c.CSRPEM, c.LastError

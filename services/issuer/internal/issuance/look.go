@@ -139,12 +139,14 @@ func (r Renewals) bound(ctx context.Context, looks *Looks, steps []Step, now tim
 }
 
 // subject is a certificate as the rules of renewal see it.
-func (l *Look) subject() renewal.Certificate {
+func (l *Look) subject(now time.Time) renewal.Certificate {
 	c := renewal.Certificate{ID: l.ID, NotBefore: l.NotBefore, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told}
 	if _, kind, err := renews(&l.Certificate); err != nil {
 		c.Why = fault.From(err).Message
 	} else if kind == Issuance {
 		c.Why = "it has no version yet"
+	} else if len(l.Targets) == 0 && !now.Before(l.ExpiresAt) {
+		c.Why = "it has ended, and the key of a further version is its owner's: renew it with a signing request"
 	} else {
 		c.Renewable = true
 	}
@@ -154,7 +156,7 @@ func (l *Look) subject() renewal.Certificate {
 // step is what is to be done about a certificate now. People are told first; what falls due besides is done at the next
 // look, which follows at once.
 func (r Renewals) step(ctx context.Context, l *Look, p *renewal.Policy, now time.Time) (Step, error) {
-	c := l.subject()
+	c := l.subject(now)
 	s := Step{CertificateID: l.ID, Told: l.Told, issuerID: l.IssuerID}
 	l.tell(&s, &c, p, now)
 	v := p.Judge(&c, now)
@@ -236,8 +238,8 @@ func (s *Service) Plan(ctx context.Context, l *Look) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	c := l.subject()
 	now := s.clock.Now()
+	c := l.subject(now)
 	plan := Plan{PolicyID: policy.ID, Verdict: policy.Judge(&c, now)}
 	if l.VersionID != "" {
 		plan.Opens, plan.NextAlert = policy.Opens(&c), policy.NextMark(&c, now)

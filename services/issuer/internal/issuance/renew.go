@@ -48,6 +48,22 @@ func renewalWork(c *Certificate, kind JobType, targets []Target, o Origin, now t
 	}
 }
 
+// insteadOf answers a renewal that cannot begin: a signing request is handed in if that is what the one under way waits
+// for, which may have begun of its own accord.
+func (s *Service) insteadOf(ctx context.Context, refusal error, p authn.Principal, o Origin, c *Certificate, csr string) (Triggered, error) {
+	if csr == "" || c.Status != RenewalInProgress {
+		return Triggered{}, refusal
+	}
+	w, open, err := s.store.OpenJob(ctx, p.Scope, c.ID)
+	if err != nil {
+		return Triggered{}, err
+	}
+	if !open || w.Status != JobAwaitingCSR || len(w.Targets) > 0 {
+		return Triggered{}, refusal
+	}
+	return s.Submit(ctx, p, o, c.ID, csr)
+}
+
 // Renew begins a renewal. With a signing request it is signed at once, as on creation.
 func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certificateID, csr string) (Triggered, error) {
 	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
@@ -56,7 +72,7 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	}
 	status, kind, err := renews(&c)
 	if err != nil {
-		return Triggered{}, err
+		return s.insteadOf(ctx, err, p, o, &c, csr)
 	}
 	targets, err := s.store.Targets(ctx, c.TargetIDs)
 	if err != nil {

@@ -1,6 +1,7 @@
 package issuance
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -40,7 +41,7 @@ func decide(w *Work) next {
 	switch {
 	case w.Status == JobAwaitingApproval:
 		return lapse
-	case w.Attempts >= w.MaxAttempts:
+	case w.Attempts >= w.MaxAttempts, w.Status == JobAwaitingCSR && len(w.Targets) == 0:
 		return giveUp
 	case w.CSRPEM != "":
 		return signNow
@@ -68,6 +69,25 @@ func ask(w *Work, now, deadline time.Time) Change {
 		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: keyAlgorithm, KeySize: keySize, ExpiresAt: deadline,
 	}, now, "")
 	return c
+}
+
+// awaitRequest is the change of a job whose key is the requester's. It is given up when the version ends that it is to
+// follow: what has ended is to be seen as that.
+func awaitRequest(w *Work, now time.Time) Change {
+	c := w.change(JobAwaitingCSR, now)
+	c.Reason = waitsForRequest
+	if w.ExpiresAt.After(now) {
+		c.NextActionAt = w.ExpiresAt
+	}
+	return c
+}
+
+// unanswered says who has let a job wait too long for a signing request.
+func unanswered(w *Work) string {
+	if len(w.Targets) == 0 {
+		return "no signing request was handed in before the certificate ended"
+	}
+	return fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)
 }
 
 // setback is the change of a job whose latest attempt ended in err: it is tried again after a while, unless the kind of

@@ -2,7 +2,6 @@ package issuance
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -31,7 +30,7 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 	for i := range jobs {
 		w := &jobs[i]
 		if w.Status == JobAwaitingCSR {
-			w.LastError = fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)
+			w.LastError = unanswered(w)
 		}
 		switch decide(w) {
 		case signNow:
@@ -40,8 +39,7 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		case askAgent:
 			changes[i] = ask(w, now, now.Add(s.settings.CSRDeadline))
 		case awaitRequester:
-			changes[i] = w.change(JobAwaitingCSR, now)
-			changes[i].Reason = waitsForRequest
+			changes[i] = awaitRequest(w, now)
 		case unreachable:
 			w.Attempts++
 			changes[i] = s.setback(w, fault.New(fault.Unavailable, "target %s is gone or switched off", w.Targets[0].ID), now, "")

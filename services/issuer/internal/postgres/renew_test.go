@@ -505,3 +505,36 @@ func TestApply_ChangesNoJobThatHasEnded(t *testing.T) {
 		}
 	}
 }
+
+// Its key is its owner's, so the renewal that begins of its own accord waits for a request: one that is handed in as if
+// none had begun is taken, and without any the certificate ends as one that has ended.
+func TestEngine_AsksTheOwnerOfAKeyForARequest(t *testing.T) {
+	e := newEngine(t)
+	e.hold(
+		holder{id: "mc-answered", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-unanswered", issued: 70 * day, lifetime: 90 * day},
+	)
+	e.exec(`DELETE FROM certificate_targets`)
+	e.look()
+	for _, id := range []string{"mc-answered", "mc-unanswered"} {
+		if jobs := e.renewals(id); len(jobs) != 1 || jobs[0].Status != issuance.JobAwaitingCSR || e.certificate(id).Status != issuance.RenewalInProgress {
+			t.Fatalf("%s: %+v", id, jobs)
+		}
+	}
+	renewed, err := e.service.Renew(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, "mc-answered", signed(t).CSRPEM)
+	if err != nil || renewed.Version == nil || renewed.JobID != e.renewals("mc-answered")[0].ID {
+		t.Errorf("renewed %+v, error %v", renewed, err)
+	}
+	if _, err := e.service.Renew(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, "mc-unanswered", ""); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("renewed without a request: %v", err)
+	}
+	for range 22 {
+		e.clock.Advance(day)
+		e.work()
+		e.look()
+	}
+	c, jobs := e.certificate("mc-unanswered"), e.renewals("mc-unanswered")
+	if c.Status != issuance.Expired || len(jobs) != 1 || jobs[0].Status != issuance.JobFailed || !strings.Contains(c.StatusReason, "no signing request") {
+		t.Errorf("certificate %+v, jobs %+v", c, jobs)
+	}
+}
