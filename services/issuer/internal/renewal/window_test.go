@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -95,14 +96,7 @@ func TestParseWindow_SaysWhatIsWrong(t *testing.T) {
 func inside(w Window, when time.Time) bool {
 	local := when.In(w.Zone)
 	minute := local.Hour()*60 + local.Minute()
-	begins := func(d time.Weekday) bool {
-		for _, x := range w.Weekdays {
-			if x == d {
-				return true
-			}
-		}
-		return len(w.Weekdays) == 0
-	}
+	begins := func(d time.Weekday) bool { return len(w.Weekdays) == 0 || slices.Contains(w.Weekdays, d) }
 	today, yesterday := begins(local.Weekday()), begins(local.AddDate(0, 0, -1).Weekday())
 	if w.Start < w.End {
 		return today && minute >= w.Start && minute < w.End
