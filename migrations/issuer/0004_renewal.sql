@@ -10,6 +10,10 @@ ALTER TABLE renewal_policies
 	ADD COLUMN maintenance_windows jsonb NOT NULL DEFAULT '[]',
 	-- Where it is not empty, the policy holds for certificates whose agent is in the group, and rp-default for others.
 	ADD COLUMN agent_group_id text NOT NULL DEFAULT '',
+	-- How far the engine has got, in the order of creation, with certificates that an earlier look may have become due for
+	-- since the policy changed; NULL if it has done with all.
+	ADD COLUMN reschedule_at timestamptz,
+	ADD COLUMN reschedule_id text NOT NULL DEFAULT '',
 	-- Grows with each change: ce-aggversion and the entity tag.
 	ADD COLUMN revision bigint NOT NULL DEFAULT 1,
 	ALTER COLUMN retry_interval_seconds SET DEFAULT 5;
@@ -70,22 +74,22 @@ CREATE TRIGGER certificates_rescheduled BEFORE UPDATE ON certificates FOR EACH R
 		OR NEW.status <> OLD.status AND (NEW.status IN ('Revoked', 'Archived') OR OLD.status IN ('Pending', 'RenewalInProgress', 'Revoked')))
 	EXECUTE FUNCTION schedule_certificate();
 
+-- A policy may hold for very many certificates, so the engine goes through them by and by.
 -- +goose StatementBegin
-CREATE FUNCTION reschedule_certificates() RETURNS trigger
+CREATE FUNCTION reschedule_policy() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-	UPDATE certificates c SET next_action_at = COALESCE(c.expires_at - policy.lead, 'epoch')
-	FROM (
-		SELECT p.id, renewal_lead(p.id) AS lead FROM renewal_policies p
-		WHERE p.id = NEW.id OR NEW.id = 'rp-default' AND p.agent_group_id <> ''
-	) policy
-	WHERE c.renewal_policy_id = policy.id AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
-		AND (c.next_action_at IS NULL OR c.next_action_at > COALESCE(c.expires_at - policy.lead, 'epoch'));
+	UPDATE renewal_policies SET reschedule_at = '-infinity', reschedule_id = ''
+	WHERE id = NEW.id OR NEW.id = 'rp-default' AND agent_group_id <> '';
 	RETURN NULL;
 END $$;
 -- +goose StatementEnd
 CREATE TRIGGER renewal_policies_rescheduled AFTER UPDATE ON renewal_policies FOR EACH ROW
-	WHEN (NEW.revision <> OLD.revision) EXECUTE FUNCTION reschedule_certificates();
+	WHEN ((NEW.auto_renew, NEW.renewal_window_days, NEW.renewal_window_percent, NEW.alert_thresholds_days, NEW.approval_required,
+			NEW.maintenance_windows, NEW.agent_group_id)
+		IS DISTINCT FROM (OLD.auto_renew, OLD.renewal_window_days, OLD.renewal_window_percent, OLD.alert_thresholds_days, OLD.approval_required,
+			OLD.maintenance_windows, OLD.agent_group_id))
+	EXECUTE FUNCTION reschedule_policy();
 
 UPDATE certificates SET next_action_at = COALESCE(expires_at - renewal_lead(renewal_policy_id), 'epoch')
 WHERE version_id <> '' AND status NOT IN ('Revoked', 'Archived');

@@ -159,7 +159,7 @@ func TestEngine_RenewsACertificateByItselfOnceItIsDue(t *testing.T) {
 	// A month before its end, as far as the record tells.
 	w.exec(`UPDATE issuer.certificate_versions SET not_before = not_before - interval '70 days', not_after = not_after - interval '70 days'`)
 	w.exec(`UPDATE issuer.certificates SET expires_at = expires_at - interval '70 days'`)
-	w.setPolicy("rp-default", map[string]any{"name": "wakes the engine"})
+	w.setPolicy("rp-default", map[string]any{"renewal_window_days": 31})
 	expiring, message := hear(w, func(e event.CertificateExpiring) bool { return e.CertificateID == c.ID })
 	if expiring.Threshold != 30 || expiring.VersionID != issued.VersionID || message.Actor != "system" {
 		t.Errorf("told %+v", expiring)

@@ -13,6 +13,8 @@ import (
 const (
 	// lookBatch is how many certificates are looked at in one transaction.
 	lookBatch = 200
+	// rescheduleBatch is how many certificates of a policy that has changed are gone through in one statement.
+	rescheduleBatch = 2000
 	// lookAgain is when a certificate is looked at again whose renewal found no room with its issuer; half of it at
 	// the least, the rest spread.
 	lookAgain = 10 * time.Second
@@ -63,6 +65,10 @@ type Renewals struct{ *Service }
 
 // Work looks at certificates whose time has come. It reports whether more may be waiting.
 func (r Renewals) Work(ctx context.Context) (more bool, err error) {
+	rescheduled, err := r.store.Reschedule(ctx, rescheduleBatch)
+	if err != nil {
+		return false, err
+	}
 	now := r.clock.Now()
 	begun, told := 0, 0
 	n, err := r.store.Look(ctx, now, lookBatch, func(ctx context.Context, looks Looks) ([]Step, error) {
@@ -84,7 +90,7 @@ func (r Renewals) Work(ctx context.Context) (more bool, err error) {
 	if begun+told > 0 {
 		r.log.InfoContext(ctx, "certificates were looked at", obs.KeyCount, n, "renewals", begun, "alerts", told)
 	}
-	return n == lookBatch, nil
+	return n == lookBatch || rescheduled > 0, nil
 }
 
 func (r Renewals) steps(ctx context.Context, looks *Looks, now time.Time) ([]Step, error) {

@@ -61,6 +61,9 @@ type Store interface {
 	RenewalPolicy(ctx context.Context, id string) (renewal.Policy, error)
 	// Decide makes the change of a job that a person has decided about, unless its token is not the newest.
 	Decide(ctx context.Context, c Change, d Decision) (applied bool, err error)
+	// Reschedule has certificates looked at again whose policy has changed, so many at most, and returns how many it went
+	// through.
+	Reschedule(ctx context.Context, limit int) (int, error)
 	// Look locks certificates that are due, lets decide say what becomes of them, and stores it, all at once. It returns
 	// how many there were.
 	Look(ctx context.Context, now time.Time, limit int, decide func(context.Context, Looks) ([]Step, error)) (int, error)

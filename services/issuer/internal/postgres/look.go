@@ -215,13 +215,48 @@ func (s *Store) LookAt(ctx context.Context, scope authn.Scope, id string) (issua
 	return found, pg.Fault(err)
 }
 
+// By the condition on next_action_at no certificate is looked at later than it would have been.
+const rescheduleSQL = `WITH policy AS (
+	SELECT id, renewal_lead(id) AS lead, reschedule_at, reschedule_id FROM renewal_policies
+	WHERE reschedule_at IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+), batch AS (
+	SELECT c.id, c.created_at FROM policy p, LATERAL (
+		SELECT id, created_at FROM certificates
+		WHERE renewal_policy_id = p.id AND (created_at, id) > (p.reschedule_at, p.reschedule_id)
+		ORDER BY created_at, id LIMIT $1
+	) c
+), done AS (
+	UPDATE certificates c SET next_action_at = COALESCE(c.expires_at - p.lead, 'epoch')
+	FROM policy p, batch b
+	WHERE c.id = b.id AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
+		AND (c.next_action_at IS NULL OR c.next_action_at > COALESCE(c.expires_at - p.lead, 'epoch'))
+), last AS (
+	SELECT created_at, id FROM batch ORDER BY created_at DESC, id DESC LIMIT 1
+), progress AS (
+	UPDATE renewal_policies r SET reschedule_at = (SELECT created_at FROM last), reschedule_id = COALESCE((SELECT id FROM last), '')
+	FROM policy p WHERE r.id = p.id
+)
+SELECT count(id) FROM batch`
+
+// Reschedule implements [issuance.Store].
+func (s *Store) Reschedule(ctx context.Context, limit int) (n int, err error) {
+	if err := s.pool.QueryRow(ctx, rescheduleSQL, limit).Scan(&n); err != nil {
+		return 0, pg.Fault(fmt.Errorf("go through the certificates of a policy that has changed: %w", err))
+	}
+	return n, nil
+}
+
 // Looks is when certificates are to be looked at.
 type Looks struct{ *Store }
+
+// A policy that has changed is due at once.
+const nextLookSQL = `SELECT LEAST((SELECT min(next_action_at) FROM certificates WHERE next_action_at IS NOT NULL),
+	(SELECT min(timestamptz 'epoch') FROM renewal_policies WHERE reschedule_at IS NOT NULL))`
 
 // NextDue returns when the next certificate is to be looked at, false if none is.
 func (l Looks) NextDue(ctx context.Context) (time.Time, bool, error) {
 	var at *time.Time
-	err := l.pool.QueryRow(ctx, `SELECT min(next_action_at) FROM certificates WHERE next_action_at IS NOT NULL`).Scan(&at)
+	err := l.pool.QueryRow(ctx, nextLookSQL).Scan(&at)
 	if err != nil {
 		return time.Time{}, false, pg.Fault(fmt.Errorf("look for the next certificate: %w", err))
 	}

@@ -82,6 +82,11 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		_, err := e.store.Look(t.Context(), time.Date(2026, 12, 3, 0, 0, 0, 0, time.UTC), 200, look)
 		return err
 	}
+	queries["certificates of a policy that has changed"] = func() error {
+		e.exec(`UPDATE renewal_policies SET reschedule_at = '2026-01-01 02:00:00+00'`)
+		_, err := e.store.Reschedule(t.Context(), 500)
+		return err
+	}
 	queries["next due certificate"] = func() error { _, _, err := postgres.Looks{Store: e.store}.NextDue(t.Context()); return err }
 	queries["a certificate's plan"] = func() error { _, err := e.store.LookAt(t.Context(), authn.Scope{}, "mc-9"); return err }
 	queries["one certificate"] = func() error { _, err := e.store.Certificate(t.Context(), authn.Scope{}, "mc-9"); return err }

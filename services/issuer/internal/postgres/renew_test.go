@@ -1,9 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +63,7 @@ func (e *engine) hold(holders ...holder) {
 func (e *engine) policy(id string, sets string) {
 	e.t.Helper()
 	e.exec(`INSERT INTO renewal_policies (id, name) VALUES ($1, $1) ON CONFLICT DO NOTHING`, id)
-	e.exec(`UPDATE renewal_policies SET revision = revision + 1, `+sets+` WHERE id = $1`, id)
+	e.exec(`UPDATE renewal_policies SET `+sets+` WHERE id = $1`, id)
 }
 
 // look has the engine look until nothing is due.
@@ -292,6 +292,46 @@ func TestEngine_NoticesThatAPolicyHasChanged(t *testing.T) {
 	}
 }
 
+// A policy may hold for more certificates than one statement goes through, and change again meanwhile.
+func TestReschedule_GoesThroughEveryCertificateOfAPolicy(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-1", "auto_renew = false")
+	const n = 25
+	for i := range n {
+		e.hold(holder{id: fmt.Sprintf("mc-%d", i), policy: "rp-1", issued: 20*day + time.Duration(i%3)*time.Hour, lifetime: 90 * day})
+	}
+	e.hold(holder{id: "mc-other", issued: 20 * day, lifetime: 90 * day})
+	e.look()
+	e.policy("rp-1", "renewal_window_days = 60")
+	if _, err := e.store.Reschedule(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	e.policy("rp-1", "renewal_window_days = 80")
+	through := 0
+	for {
+		k, err := e.store.Reschedule(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if through += k; k == 0 {
+			break
+		}
+	}
+	if through != n {
+		t.Errorf("went through %d of %d", through, n)
+	}
+	if due := e.count(`SELECT count(*) FROM certificates WHERE next_action_at = expires_at - interval '80 days'`); due != n {
+		t.Errorf("%d of %d are looked at anew", due, n)
+	}
+	if open := e.count(`SELECT count(*) FROM renewal_policies WHERE reschedule_at IS NOT NULL`); open != 0 {
+		t.Errorf("%d policies are not done with", open)
+	}
+	e.exec(`UPDATE renewal_policies SET name = 'another', max_retries = 9`)
+	if k, err := e.store.Reschedule(t.Context(), 10); err != nil || k != 0 {
+		t.Errorf("a new name has %d certificates looked at, error %v", k, err)
+	}
+}
+
 func TestEngine_BoundsTheRenewalsOfAnIssuer(t *testing.T) {
 	e := newEngine(t)
 	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{MaxRenewals: 3})
@@ -369,103 +409,6 @@ func TestEngines_RenewEachOfFiveHundredDueCertificatesOnce(t *testing.T) {
 	}
 }
 
-func TestApproval_HoldsIssuanceAndRenewalForSomebodyElse(t *testing.T) {
-	e := newEngine(t)
-	e.policy("rp-asked", "approval_required = true")
-	other := somebody
-	other.ID = "key-2"
-	r := signed(t)
-	r.RenewalPolicyID = "rp-asked"
-	created := e.create(r)
-	j := e.job(created.Job.ID)
-	if created.Version != nil || j.Status != issuance.JobAwaitingApproval || e.ca.asked != 0 || !strings.Contains(created.Certificate.StatusReason, "waits for somebody to approve it") {
-		t.Fatalf("created %+v, job %+v", created, j)
-	}
-	e.work()
-	err := e.service.Approve(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, j.ID, "")
-	if fault.CodeOf(err) != fault.Forbidden {
-		t.Errorf("the requester approves: %v", err)
-	}
-	if err := e.service.Approve(t.Context(), other, issuance.Origin{Actor: other.ID}, j.ID, "CHG-1"); err != nil {
-		t.Fatal(err)
-	}
-	e.work()
-	j = e.job(j.ID)
-	if c := e.certificate(created.Certificate.ID); j.Status != issuance.JobCompleted || c.Status != issuance.Active || c.VersionID == "" {
-		t.Errorf("job %+v, certificate %+v", j, c)
-	}
-	if j.ApprovedBy != "key-2" || j.ApprovalReason != "CHG-1" || !j.ApprovedAt.Equal(e.clock.Now()) || j.Origin.Actor != somebody.ID {
-		t.Errorf("job %+v", j)
-	}
-	err = e.service.Approve(t.Context(), other, issuance.Origin{Actor: other.ID}, j.ID, "")
-	if fault.CodeOf(err) != fault.Invalid || fault.From(err).Message != "cannot approve job with status Completed (must be AwaitingApproval)" {
-		t.Errorf("approved twice: %v", err)
-	}
-	if diff := cmp.Diff([]string{"requested", "approved", "issued"}, e.told(created.Certificate.ID)); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestApproval_RefusedOrLapsedLeavesTheCertificateAsItWas(t *testing.T) {
-	e := newEngine(t)
-	e.policy("rp-asked", "approval_required = true, approval_expires_after_hours = 2")
-	e.hold(
-		holder{id: "mc-rejected", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day},
-		holder{id: "mc-lapsed", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day},
-	)
-	e.look()
-	rejected, lapsed := e.renewals("mc-rejected")[0], e.renewals("mc-lapsed")[0]
-	if rejected.Status != issuance.JobAwaitingApproval || e.certificate("mc-rejected").Status != issuance.RenewalInProgress {
-		t.Fatalf("job %+v", rejected)
-	}
-	if err := e.service.Reject(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, rejected.ID, "not now"); err != nil {
-		t.Fatal(err)
-	}
-	j := e.job(rejected.ID)
-	if j.Status != issuance.JobCancelled || j.LastError != "rejected: not now" || j.RejectedBy != somebody.ID || j.ApprovedBy != "" || j.CompletedAt.IsZero() {
-		t.Errorf("job %+v", j)
-	}
-	e.clock.Advance(2 * time.Hour)
-	e.work()
-	j = e.job(lapsed.ID)
-	if j.Status != issuance.JobCancelled || j.LastError != "nobody approved it in time" || !j.StartedAt.IsZero() && j.Attempts > 0 {
-		t.Errorf("job %+v", j)
-	}
-	e.look()
-	for _, id := range []string{"mc-rejected", "mc-lapsed"} {
-		if c := e.certificate(id); c.Status != issuance.Expiring || len(e.renewals(id)) != 1 {
-			t.Errorf("certificate %+v", c)
-		}
-		if told := e.told(id); slices.Contains(told, "expiring 14") || strings.Count(strings.Join(told, ","), "expiring") != 1 {
-			t.Errorf("told %v", told)
-		}
-	}
-	e.clock.Advance(25 * time.Hour)
-	e.look()
-	if n := len(e.renewals("mc-rejected")); n != 2 {
-		t.Errorf("%d renewals the next day", n)
-	}
-}
-
-func TestApproval_OfARenewalByPolicyWaitsForTheMaintenanceWindow(t *testing.T) {
-	e := newEngine(t)
-	e.policy("rp-asked", `approval_required = true,
-		maintenance_windows = '[{"weekdays":["Wed"],"start":"01:00","end":"03:00","time_zone":"UTC"}]'`)
-	e.hold(holder{id: "mc-1", policy: "rp-asked", issued: 70 * day, lifetime: 90 * day})
-	e.look()
-	asked := e.renewals("mc-1")[0]
-	if err := e.service.Approve(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, asked.ID, ""); err != nil {
-		t.Fatal(err)
-	}
-	j := e.job(asked.ID)
-	if want := time.Date(2026, 11, 25, 1, 0, 0, 0, time.UTC); j.Status != issuance.JobPending || !j.NextActionAt.Equal(want) {
-		t.Errorf("job %+v", j)
-	}
-	if reason := e.certificate("mc-1").StatusReason; !strings.Contains(reason, "waits for its maintenance window") {
-		t.Errorf("reason %q", reason)
-	}
-}
-
 func TestPolicy_WithAGroupHoldsForAgentsOfTheGroupOnly(t *testing.T) {
 	e := newEngine(t)
 	e.policy("rp-in", "agent_group_id = 'ag-all', auto_renew = false")
@@ -488,21 +431,6 @@ func TestPolicy_WithAGroupHoldsForAgentsOfTheGroupOnly(t *testing.T) {
 	}
 	if plan, err := e.service.Plan(t.Context(), &look); err != nil || plan.PolicyID != renewal.Default || !plan.At.IsZero() || plan.Reason == "" {
 		t.Errorf("plan %+v, error %v", plan, err)
-	}
-}
-
-func TestApply_ChangesNoJobThatHasEnded(t *testing.T) {
-	e := newEngine(t)
-	created := e.create(signed(t))
-	for _, status := range issuance.JobStatuses {
-		if !status.Final() {
-			continue
-		}
-		e.exec(`UPDATE jobs SET status = $1, lease_token = 5`, string(status))
-		change := issuance.Change{JobID: created.Job.ID, Token: 5, Status: issuance.JobPending, NextActionAt: e.clock.Now(), At: e.clock.Now()}
-		if applied, err := e.store.Apply(t.Context(), []issuance.Change{change}); err != nil || len(applied) != 0 {
-			t.Errorf("a job that is %s was changed: %v, error %v", status, applied, err)
-		}
 	}
 }
 
@@ -536,5 +464,33 @@ func TestEngine_AsksTheOwnerOfAKeyForARequest(t *testing.T) {
 	c, jobs := e.certificate("mc-unanswered"), e.renewals("mc-unanswered")
 	if c.Status != issuance.Expired || len(jobs) != 1 || jobs[0].Status != issuance.JobFailed || !strings.Contains(c.StatusReason, "no signing request") {
 		t.Errorf("certificate %+v, jobs %+v", c, jobs)
+	}
+}
+
+// absent is a deployment service that does not answer.
+type absent struct{ noTargets }
+
+func (absent) InGroup(context.Context, string, string) (bool, error) {
+	return false, fault.New(fault.Unavailable, "away")
+}
+
+func TestEngine_LeavesAloneWhatItCannotTellThePolicyOf(t *testing.T) {
+	e := newEngine(t)
+	e.policy("rp-in", "agent_group_id = 'ag-all'")
+	e.hold(
+		holder{id: "mc-group", policy: "rp-in", issued: 70 * day, lifetime: 90 * day},
+		holder{id: "mc-plain", issued: 70 * day, lifetime: 90 * day},
+	)
+	there := e.service
+	e.service = issuance.New(e.store, e.ca, absent{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{})
+	e.look()
+	if group, plain := len(e.renewals("mc-group")), len(e.renewals("mc-plain")); group != 0 || plain != 1 {
+		t.Errorf("%d and %d renewals", group, plain)
+	}
+	e.service = there
+	e.clock.Advance(10 * time.Minute)
+	e.look()
+	if n := len(e.renewals("mc-group")); n != 1 {
+		t.Errorf("%d renewals once deployment answers", n)
 	}
 }

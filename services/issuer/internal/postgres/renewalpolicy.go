@@ -140,7 +140,7 @@ func (s *Store) CreateRenewalPolicy(ctx context.Context, p renewal.Policy, f iss
 	return err
 }
 
-// The times of its certificates follow by a trigger.
+// What follows for its certificates is left to the engine, by a trigger.
 var updateRenewalPolicySQL = `WITH policy AS (
 	UPDATE renewal_policies SET name = $2, auto_renew = $3, renewal_window_days = $4, renewal_window_percent = $5, max_retries = $6,
 		retry_interval_seconds = $7, retry_max_interval_seconds = $8, retry_jitter_percent = $9, alert_thresholds_days = $10,
