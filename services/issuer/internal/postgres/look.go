@@ -215,10 +215,10 @@ func (s *Store) LookAt(ctx context.Context, scope authn.Scope, id string) (issua
 	return found, pg.Fault(err)
 }
 
-// By the condition on next_action_at no certificate is looked at later than it would have been.
+// The lock lets certificates be made that refer to the policy. By the condition on next_action_at no certificate is looked at later than it would have been.
 const rescheduleSQL = `WITH policy AS (
 	SELECT id, renewal_lead(id) AS lead, reschedule_at, reschedule_id FROM renewal_policies
-	WHERE reschedule_at IS NOT NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+	WHERE reschedule_at IS NOT NULL ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ), batch AS (
 	SELECT c.id, c.created_at FROM policy p, LATERAL (
 		SELECT id, created_at FROM certificates
