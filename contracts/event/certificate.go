@@ -143,6 +143,10 @@ type CertificateUpdated struct {
 	Environment string   `json:"environment"`
 	TargetIDs   []string `json:"target_ids"`
 	Changes     Changes  `json:"changes"`
+	// Newest is the newest version, if there is one and the targets were changed: it may have to be installed by one who
+	// has not kept it. KeyAgentID is the agent that holds its key, empty if the CSR came from outside.
+	Newest     Version `json:"newest,omitzero"`
+	KeyAgentID string  `json:"key_agent_id,omitempty"`
 }
 
 // About implements [Event].

@@ -216,28 +216,76 @@ func (e SiteStatus) Valid() bool {
 
 // Defines values for ListCertificatesParamsSort.
 const (
-	CommonName      ListCertificatesParamsSort = "commonName"
-	CreatedAt       ListCertificatesParamsSort = "createdAt"
-	MinusCommonName ListCertificatesParamsSort = "-commonName"
-	MinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
-	MinusNotAfter   ListCertificatesParamsSort = "-notAfter"
-	NotAfter        ListCertificatesParamsSort = "notAfter"
+	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
+	ListCertificatesParamsSortCreatedAt       ListCertificatesParamsSort = "createdAt"
+	ListCertificatesParamsSortMinusCommonName ListCertificatesParamsSort = "-commonName"
+	ListCertificatesParamsSortMinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
+	ListCertificatesParamsSortMinusNotAfter   ListCertificatesParamsSort = "-notAfter"
+	ListCertificatesParamsSortNotAfter        ListCertificatesParamsSort = "notAfter"
 )
 
 // Valid indicates whether the value is a known member of the ListCertificatesParamsSort enum.
 func (e ListCertificatesParamsSort) Valid() bool {
 	switch e {
-	case CommonName:
+	case ListCertificatesParamsSortCommonName:
 		return true
-	case CreatedAt:
+	case ListCertificatesParamsSortCreatedAt:
 		return true
-	case MinusCommonName:
+	case ListCertificatesParamsSortMinusCommonName:
 		return true
-	case MinusCreatedAt:
+	case ListCertificatesParamsSortMinusCreatedAt:
 		return true
-	case MinusNotAfter:
+	case ListCertificatesParamsSortMinusNotAfter:
 		return true
-	case NotAfter:
+	case ListCertificatesParamsSortNotAfter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOwnersParamsSort.
+const (
+	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
+	ListOwnersParamsSortMinusCreatedAt ListOwnersParamsSort = "-createdAt"
+	ListOwnersParamsSortMinusName      ListOwnersParamsSort = "-name"
+	ListOwnersParamsSortName           ListOwnersParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListOwnersParamsSort enum.
+func (e ListOwnersParamsSort) Valid() bool {
+	switch e {
+	case ListOwnersParamsSortCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusName:
+		return true
+	case ListOwnersParamsSortName:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListTeamsParamsSort.
+const (
+	ListTeamsParamsSortCreatedAt      ListTeamsParamsSort = "createdAt"
+	ListTeamsParamsSortMinusCreatedAt ListTeamsParamsSort = "-createdAt"
+	ListTeamsParamsSortMinusName      ListTeamsParamsSort = "-name"
+	ListTeamsParamsSortName           ListTeamsParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListTeamsParamsSort enum.
+func (e ListTeamsParamsSort) Valid() bool {
+	switch e {
+	case ListTeamsParamsSortCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusName:
+		return true
+	case ListTeamsParamsSortName:
 		return true
 	default:
 		return false
@@ -407,6 +455,22 @@ type CertificateRenew struct {
 // CertificateStatus defines model for CertificateStatus.
 type CertificateStatus string
 
+// CertificateUpdate defines model for CertificateUpdate.
+type CertificateUpdate struct {
+	CommonName      *string `json:"common_name,omitempty"`
+	Environment     *string `json:"environment,omitempty"`
+	IssuerID        *string `json:"issuer_id,omitempty"`
+	Name            *string `json:"name,omitempty"`
+	OwnerID         *string `json:"owner_id,omitempty"`
+	RenewalPolicyID *string `json:"renewal_policy_id,omitempty"`
+
+	// Sans Given alone, the common name stays one of them; a common name given alone takes the place of the one before.
+	Sans      *[]string          `json:"sans,omitempty"`
+	Tags      *map[string]string `json:"tags,omitempty"`
+	TargetIds *[]string          `json:"target_ids,omitempty"`
+	TeamID    *string            `json:"team_id,omitempty"`
+}
+
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
 	CertificateID     string    `json:"certificate_id"`
@@ -470,12 +534,53 @@ type Issuer struct {
 	UpdatedAt time.Time              `json:"updated_at"`
 }
 
+// IssuerCreate defines model for IssuerCreate.
+type IssuerCreate struct {
+	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
+	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
+	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA or OpenSSL; case does not matter. A type whose
+	// connector this build lacks is refused with 400.
+	Type string `json:"type"`
+}
+
 // IssuerList defines model for IssuerList.
 type IssuerList struct {
-	Data    []Issuer `json:"data"`
-	Page    int      `json:"page"`
-	PerPage int      `json:"per_page"`
-	Total   int64    `json:"total"`
+	Data []Issuer `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// IssuerTested defines model for IssuerTested.
+type IssuerTested struct {
+	Enabled bool `json:"enabled"`
+
+	// NotAfter When the CA's certificate ends; nothing that it issues outlives it.
+	NotAfter *time.Time `json:"not_after,omitempty"`
+	SignsCrl bool       `json:"signs_crl"`
+	Status   string     `json:"status"`
+
+	// Subject Of the CA's certificate.
+	Subject *string `json:"subject,omitempty"`
+}
+
+// IssuerUpdate defines model for IssuerUpdate.
+type IssuerUpdate struct {
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+	Name    *string                 `json:"name,omitempty"`
+	Type    *string                 `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -545,6 +650,46 @@ type MaintenanceWindow struct {
 
 	// Weekdays The days on which it begins, by their English names or the first three letters of them; none is every day.
 	Weekdays *[]string `json:"weekdays,omitempty"`
+}
+
+// Owner defines model for Owner.
+type Owner struct {
+	CreatedAt time.Time `json:"created_at"`
+	Email     string    `json:"email"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	TeamID    string    `json:"team_id"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// OwnerCreate defines model for OwnerCreate.
+type OwnerCreate struct {
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// TeamID The default team if left out.
+	TeamID *string `json:"team_id,omitempty"`
+}
+
+// OwnerList defines model for OwnerList.
+type OwnerList struct {
+	Data []Owner `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// OwnerUpdate defines model for OwnerUpdate.
+type OwnerUpdate struct {
+	Email  *string `json:"email,omitempty"`
+	Name   *string `json:"name,omitempty"`
+	TeamID *string `json:"team_id,omitempty"`
 }
 
 // Problem defines model for Problem.
@@ -833,6 +978,55 @@ type TargetUpdate struct {
 	Name    *string                 `json:"name,omitempty"`
 }
 
+// Team defines model for Team.
+type Team struct {
+	CreatedAt   time.Time    `json:"created_at"`
+	Description string       `json:"description"`
+	Email       string       `json:"email"`
+	ID          string       `json:"id"`
+	Members     []TeamMember `json:"members"`
+	Name        string       `json:"name"`
+	UpdatedAt   time.Time    `json:"updated_at"`
+}
+
+// TeamCreate defines model for TeamCreate.
+type TeamCreate struct {
+	Description *string `json:"description,omitempty"`
+
+	// Email Where the team as a whole is written to.
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID      *string       `json:"id,omitempty"`
+	Members *[]TeamMember `json:"members,omitempty"`
+	Name    string        `json:"name"`
+}
+
+// TeamList defines model for TeamList.
+type TeamList struct {
+	Data []Team `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// TeamMember defines model for TeamMember.
+type TeamMember struct {
+	Email string `json:"email"`
+	Name  string `json:"name"`
+}
+
+// TeamUpdate defines model for TeamUpdate.
+type TeamUpdate struct {
+	Description *string       `json:"description,omitempty"`
+	Email       *string       `json:"email,omitempty"`
+	Members     *[]TeamMember `json:"members,omitempty"`
+	Name        *string       `json:"name,omitempty"`
+}
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -901,6 +1095,13 @@ type ListCertificatesParams struct {
 // ListCertificatesParamsSort defines parameters for ListCertificates.
 type ListCertificatesParamsSort string
 
+// UpdateCertificateParams defines parameters for UpdateCertificate.
+type UpdateCertificateParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListCertificateVersionsParams defines parameters for ListCertificateVersions.
 type ListCertificateVersionsParams struct {
 	// Page The page, from 1.
@@ -917,6 +1118,16 @@ type ListIssuersParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateIssuerParams defines parameters for UpdateIssuer.
+type UpdateIssuerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.
@@ -934,6 +1145,35 @@ type ListJobsParams struct {
 	CertificateID *string    `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
 }
 
+// ListOwnersParams defines parameters for ListOwners.
+type ListOwnersParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name   *string `form:"name,omitempty" json:"name,omitempty"`
+	TeamID *string `form:"team_id,omitempty" json:"team_id,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListOwnersParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListOwnersParamsSort defines parameters for ListOwners.
+type ListOwnersParamsSort string
+
+// UpdateOwnerParams defines parameters for UpdateOwner.
+type UpdateOwnerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
 type ListRenewalPoliciesParams struct {
 	// Page The page, from 1.
@@ -948,7 +1188,8 @@ type ListRenewalPoliciesParams struct {
 
 // UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
 type UpdateRenewalPolicyParams struct {
-	// IfMatch The `ETag` of the state that is to be changed; 412 if it is not the present one any more.
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -970,8 +1211,39 @@ type ListTargetsParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 }
 
+// ListTeamsParams defines parameters for ListTeams.
+type ListTeamsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListTeamsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListTeamsParamsSort defines parameters for ListTeams.
+type ListTeamsParamsSort string
+
+// UpdateTeamParams defines parameters for UpdateTeam.
+type UpdateTeamParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
+
+// UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
+type UpdateCertificateJSONRequestBody = CertificateUpdate
 
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
@@ -982,11 +1254,23 @@ type RenewCertificateJSONRequestBody = CertificateRenew
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
 
+// CreateIssuerJSONRequestBody defines body for CreateIssuer for application/json ContentType.
+type CreateIssuerJSONRequestBody = IssuerCreate
+
+// UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
+type UpdateIssuerJSONRequestBody = IssuerUpdate
+
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
 
 // RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
 type RejectJobJSONRequestBody = JobDecision
+
+// CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
+type CreateOwnerJSONRequestBody = OwnerCreate
+
+// UpdateOwnerJSONRequestBody defines body for UpdateOwner for application/json ContentType.
+type UpdateOwnerJSONRequestBody = OwnerUpdate
 
 // CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
 type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
@@ -1005,6 +1289,12 @@ type CreateTargetJSONRequestBody = TargetCreate
 
 // UpdateTargetJSONRequestBody defines body for UpdateTarget for application/json ContentType.
 type UpdateTargetJSONRequestBody = TargetUpdate
+
+// CreateTeamJSONRequestBody defines body for CreateTeam for application/json ContentType.
+type CreateTeamJSONRequestBody = TeamCreate
+
+// UpdateTeamJSONRequestBody defines body for UpdateTeam for application/json ContentType.
+type UpdateTeamJSONRequestBody = TeamUpdate
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1159,6 +1449,28 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/certificates/{id} (the `GetCertificate` operationId).
 	GetCertificate(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateCertificateWithBody Change the record of a certificate
+	//
+	// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+	// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+	// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+	UpdateCertificateWithBody(ctx context.Context, id ID, params *UpdateCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateCertificate Change the record of a certificate
+	//
+	// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+	// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+	// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+	UpdateCertificate(ctx context.Context, id ID, params *UpdateCertificateParams, body UpdateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SubmitCertificateCSRWithBody Hand in the signing request that a certificate waits for
 	//
 	// For certificates without targets, whose key is yours. 409 if the certificate waits for none.
@@ -1238,10 +1550,68 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/issuers (the `ListIssuers` operationId).
 	ListIssuers(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateIssuerWithBody Set up a certification authority
+	//
+	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+	CreateIssuerWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateIssuer Set up a certification authority
+	//
+	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+	CreateIssuer(ctx context.Context, body CreateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteIssuer Remove an issuer and its key
+	//
+	// 409 while certificates or versions refer to it; the answer lists them. The issuer of requests that name none stays;
+	// disable it instead.
+	//
+	// Corresponds with DELETE /api/v1/issuers/{id} (the `DeleteIssuer` operationId).
+	DeleteIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetIssuer Get an issuer
 	//
 	// Corresponds with GET /api/v1/issuers/{id} (the `GetIssuer` operationId).
 	GetIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateIssuerWithBody Change an issuer
+	//
+	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+	// issues nothing, and what it has issued can still be revoked and checked.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+	UpdateIssuerWithBody(ctx context.Context, id ID, params *UpdateIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateIssuer Change an issuer
+	//
+	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+	// issues nothing, and what it has issued can still be revoked and checked.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+	UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TestIssuer Test whether an issuer can be used
+	//
+	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
+	// disabled issuer can be tested too.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
+	TestIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs, newest first
 	//
@@ -1314,6 +1684,55 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/openapi.yaml (the `GetOpenAPI` operationId).
 	GetOpenAPI(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListOwners List owners
+	//
+	// Corresponds with GET /api/v1/owners (the `ListOwners` operationId).
+	ListOwners(ctx context.Context, params *ListOwnersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateOwnerWithBody Add an owner of certificates
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+	CreateOwnerWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateOwner Add an owner of certificates
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+	CreateOwner(ctx context.Context, body CreateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteOwner Remove an owner
+	//
+	// 409 while certificates refer to it, archived ones too; the answer lists them. The default owner stays.
+	//
+	// Corresponds with DELETE /api/v1/owners/{id} (the `DeleteOwner` operationId).
+	DeleteOwner(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOwner Get an owner
+	//
+	// Corresponds with GET /api/v1/owners/{id} (the `GetOwner` operationId).
+	GetOwner(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateOwnerWithBody Change an owner
+	//
+	// Merges; what is left out stays as it is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+	UpdateOwnerWithBody(ctx context.Context, id ID, params *UpdateOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateOwner Change an owner
+	//
+	// Merges; what is left out stays as it is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+	UpdateOwner(ctx context.Context, id ID, params *UpdateOwnerParams, body UpdateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRenewalPolicies List renewal policies, in the order of their creation
 	//
@@ -1456,6 +1875,55 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
 	UpdateTarget(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTeams List teams
+	//
+	// Corresponds with GET /api/v1/teams (the `ListTeams` operationId).
+	ListTeams(ctx context.Context, params *ListTeamsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTeamWithBody Add a team
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+	CreateTeamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTeam Add a team
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+	CreateTeam(ctx context.Context, body CreateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteTeam Remove a team
+	//
+	// 409 while owners or certificates refer to it, archived ones too; the answer lists them. The default team stays.
+	//
+	// Corresponds with DELETE /api/v1/teams/{id} (the `DeleteTeam` operationId).
+	DeleteTeam(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTeam Get a team
+	//
+	// Corresponds with GET /api/v1/teams/{id} (the `GetTeam` operationId).
+	GetTeam(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateTeamWithBody Change a team
+	//
+	// Merges; what is left out stays as it is. A list of members replaces the one before.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+	UpdateTeamWithBody(ctx context.Context, id ID, params *UpdateTeamParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateTeam Change a team
+	//
+	// Merges; what is left out stays as it is. A list of members replaces the one before.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+	UpdateTeam(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetHealth Whether the gateway lives
 	//
@@ -1679,6 +2147,48 @@ func (c *Client) GetCertificate(ctx context.Context, id ID, reqEditors ...Reques
 	return c.Client.Do(req)
 }
 
+// UpdateCertificateWithBody Change the record of a certificate
+//
+// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+func (c *Client) UpdateCertificateWithBody(ctx context.Context, id ID, params *UpdateCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateCertificateRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateCertificate Change the record of a certificate
+//
+// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+func (c *Client) UpdateCertificate(ctx context.Context, id ID, params *UpdateCertificateParams, body UpdateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateCertificateRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // SubmitCertificateCSRWithBody Hand in the signing request that a certificate waits for
 //
 // For certificates without targets, whose key is yours. 409 if the certificate waits for none.
@@ -1868,11 +2378,129 @@ func (c *Client) ListIssuers(ctx context.Context, params *ListIssuersParams, req
 	return c.Client.Do(req)
 }
 
+// CreateIssuerWithBody Set up a certification authority
+//
+// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+func (c *Client) CreateIssuerWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateIssuerRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateIssuer Set up a certification authority
+//
+// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+func (c *Client) CreateIssuer(ctx context.Context, body CreateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateIssuerRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteIssuer Remove an issuer and its key
+//
+// 409 while certificates or versions refer to it; the answer lists them. The issuer of requests that name none stays;
+// disable it instead.
+//
+// Corresponds with DELETE /api/v1/issuers/{id} (the `DeleteIssuer` operationId).
+func (c *Client) DeleteIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteIssuerRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetIssuer Get an issuer
 //
 // Corresponds with GET /api/v1/issuers/{id} (the `GetIssuer` operationId).
 func (c *Client) GetIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetIssuerRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateIssuerWithBody Change an issuer
+//
+// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+// issues nothing, and what it has issued can still be revoked and checked.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+func (c *Client) UpdateIssuerWithBody(ctx context.Context, id ID, params *UpdateIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateIssuerRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateIssuer Change an issuer
+//
+// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+// issues nothing, and what it has issued can still be revoked and checked.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+func (c *Client) UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateIssuerRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TestIssuer Test whether an issuer can be used
+//
+// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
+// disabled issuer can be tested too.
+//
+// Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
+func (c *Client) TestIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTestIssuerRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -2045,6 +2673,125 @@ func (c *Client) GetOCSP(ctx context.Context, issuerID IssuerID, serial string, 
 // Corresponds with GET /api/v1/openapi.yaml (the `GetOpenAPI` operationId).
 func (c *Client) GetOpenAPI(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOpenAPIRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListOwners List owners
+//
+// Corresponds with GET /api/v1/owners (the `ListOwners` operationId).
+func (c *Client) ListOwners(ctx context.Context, params *ListOwnersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListOwnersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateOwnerWithBody Add an owner of certificates
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+func (c *Client) CreateOwnerWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateOwnerRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateOwner Add an owner of certificates
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+func (c *Client) CreateOwner(ctx context.Context, body CreateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateOwnerRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteOwner Remove an owner
+//
+// 409 while certificates refer to it, archived ones too; the answer lists them. The default owner stays.
+//
+// Corresponds with DELETE /api/v1/owners/{id} (the `DeleteOwner` operationId).
+func (c *Client) DeleteOwner(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteOwnerRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOwner Get an owner
+//
+// Corresponds with GET /api/v1/owners/{id} (the `GetOwner` operationId).
+func (c *Client) GetOwner(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOwnerRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateOwnerWithBody Change an owner
+//
+// Merges; what is left out stays as it is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+func (c *Client) UpdateOwnerWithBody(ctx context.Context, id ID, params *UpdateOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateOwnerRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateOwner Change an owner
+//
+// Merges; what is left out stays as it is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+func (c *Client) UpdateOwner(ctx context.Context, id ID, params *UpdateOwnerParams, body UpdateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateOwnerRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2377,6 +3124,125 @@ func (c *Client) UpdateTargetWithBody(ctx context.Context, id ID, contentType st
 // Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
 func (c *Client) UpdateTarget(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateTargetRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTeams List teams
+//
+// Corresponds with GET /api/v1/teams (the `ListTeams` operationId).
+func (c *Client) ListTeams(ctx context.Context, params *ListTeamsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTeamsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTeamWithBody Add a team
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+func (c *Client) CreateTeamWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTeamRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTeam Add a team
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+func (c *Client) CreateTeam(ctx context.Context, body CreateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTeamRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteTeam Remove a team
+//
+// 409 while owners or certificates refer to it, archived ones too; the answer lists them. The default team stays.
+//
+// Corresponds with DELETE /api/v1/teams/{id} (the `DeleteTeam` operationId).
+func (c *Client) DeleteTeam(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTeamRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTeam Get a team
+//
+// Corresponds with GET /api/v1/teams/{id} (the `GetTeam` operationId).
+func (c *Client) GetTeam(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTeamRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateTeamWithBody Change a team
+//
+// Merges; what is left out stays as it is. A list of members replaces the one before.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+func (c *Client) UpdateTeamWithBody(ctx context.Context, id ID, params *UpdateTeamParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTeamRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateTeam Change a team
+//
+// Merges; what is left out stays as it is. A list of members replaces the one before.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+func (c *Client) UpdateTeam(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTeamRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3083,6 +3949,68 @@ func NewGetCertificateRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewUpdateCertificateRequest calls the generic UpdateCertificate builder with application/json body
+func NewUpdateCertificateRequest(server string, id ID, params *UpdateCertificateParams, body UpdateCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateCertificateRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateCertificateRequestWithBody constructs an http.Request for the UpdateCertificate method, with any body, and a specified content type
+func NewUpdateCertificateRequestWithBody(server string, id ID, params *UpdateCertificateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewSubmitCertificateCSRRequest calls the generic SubmitCertificateCSR builder with application/json body
 func NewSubmitCertificateCSRRequest(server string, id ID, body SubmitCertificateCSRJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3437,6 +4365,18 @@ func NewListIssuersRequest(server string, params *ListIssuersParams) (*http.Requ
 
 		}
 
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -3444,6 +4384,80 @@ func NewListIssuersRequest(server string, params *ListIssuersParams) (*http.Requ
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateIssuerRequest calls the generic CreateIssuer builder with application/json body
+func NewCreateIssuerRequest(server string, body CreateIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateIssuerRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateIssuerRequestWithBody constructs an http.Request for the CreateIssuer method, with any body, and a specified content type
+func NewCreateIssuerRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteIssuerRequest constructs an http.Request for the DeleteIssuer method
+func NewDeleteIssuerRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -3478,6 +4492,102 @@ func NewGetIssuerRequest(server string, id ID) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateIssuerRequest calls the generic UpdateIssuer builder with application/json body
+func NewUpdateIssuerRequest(server string, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateIssuerRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateIssuerRequestWithBody constructs an http.Request for the UpdateIssuer method, with any body, and a specified content type
+func NewUpdateIssuerRequestWithBody(server string, id ID, params *UpdateIssuerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewTestIssuerRequest constructs an http.Request for the TestIssuer method
+func NewTestIssuerRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/test", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -3860,6 +4970,290 @@ func NewGetOpenAPIRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListOwnersRequest constructs an http.Request for the ListOwners method
+func NewListOwnersRequest(server string, params *ListOwnersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/owners")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TeamID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "team_id", *params.TeamID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sort != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateOwnerRequest calls the generic CreateOwner builder with application/json body
+func NewCreateOwnerRequest(server string, body CreateOwnerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateOwnerRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateOwnerRequestWithBody constructs an http.Request for the CreateOwner method, with any body, and a specified content type
+func NewCreateOwnerRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/owners")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteOwnerRequest constructs an http.Request for the DeleteOwner method
+func NewDeleteOwnerRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/owners/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetOwnerRequest constructs an http.Request for the GetOwner method
+func NewGetOwnerRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/owners/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateOwnerRequest calls the generic UpdateOwner builder with application/json body
+func NewUpdateOwnerRequest(server string, id ID, params *UpdateOwnerParams, body UpdateOwnerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateOwnerRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateOwnerRequestWithBody constructs an http.Request for the UpdateOwner method, with any body, and a specified content type
+func NewUpdateOwnerRequestWithBody(server string, id ID, params *UpdateOwnerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/owners/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4487,6 +5881,278 @@ func NewUpdateTargetRequestWithBody(server string, id ID, contentType string, bo
 	return req, nil
 }
 
+// NewListTeamsRequest constructs an http.Request for the ListTeams method
+func NewListTeamsRequest(server string, params *ListTeamsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/teams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sort != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateTeamRequest calls the generic CreateTeam builder with application/json body
+func NewCreateTeamRequest(server string, body CreateTeamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateTeamRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateTeamRequestWithBody constructs an http.Request for the CreateTeam method, with any body, and a specified content type
+func NewCreateTeamRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/teams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteTeamRequest constructs an http.Request for the DeleteTeam method
+func NewDeleteTeamRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/teams/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetTeamRequest constructs an http.Request for the GetTeam method
+func NewGetTeamRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/teams/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateTeamRequest calls the generic UpdateTeam builder with application/json body
+func NewUpdateTeamRequest(server string, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateTeamRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateTeamRequestWithBody constructs an http.Request for the UpdateTeam method, with any body, and a specified content type
+func NewUpdateTeamRequestWithBody(server string, id ID, params *UpdateTeamParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/teams/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -4686,6 +6352,28 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/certificates/{id} (the `GetCertificate` operationId).
 	GetCertificateWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetCertificateResponse, error)
 
+	// UpdateCertificateWithBodyWithResponse Change the record of a certificate
+	//
+	// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+	// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+	// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+	UpdateCertificateWithBodyWithResponse(ctx context.Context, id ID, params *UpdateCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateCertificateResponse, error)
+
+	// UpdateCertificateWithResponse Change the record of a certificate
+	//
+	// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+	// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+	// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+	UpdateCertificateWithResponse(ctx context.Context, id ID, params *UpdateCertificateParams, body UpdateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateCertificateResponse, error)
+
 	// SubmitCertificateCSRWithBodyWithResponse Hand in the signing request that a certificate waits for
 	//
 	// For certificates without targets, whose key is yours. 409 if the certificate waits for none.
@@ -4775,12 +6463,74 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/issuers (the `ListIssuers` operationId).
 	ListIssuersWithResponse(ctx context.Context, params *ListIssuersParams, reqEditors ...RequestEditorFn) (*ListIssuersResponse, error)
 
+	// CreateIssuerWithBodyWithResponse Set up a certification authority
+	//
+	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+	CreateIssuerWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateIssuerResponse, error)
+
+	// CreateIssuerWithResponse Set up a certification authority
+	//
+	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+	CreateIssuerWithResponse(ctx context.Context, body CreateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateIssuerResponse, error)
+
+	// DeleteIssuerWithResponse Remove an issuer and its key
+	//
+	// 409 while certificates or versions refer to it; the answer lists them. The issuer of requests that name none stays;
+	// disable it instead.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/issuers/{id} (the `DeleteIssuer` operationId).
+	DeleteIssuerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteIssuerResponse, error)
+
 	// GetIssuerWithResponse Get an issuer
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/issuers/{id} (the `GetIssuer` operationId).
 	GetIssuerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetIssuerResponse, error)
+
+	// UpdateIssuerWithBodyWithResponse Change an issuer
+	//
+	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+	// issues nothing, and what it has issued can still be revoked and checked.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+	UpdateIssuerWithBodyWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error)
+
+	// UpdateIssuerWithResponse Change an issuer
+	//
+	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+	// issues nothing, and what it has issued can still be revoked and checked.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+	UpdateIssuerWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error)
+
+	// TestIssuerWithResponse Test whether an issuer can be used
+	//
+	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
+	// disabled issuer can be tested too.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
+	TestIssuerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*TestIssuerResponse, error)
 
 	// ListJobsWithResponse List jobs, newest first
 	//
@@ -4863,6 +6613,61 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/openapi.yaml (the `GetOpenAPI` operationId).
 	GetOpenAPIWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetOpenAPIResponse, error)
+
+	// ListOwnersWithResponse List owners
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/owners (the `ListOwners` operationId).
+	ListOwnersWithResponse(ctx context.Context, params *ListOwnersParams, reqEditors ...RequestEditorFn) (*ListOwnersResponse, error)
+
+	// CreateOwnerWithBodyWithResponse Add an owner of certificates
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+	CreateOwnerWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateOwnerResponse, error)
+
+	// CreateOwnerWithResponse Add an owner of certificates
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+	CreateOwnerWithResponse(ctx context.Context, body CreateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateOwnerResponse, error)
+
+	// DeleteOwnerWithResponse Remove an owner
+	//
+	// 409 while certificates refer to it, archived ones too; the answer lists them. The default owner stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/owners/{id} (the `DeleteOwner` operationId).
+	DeleteOwnerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteOwnerResponse, error)
+
+	// GetOwnerWithResponse Get an owner
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/owners/{id} (the `GetOwner` operationId).
+	GetOwnerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetOwnerResponse, error)
+
+	// UpdateOwnerWithBodyWithResponse Change an owner
+	//
+	// Merges; what is left out stays as it is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+	UpdateOwnerWithBodyWithResponse(ctx context.Context, id ID, params *UpdateOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateOwnerResponse, error)
+
+	// UpdateOwnerWithResponse Change an owner
+	//
+	// Merges; what is left out stays as it is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+	UpdateOwnerWithResponse(ctx context.Context, id ID, params *UpdateOwnerParams, body UpdateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateOwnerResponse, error)
 
 	// ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
 	//
@@ -5019,6 +6824,61 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
 	UpdateTargetWithResponse(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error)
+
+	// ListTeamsWithResponse List teams
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/teams (the `ListTeams` operationId).
+	ListTeamsWithResponse(ctx context.Context, params *ListTeamsParams, reqEditors ...RequestEditorFn) (*ListTeamsResponse, error)
+
+	// CreateTeamWithBodyWithResponse Add a team
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+	CreateTeamWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTeamResponse, error)
+
+	// CreateTeamWithResponse Add a team
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+	CreateTeamWithResponse(ctx context.Context, body CreateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTeamResponse, error)
+
+	// DeleteTeamWithResponse Remove a team
+	//
+	// 409 while owners or certificates refer to it, archived ones too; the answer lists them. The default team stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/teams/{id} (the `DeleteTeam` operationId).
+	DeleteTeamWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteTeamResponse, error)
+
+	// GetTeamWithResponse Get a team
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/teams/{id} (the `GetTeam` operationId).
+	GetTeamWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetTeamResponse, error)
+
+	// UpdateTeamWithBodyWithResponse Change a team
+	//
+	// Merges; what is left out stays as it is. A list of members replaces the one before.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+	UpdateTeamWithBodyWithResponse(ctx context.Context, id ID, params *UpdateTeamParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTeamResponse, error)
+
+	// UpdateTeamWithResponse Change a team
+	//
+	// Merges; what is left out stays as it is. A list of members replaces the one before.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+	UpdateTeamWithResponse(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTeamResponse, error)
 
 	// GetHealthWithResponse Whether the gateway lives
 	//
@@ -5544,6 +7404,11 @@ func (r ArchiveCertificateResponse) ContentType() string {
 	return ""
 }
 
+// GetCertificateResponse200Headers the declared response headers of an HTTP 200 response for GetCertificate
+type GetCertificateResponse200Headers struct {
+	ETag string
+}
+
 type GetCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5551,6 +7416,8 @@ type GetCertificateResponse struct {
 	JSON200 *Certificate
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetCertificateResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -5586,6 +7453,61 @@ func (r GetCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateCertificateResponse200Headers the declared response headers of an HTTP 200 response for UpdateCertificate
+type UpdateCertificateResponse200Headers struct {
+	ETag string
+}
+
+type UpdateCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Certificate
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateCertificateResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateCertificateResponse) GetJSON200() *Certificate {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateCertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5969,6 +7891,107 @@ func (r ListIssuersResponse) ContentType() string {
 	return ""
 }
 
+// CreateIssuerResponse201Headers the declared response headers of an HTTP 201 response for CreateIssuer
+type CreateIssuerResponse201Headers struct {
+	ETag string
+}
+
+type CreateIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Issuer
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateIssuerResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateIssuerResponse) GetJSON201() *Issuer {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetIssuerResponse200Headers the declared response headers of an HTTP 200 response for GetIssuer
+type GetIssuerResponse200Headers struct {
+	ETag string
+}
+
 type GetIssuerResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5976,6 +7999,8 @@ type GetIssuerResponse struct {
 	JSON200 *Issuer
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetIssuerResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6011,6 +8036,109 @@ func (r GetIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateIssuerResponse200Headers the declared response headers of an HTTP 200 response for UpdateIssuer
+type UpdateIssuerResponse200Headers struct {
+	ETag string
+}
+
+type UpdateIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issuer
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateIssuerResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateIssuerResponse) GetJSON200() *Issuer {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TestIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerTested
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r TestIssuerResponse) GetJSON200() *IssuerTested {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r TestIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r TestIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TestIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TestIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TestIssuerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6387,6 +8515,260 @@ func (r GetOpenAPIResponse) ContentType() string {
 	return ""
 }
 
+type ListOwnersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OwnerList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListOwnersResponse) GetJSON200() *OwnerList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListOwnersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListOwnersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListOwnersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListOwnersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListOwnersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateOwnerResponse201Headers the declared response headers of an HTTP 201 response for CreateOwner
+type CreateOwnerResponse201Headers struct {
+	ETag string
+}
+
+type CreateOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Owner
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateOwnerResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateOwnerResponse) GetJSON201() *Owner {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateOwnerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateOwnerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteOwnerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteOwnerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetOwnerResponse200Headers the declared response headers of an HTTP 200 response for GetOwner
+type GetOwnerResponse200Headers struct {
+	ETag string
+}
+
+type GetOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Owner
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetOwnerResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOwnerResponse) GetJSON200() *Owner {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOwnerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOwnerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateOwnerResponse200Headers the declared response headers of an HTTP 200 response for UpdateOwner
+type UpdateOwnerResponse200Headers struct {
+	ETag string
+}
+
+type UpdateOwnerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Owner
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateOwnerResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateOwnerResponse) GetJSON200() *Owner {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateOwnerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateOwnerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateOwnerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateOwnerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateOwnerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListRenewalPoliciesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6437,7 +8819,7 @@ func (r ListRenewalPoliciesResponse) ContentType() string {
 
 // CreateRenewalPolicyResponse201Headers the declared response headers of an HTTP 201 response for CreateRenewalPolicy
 type CreateRenewalPolicyResponse201Headers struct {
-	ETag *string
+	ETag string
 }
 
 type CreateRenewalPolicyResponse struct {
@@ -6533,7 +8915,7 @@ func (r DeleteRenewalPolicyResponse) ContentType() string {
 
 // GetRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetRenewalPolicy
 type GetRenewalPolicyResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetRenewalPolicyResponse struct {
@@ -6588,7 +8970,7 @@ func (r GetRenewalPolicyResponse) ContentType() string {
 
 // UpdateRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for UpdateRenewalPolicy
 type UpdateRenewalPolicyResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateRenewalPolicyResponse struct {
@@ -7018,6 +9400,260 @@ func (r UpdateTargetResponse) ContentType() string {
 	return ""
 }
 
+type ListTeamsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TeamList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTeamsResponse) GetJSON200() *TeamList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTeamsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTeamsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTeamsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTeamsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTeamsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateTeamResponse201Headers the declared response headers of an HTTP 201 response for CreateTeam
+type CreateTeamResponse201Headers struct {
+	ETag string
+}
+
+type CreateTeamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Team
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateTeamResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateTeamResponse) GetJSON201() *Team {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateTeamResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateTeamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateTeamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateTeamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateTeamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteTeamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteTeamResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteTeamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteTeamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteTeamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteTeamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetTeamResponse200Headers the declared response headers of an HTTP 200 response for GetTeam
+type GetTeamResponse200Headers struct {
+	ETag string
+}
+
+type GetTeamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Team
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTeamResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTeamResponse) GetJSON200() *Team {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTeamResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTeamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTeamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTeamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTeamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateTeamResponse200Headers the declared response headers of an HTTP 200 response for UpdateTeam
+type UpdateTeamResponse200Headers struct {
+	ETag string
+}
+
+type UpdateTeamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Team
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateTeamResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateTeamResponse) GetJSON200() *Team {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateTeamResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateTeamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateTeamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateTeamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateTeamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7293,6 +9929,40 @@ func (c *ClientWithResponses) GetCertificateWithResponse(ctx context.Context, id
 	return ParseGetCertificateResponse(rsp)
 }
 
+// UpdateCertificateWithBodyWithResponse Change the record of a certificate
+//
+// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+func (c *ClientWithResponses) UpdateCertificateWithBodyWithResponse(ctx context.Context, id ID, params *UpdateCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateCertificateResponse, error) {
+	rsp, err := c.UpdateCertificateWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateCertificateResponse(rsp)
+}
+
+// UpdateCertificateWithResponse Change the record of a certificate
+//
+// Merges; what is left out stays as it is. Lists and tags that are given replace those before. Another issuer, other
+// names and another renewal policy count from the next issue on; the newest version is installed on a target that is
+// added. Names and targets cannot be changed while a job is open (409), an archived certificate not at all.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/certificates/{id} (the `UpdateCertificate` operationId).
+func (c *ClientWithResponses) UpdateCertificateWithResponse(ctx context.Context, id ID, params *UpdateCertificateParams, body UpdateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateCertificateResponse, error) {
+	rsp, err := c.UpdateCertificate(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateCertificateResponse(rsp)
+}
+
 // SubmitCertificateCSRWithBodyWithResponse Hand in the signing request that a certificate waits for
 //
 // For certificates without targets, whose key is yours. 409 if the certificate waits for none.
@@ -7448,6 +10118,54 @@ func (c *ClientWithResponses) ListIssuersWithResponse(ctx context.Context, param
 	return ParseListIssuersResponse(rsp)
 }
 
+// CreateIssuerWithBodyWithResponse Set up a certification authority
+//
+// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+func (c *ClientWithResponses) CreateIssuerWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateIssuerResponse, error) {
+	rsp, err := c.CreateIssuerWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateIssuerResponse(rsp)
+}
+
+// CreateIssuerWithResponse Set up a certification authority
+//
+// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
+// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers (the `CreateIssuer` operationId).
+func (c *ClientWithResponses) CreateIssuerWithResponse(ctx context.Context, body CreateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateIssuerResponse, error) {
+	rsp, err := c.CreateIssuer(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateIssuerResponse(rsp)
+}
+
+// DeleteIssuerWithResponse Remove an issuer and its key
+//
+// 409 while certificates or versions refer to it; the answer lists them. The issuer of requests that name none stays;
+// disable it instead.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/issuers/{id} (the `DeleteIssuer` operationId).
+func (c *ClientWithResponses) DeleteIssuerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteIssuerResponse, error) {
+	rsp, err := c.DeleteIssuer(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteIssuerResponse(rsp)
+}
+
 // GetIssuerWithResponse Get an issuer
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7459,6 +10177,56 @@ func (c *ClientWithResponses) GetIssuerWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseGetIssuerResponse(rsp)
+}
+
+// UpdateIssuerWithBodyWithResponse Change an issuer
+//
+// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+// issues nothing, and what it has issued can still be revoked and checked.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+func (c *ClientWithResponses) UpdateIssuerWithBodyWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error) {
+	rsp, err := c.UpdateIssuerWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateIssuerResponse(rsp)
+}
+
+// UpdateIssuerWithResponse Change an issuer
+//
+// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
+// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
+// issues nothing, and what it has issued can still be revoked and checked.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
+func (c *ClientWithResponses) UpdateIssuerWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error) {
+	rsp, err := c.UpdateIssuer(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateIssuerResponse(rsp)
+}
+
+// TestIssuerWithResponse Test whether an issuer can be used
+//
+// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
+// disabled issuer can be tested too.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
+func (c *ClientWithResponses) TestIssuerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*TestIssuerResponse, error) {
+	rsp, err := c.TestIssuer(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTestIssuerResponse(rsp)
 }
 
 // ListJobsWithResponse List jobs, newest first
@@ -7601,6 +10369,103 @@ func (c *ClientWithResponses) GetOpenAPIWithResponse(ctx context.Context, reqEdi
 		return nil, err
 	}
 	return ParseGetOpenAPIResponse(rsp)
+}
+
+// ListOwnersWithResponse List owners
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/owners (the `ListOwners` operationId).
+func (c *ClientWithResponses) ListOwnersWithResponse(ctx context.Context, params *ListOwnersParams, reqEditors ...RequestEditorFn) (*ListOwnersResponse, error) {
+	rsp, err := c.ListOwners(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListOwnersResponse(rsp)
+}
+
+// CreateOwnerWithBodyWithResponse Add an owner of certificates
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+func (c *ClientWithResponses) CreateOwnerWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateOwnerResponse, error) {
+	rsp, err := c.CreateOwnerWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateOwnerResponse(rsp)
+}
+
+// CreateOwnerWithResponse Add an owner of certificates
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/owners (the `CreateOwner` operationId).
+func (c *ClientWithResponses) CreateOwnerWithResponse(ctx context.Context, body CreateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateOwnerResponse, error) {
+	rsp, err := c.CreateOwner(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateOwnerResponse(rsp)
+}
+
+// DeleteOwnerWithResponse Remove an owner
+//
+// 409 while certificates refer to it, archived ones too; the answer lists them. The default owner stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/owners/{id} (the `DeleteOwner` operationId).
+func (c *ClientWithResponses) DeleteOwnerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteOwnerResponse, error) {
+	rsp, err := c.DeleteOwner(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteOwnerResponse(rsp)
+}
+
+// GetOwnerWithResponse Get an owner
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/owners/{id} (the `GetOwner` operationId).
+func (c *ClientWithResponses) GetOwnerWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetOwnerResponse, error) {
+	rsp, err := c.GetOwner(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOwnerResponse(rsp)
+}
+
+// UpdateOwnerWithBodyWithResponse Change an owner
+//
+// Merges; what is left out stays as it is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+func (c *ClientWithResponses) UpdateOwnerWithBodyWithResponse(ctx context.Context, id ID, params *UpdateOwnerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateOwnerResponse, error) {
+	rsp, err := c.UpdateOwnerWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateOwnerResponse(rsp)
+}
+
+// UpdateOwnerWithResponse Change an owner
+//
+// Merges; what is left out stays as it is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/owners/{id} (the `UpdateOwner` operationId).
+func (c *ClientWithResponses) UpdateOwnerWithResponse(ctx context.Context, id ID, params *UpdateOwnerParams, body UpdateOwnerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateOwnerResponse, error) {
+	rsp, err := c.UpdateOwner(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateOwnerResponse(rsp)
 }
 
 // ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
@@ -7871,6 +10736,103 @@ func (c *ClientWithResponses) UpdateTargetWithResponse(ctx context.Context, id I
 		return nil, err
 	}
 	return ParseUpdateTargetResponse(rsp)
+}
+
+// ListTeamsWithResponse List teams
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/teams (the `ListTeams` operationId).
+func (c *ClientWithResponses) ListTeamsWithResponse(ctx context.Context, params *ListTeamsParams, reqEditors ...RequestEditorFn) (*ListTeamsResponse, error) {
+	rsp, err := c.ListTeams(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTeamsResponse(rsp)
+}
+
+// CreateTeamWithBodyWithResponse Add a team
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+func (c *ClientWithResponses) CreateTeamWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTeamResponse, error) {
+	rsp, err := c.CreateTeamWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTeamResponse(rsp)
+}
+
+// CreateTeamWithResponse Add a team
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/teams (the `CreateTeam` operationId).
+func (c *ClientWithResponses) CreateTeamWithResponse(ctx context.Context, body CreateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTeamResponse, error) {
+	rsp, err := c.CreateTeam(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTeamResponse(rsp)
+}
+
+// DeleteTeamWithResponse Remove a team
+//
+// 409 while owners or certificates refer to it, archived ones too; the answer lists them. The default team stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/teams/{id} (the `DeleteTeam` operationId).
+func (c *ClientWithResponses) DeleteTeamWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteTeamResponse, error) {
+	rsp, err := c.DeleteTeam(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteTeamResponse(rsp)
+}
+
+// GetTeamWithResponse Get a team
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/teams/{id} (the `GetTeam` operationId).
+func (c *ClientWithResponses) GetTeamWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetTeamResponse, error) {
+	rsp, err := c.GetTeam(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTeamResponse(rsp)
+}
+
+// UpdateTeamWithBodyWithResponse Change a team
+//
+// Merges; what is left out stays as it is. A list of members replaces the one before.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+func (c *ClientWithResponses) UpdateTeamWithBodyWithResponse(ctx context.Context, id ID, params *UpdateTeamParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTeamResponse, error) {
+	rsp, err := c.UpdateTeamWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateTeamResponse(rsp)
+}
+
+// UpdateTeamWithResponse Change a team
+//
+// Merges; what is left out stays as it is. A list of members replaces the one before.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
+func (c *ClientWithResponses) UpdateTeamWithResponse(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTeamResponse, error) {
+	rsp, err := c.UpdateTeam(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateTeamResponse(rsp)
 }
 
 // GetHealthWithResponse Whether the gateway lives
@@ -8279,6 +11241,65 @@ func ParseGetCertificateResponse(rsp *http.Response) (*GetCertificateResponse, e
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetCertificateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateCertificateResponse parses an HTTP response from a UpdateCertificateWithResponse call
+func ParseUpdateCertificateResponse(rsp *http.Response) (*UpdateCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Certificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateCertificateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -8539,6 +11560,81 @@ func ParseListIssuersResponse(rsp *http.Response) (*ListIssuersResponse, error) 
 	return response, nil
 }
 
+// ParseCreateIssuerResponse parses an HTTP response from a CreateIssuerWithResponse call
+func ParseCreateIssuerResponse(rsp *http.Response) (*CreateIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Issuer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateIssuerResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteIssuerResponse parses an HTTP response from a DeleteIssuerWithResponse call
+func ParseDeleteIssuerResponse(rsp *http.Response) (*DeleteIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetIssuerResponse parses an HTTP response from a GetIssuerWithResponse call
 func ParseGetIssuerResponse(rsp *http.Response) (*GetIssuerResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8555,6 +11651,98 @@ func ParseGetIssuerResponse(rsp *http.Response) (*GetIssuerResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Issuer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetIssuerResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateIssuerResponse parses an HTTP response from a UpdateIssuerWithResponse call
+func ParseUpdateIssuerResponse(rsp *http.Response) (*UpdateIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issuer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateIssuerResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseTestIssuerResponse parses an HTTP response from a TestIssuerWithResponse call
+func ParseTestIssuerResponse(rsp *http.Response) (*TestIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TestIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerTested
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -8822,6 +12010,206 @@ func ParseGetOpenAPIResponse(rsp *http.Response) (*GetOpenAPIResponse, error) {
 	return response, nil
 }
 
+// ParseListOwnersResponse parses an HTTP response from a ListOwnersWithResponse call
+func ParseListOwnersResponse(rsp *http.Response) (*ListOwnersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListOwnersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OwnerList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateOwnerResponse parses an HTTP response from a CreateOwnerWithResponse call
+func ParseCreateOwnerResponse(rsp *http.Response) (*CreateOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Owner
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateOwnerResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteOwnerResponse parses an HTTP response from a DeleteOwnerWithResponse call
+func ParseDeleteOwnerResponse(rsp *http.Response) (*DeleteOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetOwnerResponse parses an HTTP response from a GetOwnerWithResponse call
+func ParseGetOwnerResponse(rsp *http.Response) (*GetOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Owner
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetOwnerResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateOwnerResponse parses an HTTP response from a UpdateOwnerWithResponse call
+func ParseUpdateOwnerResponse(rsp *http.Response) (*UpdateOwnerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateOwnerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Owner
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateOwnerResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListRenewalPoliciesResponse parses an HTTP response from a ListRenewalPoliciesWithResponse call
 func ParseListRenewalPoliciesResponse(rsp *http.Response) (*ListRenewalPoliciesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8890,10 +12278,10 @@ func ParseCreateRenewalPolicyResponse(rsp *http.Response) (*CreateRenewalPolicyR
 		var headers CreateRenewalPolicyResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers201 = &headers
 	}
@@ -8965,10 +12353,10 @@ func ParseGetRenewalPolicyResponse(rsp *http.Response) (*GetRenewalPolicyRespons
 		var headers GetRenewalPolicyResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -9011,10 +12399,10 @@ func ParseUpdateRenewalPolicyResponse(rsp *http.Response) (*UpdateRenewalPolicyR
 		var headers UpdateRenewalPolicyResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -9277,6 +12665,206 @@ func ParseUpdateTargetResponse(rsp *http.Response) (*UpdateTargetResponse, error
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListTeamsResponse parses an HTTP response from a ListTeamsWithResponse call
+func ParseListTeamsResponse(rsp *http.Response) (*ListTeamsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTeamsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TeamList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateTeamResponse parses an HTTP response from a CreateTeamWithResponse call
+func ParseCreateTeamResponse(rsp *http.Response) (*CreateTeamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateTeamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Team
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateTeamResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteTeamResponse parses an HTTP response from a DeleteTeamWithResponse call
+func ParseDeleteTeamResponse(rsp *http.Response) (*DeleteTeamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteTeamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetTeamResponse parses an HTTP response from a GetTeamWithResponse call
+func ParseGetTeamResponse(rsp *http.Response) (*GetTeamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTeamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Team
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTeamResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateTeamResponse parses an HTTP response from a UpdateTeamWithResponse call
+func ParseUpdateTeamResponse(rsp *http.Response) (*UpdateTeamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateTeamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Team
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateTeamResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

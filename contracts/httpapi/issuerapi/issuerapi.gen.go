@@ -112,28 +112,76 @@ func (e JobType) Valid() bool {
 
 // Defines values for ListCertificatesParamsSort.
 const (
-	CommonName      ListCertificatesParamsSort = "commonName"
-	CreatedAt       ListCertificatesParamsSort = "createdAt"
-	MinusCommonName ListCertificatesParamsSort = "-commonName"
-	MinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
-	MinusNotAfter   ListCertificatesParamsSort = "-notAfter"
-	NotAfter        ListCertificatesParamsSort = "notAfter"
+	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
+	ListCertificatesParamsSortCreatedAt       ListCertificatesParamsSort = "createdAt"
+	ListCertificatesParamsSortMinusCommonName ListCertificatesParamsSort = "-commonName"
+	ListCertificatesParamsSortMinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
+	ListCertificatesParamsSortMinusNotAfter   ListCertificatesParamsSort = "-notAfter"
+	ListCertificatesParamsSortNotAfter        ListCertificatesParamsSort = "notAfter"
 )
 
 // Valid indicates whether the value is a known member of the ListCertificatesParamsSort enum.
 func (e ListCertificatesParamsSort) Valid() bool {
 	switch e {
-	case CommonName:
+	case ListCertificatesParamsSortCommonName:
 		return true
-	case CreatedAt:
+	case ListCertificatesParamsSortCreatedAt:
 		return true
-	case MinusCommonName:
+	case ListCertificatesParamsSortMinusCommonName:
 		return true
-	case MinusCreatedAt:
+	case ListCertificatesParamsSortMinusCreatedAt:
 		return true
-	case MinusNotAfter:
+	case ListCertificatesParamsSortMinusNotAfter:
 		return true
-	case NotAfter:
+	case ListCertificatesParamsSortNotAfter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOwnersParamsSort.
+const (
+	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
+	ListOwnersParamsSortMinusCreatedAt ListOwnersParamsSort = "-createdAt"
+	ListOwnersParamsSortMinusName      ListOwnersParamsSort = "-name"
+	ListOwnersParamsSortName           ListOwnersParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListOwnersParamsSort enum.
+func (e ListOwnersParamsSort) Valid() bool {
+	switch e {
+	case ListOwnersParamsSortCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusName:
+		return true
+	case ListOwnersParamsSortName:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListTeamsParamsSort.
+const (
+	ListTeamsParamsSortCreatedAt      ListTeamsParamsSort = "createdAt"
+	ListTeamsParamsSortMinusCreatedAt ListTeamsParamsSort = "-createdAt"
+	ListTeamsParamsSortMinusName      ListTeamsParamsSort = "-name"
+	ListTeamsParamsSortName           ListTeamsParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListTeamsParamsSort enum.
+func (e ListTeamsParamsSort) Valid() bool {
+	switch e {
+	case ListTeamsParamsSortCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusName:
+		return true
+	case ListTeamsParamsSortName:
 		return true
 	default:
 		return false
@@ -226,6 +274,22 @@ type CertificateRenew struct {
 // CertificateStatus defines model for CertificateStatus.
 type CertificateStatus string
 
+// CertificateUpdate defines model for CertificateUpdate.
+type CertificateUpdate struct {
+	CommonName      *string `json:"common_name,omitempty"`
+	Environment     *string `json:"environment,omitempty"`
+	IssuerID        *string `json:"issuer_id,omitempty"`
+	Name            *string `json:"name,omitempty"`
+	OwnerID         *string `json:"owner_id,omitempty"`
+	RenewalPolicyID *string `json:"renewal_policy_id,omitempty"`
+
+	// Sans Given alone, the common name stays one of them; a common name given alone takes the place of the one before.
+	Sans      *[]string          `json:"sans,omitempty"`
+	Tags      *map[string]string `json:"tags,omitempty"`
+	TargetIds *[]string          `json:"target_ids,omitempty"`
+	TeamID    *string            `json:"team_id,omitempty"`
+}
+
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
 	CertificateID     string    `json:"certificate_id"`
@@ -266,12 +330,53 @@ type Issuer struct {
 	UpdatedAt time.Time              `json:"updated_at"`
 }
 
+// IssuerCreate defines model for IssuerCreate.
+type IssuerCreate struct {
+	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
+	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
+	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA or OpenSSL; case does not matter. A type whose
+	// connector this build lacks is refused with 400.
+	Type string `json:"type"`
+}
+
 // IssuerList defines model for IssuerList.
 type IssuerList struct {
-	Data    []Issuer `json:"data"`
-	Page    int      `json:"page"`
-	PerPage int      `json:"per_page"`
-	Total   int64    `json:"total"`
+	Data []Issuer `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// IssuerTested defines model for IssuerTested.
+type IssuerTested struct {
+	Enabled bool `json:"enabled"`
+
+	// NotAfter When the CA's certificate ends; nothing that it issues outlives it.
+	NotAfter *time.Time `json:"not_after,omitempty"`
+	SignsCrl bool       `json:"signs_crl"`
+	Status   string     `json:"status"`
+
+	// Subject Of the CA's certificate.
+	Subject *string `json:"subject,omitempty"`
+}
+
+// IssuerUpdate defines model for IssuerUpdate.
+type IssuerUpdate struct {
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+	Name    *string                 `json:"name,omitempty"`
+	Type    *string                 `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -341,6 +446,46 @@ type MaintenanceWindow struct {
 
 	// Weekdays The days on which it begins, by their English names or the first three letters of them; none is every day.
 	Weekdays *[]string `json:"weekdays,omitempty"`
+}
+
+// Owner defines model for Owner.
+type Owner struct {
+	CreatedAt time.Time `json:"created_at"`
+	Email     string    `json:"email"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	TeamID    string    `json:"team_id"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// OwnerCreate defines model for OwnerCreate.
+type OwnerCreate struct {
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// TeamID The default team if left out.
+	TeamID *string `json:"team_id,omitempty"`
+}
+
+// OwnerList defines model for OwnerList.
+type OwnerList struct {
+	Data []Owner `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// OwnerUpdate defines model for OwnerUpdate.
+type OwnerUpdate struct {
+	Email  *string `json:"email,omitempty"`
+	Name   *string `json:"name,omitempty"`
+	TeamID *string `json:"team_id,omitempty"`
 }
 
 // Problem defines model for Problem.
@@ -522,6 +667,55 @@ type Status struct {
 	Status string `json:"status"`
 }
 
+// Team defines model for Team.
+type Team struct {
+	CreatedAt   time.Time    `json:"created_at"`
+	Description string       `json:"description"`
+	Email       string       `json:"email"`
+	ID          string       `json:"id"`
+	Members     []TeamMember `json:"members"`
+	Name        string       `json:"name"`
+	UpdatedAt   time.Time    `json:"updated_at"`
+}
+
+// TeamCreate defines model for TeamCreate.
+type TeamCreate struct {
+	Description *string `json:"description,omitempty"`
+
+	// Email Where the team as a whole is written to.
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID      *string       `json:"id,omitempty"`
+	Members *[]TeamMember `json:"members,omitempty"`
+	Name    string        `json:"name"`
+}
+
+// TeamList defines model for TeamList.
+type TeamList struct {
+	Data []Team `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// TeamMember defines model for TeamMember.
+type TeamMember struct {
+	Email string `json:"email"`
+	Name  string `json:"name"`
+}
+
+// TeamUpdate defines model for TeamUpdate.
+type TeamUpdate struct {
+	Description *string       `json:"description,omitempty"`
+	Email       *string       `json:"email,omitempty"`
+	Members     *[]TeamMember `json:"members,omitempty"`
+	Name        *string       `json:"name,omitempty"`
+}
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -563,6 +757,13 @@ type ListCertificatesParams struct {
 // ListCertificatesParamsSort defines parameters for ListCertificates.
 type ListCertificatesParamsSort string
 
+// UpdateCertificateParams defines parameters for UpdateCertificate.
+type UpdateCertificateParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListCertificateVersionsParams defines parameters for ListCertificateVersions.
 type ListCertificateVersionsParams struct {
 	// Page The page, from 1.
@@ -579,6 +780,16 @@ type ListIssuersParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateIssuerParams defines parameters for UpdateIssuer.
+type UpdateIssuerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.
@@ -596,6 +807,35 @@ type ListJobsParams struct {
 	CertificateID *string    `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
 }
 
+// ListOwnersParams defines parameters for ListOwners.
+type ListOwnersParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name   *string `form:"name,omitempty" json:"name,omitempty"`
+	TeamID *string `form:"team_id,omitempty" json:"team_id,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListOwnersParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListOwnersParamsSort defines parameters for ListOwners.
+type ListOwnersParamsSort string
+
+// UpdateOwnerParams defines parameters for UpdateOwner.
+type UpdateOwnerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
 type ListRenewalPoliciesParams struct {
 	// Page The page, from 1.
@@ -610,12 +850,44 @@ type ListRenewalPoliciesParams struct {
 
 // UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
 type UpdateRenewalPolicyParams struct {
-	// IfMatch The `ETag` of the state that is to be changed; 412 if it is not the present one any more.
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListTeamsParams defines parameters for ListTeams.
+type ListTeamsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListTeamsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListTeamsParamsSort defines parameters for ListTeams.
+type ListTeamsParamsSort string
+
+// UpdateTeamParams defines parameters for UpdateTeam.
+type UpdateTeamParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
+
+// UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
+type UpdateCertificateJSONRequestBody = CertificateUpdate
 
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
@@ -623,17 +895,35 @@ type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
 
+// CreateIssuerJSONRequestBody defines body for CreateIssuer for application/json ContentType.
+type CreateIssuerJSONRequestBody = IssuerCreate
+
+// UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
+type UpdateIssuerJSONRequestBody = IssuerUpdate
+
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
 
 // RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
 type RejectJobJSONRequestBody = JobDecision
 
+// CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
+type CreateOwnerJSONRequestBody = OwnerCreate
+
+// UpdateOwnerJSONRequestBody defines body for UpdateOwner for application/json ContentType.
+type UpdateOwnerJSONRequestBody = OwnerUpdate
+
 // CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
 type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
 
 // UpdateRenewalPolicyJSONRequestBody defines body for UpdateRenewalPolicy for application/json ContentType.
 type UpdateRenewalPolicyJSONRequestBody = RenewalPolicyUpdate
+
+// CreateTeamJSONRequestBody defines body for CreateTeam for application/json ContentType.
+type CreateTeamJSONRequestBody = TeamCreate
+
+// UpdateTeamJSONRequestBody defines body for UpdateTeam for application/json ContentType.
+type UpdateTeamJSONRequestBody = TeamUpdate
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -649,6 +939,9 @@ type ServerInterface interface {
 	// GetCertificate Get a certificate
 	// (GET /api/v1/certificates/{id})
 	GetCertificate(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateCertificate Change the record of a certificate
+	// (PUT /api/v1/certificates/{id})
+	UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams)
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID)
@@ -664,9 +957,21 @@ type ServerInterface interface {
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams)
+	// CreateIssuer Set up a certification authority
+	// (POST /api/v1/issuers)
+	CreateIssuer(w http.ResponseWriter, r *http.Request)
+	// DeleteIssuer Remove an issuer and its key
+	// (DELETE /api/v1/issuers/{id})
+	DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// GetIssuer Get an issuer
 	// (GET /api/v1/issuers/{id})
 	GetIssuer(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateIssuer Change an issuer
+	// (PUT /api/v1/issuers/{id})
+	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// TestIssuer Test whether an issuer can be used
+	// (POST /api/v1/issuers/{id}/test)
+	TestIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// ListJobs List jobs, newest first
 	// (GET /api/v1/jobs)
 	ListJobs(w http.ResponseWriter, r *http.Request, params ListJobsParams)
@@ -682,6 +987,21 @@ type ServerInterface interface {
 	// RejectJob Reject a job that waits for approval
 	// (POST /api/v1/jobs/{id}/reject)
 	RejectJob(w http.ResponseWriter, r *http.Request, id ID)
+	// ListOwners List owners
+	// (GET /api/v1/owners)
+	ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams)
+	// CreateOwner Add an owner of certificates
+	// (POST /api/v1/owners)
+	CreateOwner(w http.ResponseWriter, r *http.Request)
+	// DeleteOwner Remove an owner
+	// (DELETE /api/v1/owners/{id})
+	DeleteOwner(w http.ResponseWriter, r *http.Request, id ID)
+	// GetOwner Get an owner
+	// (GET /api/v1/owners/{id})
+	GetOwner(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateOwner Change an owner
+	// (PUT /api/v1/owners/{id})
+	UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams)
 	// ListRenewalPolicies List renewal policies, in the order of their creation
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams)
@@ -697,6 +1017,21 @@ type ServerInterface interface {
 	// UpdateRenewalPolicy Change a renewal policy
 	// (PUT /api/v1/renewal-policies/{id})
 	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams)
+	// ListTeams List teams
+	// (GET /api/v1/teams)
+	ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams)
+	// CreateTeam Add a team
+	// (POST /api/v1/teams)
+	CreateTeam(w http.ResponseWriter, r *http.Request)
+	// DeleteTeam Remove a team
+	// (DELETE /api/v1/teams/{id})
+	DeleteTeam(w http.ResponseWriter, r *http.Request, id ID)
+	// GetTeam Get a team
+	// (GET /api/v1/teams/{id})
+	GetTeam(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateTeam Change a team
+	// (PUT /api/v1/teams/{id})
+	UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -724,6 +1059,12 @@ func (_ Unimplemented) ArchiveCertificate(w http.ResponseWriter, r *http.Request
 // GetCertificate Get a certificate
 // (GET /api/v1/certificates/{id})
 func (_ Unimplemented) GetCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateCertificate Change the record of a certificate
+// (PUT /api/v1/certificates/{id})
+func (_ Unimplemented) UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -757,9 +1098,33 @@ func (_ Unimplemented) ListIssuers(w http.ResponseWriter, r *http.Request, param
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// CreateIssuer Set up a certification authority
+// (POST /api/v1/issuers)
+func (_ Unimplemented) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteIssuer Remove an issuer and its key
+// (DELETE /api/v1/issuers/{id})
+func (_ Unimplemented) DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetIssuer Get an issuer
 // (GET /api/v1/issuers/{id})
 func (_ Unimplemented) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateIssuer Change an issuer
+// (PUT /api/v1/issuers/{id})
+func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// TestIssuer Test whether an issuer can be used
+// (POST /api/v1/issuers/{id}/test)
+func (_ Unimplemented) TestIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -793,6 +1158,36 @@ func (_ Unimplemented) RejectJob(w http.ResponseWriter, r *http.Request, id ID) 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListOwners List owners
+// (GET /api/v1/owners)
+func (_ Unimplemented) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateOwner Add an owner of certificates
+// (POST /api/v1/owners)
+func (_ Unimplemented) CreateOwner(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteOwner Remove an owner
+// (DELETE /api/v1/owners/{id})
+func (_ Unimplemented) DeleteOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetOwner Get an owner
+// (GET /api/v1/owners/{id})
+func (_ Unimplemented) GetOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateOwner Change an owner
+// (PUT /api/v1/owners/{id})
+func (_ Unimplemented) UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListRenewalPolicies List renewal policies, in the order of their creation
 // (GET /api/v1/renewal-policies)
 func (_ Unimplemented) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
@@ -820,6 +1215,36 @@ func (_ Unimplemented) GetRenewalPolicy(w http.ResponseWriter, r *http.Request, 
 // UpdateRenewalPolicy Change a renewal policy
 // (PUT /api/v1/renewal-policies/{id})
 func (_ Unimplemented) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListTeams List teams
+// (GET /api/v1/teams)
+func (_ Unimplemented) ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateTeam Add a team
+// (POST /api/v1/teams)
+func (_ Unimplemented) CreateTeam(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteTeam Remove a team
+// (DELETE /api/v1/teams/{id})
+func (_ Unimplemented) DeleteTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetTeam Get a team
+// (GET /api/v1/teams/{id})
+func (_ Unimplemented) GetTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateTeam Change a team
+// (PUT /api/v1/teams/{id})
+func (_ Unimplemented) UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1035,6 +1460,56 @@ func (siw *ServerInterfaceWrapper) GetCertificate(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// UpdateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) UpdateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateCertificateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateCertificate(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // SubmitCertificateCSR operation middleware
 func (siw *ServerInterfaceWrapper) SubmitCertificateCSR(w http.ResponseWriter, r *http.Request) {
 
@@ -1203,8 +1678,61 @@ func (siw *ServerInterfaceWrapper) ListIssuers(w http.ResponseWriter, r *http.Re
 		return
 	}
 
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListIssuers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateIssuer operation middleware
+func (siw *ServerInterfaceWrapper) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateIssuer(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteIssuer operation middleware
+func (siw *ServerInterfaceWrapper) DeleteIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1231,6 +1759,82 @@ func (siw *ServerInterfaceWrapper) GetIssuer(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetIssuer(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateIssuer operation middleware
+func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateIssuerParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateIssuer(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TestIssuer operation middleware
+func (siw *ServerInterfaceWrapper) TestIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1442,6 +2046,220 @@ func (siw *ServerInterfaceWrapper) RejectJob(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// ListOwners operation middleware
+func (siw *ServerInterfaceWrapper) ListOwners(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOwnersParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team_id", r.URL.Query(), &params.TeamID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOwners(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateOwner operation middleware
+func (siw *ServerInterfaceWrapper) CreateOwner(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateOwner(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteOwner operation middleware
+func (siw *ServerInterfaceWrapper) DeleteOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteOwner(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOwner operation middleware
+func (siw *ServerInterfaceWrapper) GetOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOwner(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateOwner operation middleware
+func (siw *ServerInterfaceWrapper) UpdateOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateOwnerParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateOwner(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListRenewalPolicies operation middleware
 func (siw *ServerInterfaceWrapper) ListRenewalPolicies(w http.ResponseWriter, r *http.Request) {
 
@@ -1617,6 +2435,207 @@ func (siw *ServerInterfaceWrapper) UpdateRenewalPolicy(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// ListTeams operation middleware
+func (siw *ServerInterfaceWrapper) ListTeams(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTeamsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTeams(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateTeam operation middleware
+func (siw *ServerInterfaceWrapper) CreateTeam(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateTeam(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteTeam operation middleware
+func (siw *ServerInterfaceWrapper) DeleteTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteTeam(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTeam operation middleware
+func (siw *ServerInterfaceWrapper) GetTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTeam(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateTeam operation middleware
+func (siw *ServerInterfaceWrapper) UpdateTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateTeamParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateTeam(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -1743,6 +2762,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}", wrapper.GetCertificate)
 	})
 	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/certificates/{id}", wrapper.UpdateCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}/versions", wrapper.ListCertificateVersions)
 	})
 	r.Group(func(r chi.Router) {
@@ -1755,7 +2777,19 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers", wrapper.CreateIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/issuers/{id}", wrapper.DeleteIssuer)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers/{id}", wrapper.GetIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/issuers/{id}", wrapper.UpdateIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/test", wrapper.TestIssuer)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
@@ -1771,6 +2805,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/reject", wrapper.RejectJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/owners", wrapper.ListOwners)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/owners", wrapper.CreateOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/owners/{id}", wrapper.DeleteOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/owners/{id}", wrapper.GetOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/owners/{id}", wrapper.UpdateOwner)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/renewal-policies", wrapper.ListRenewalPolicies)
@@ -1789,6 +2838,21 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}/renewal-plan", wrapper.GetRenewalPlan)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/teams", wrapper.ListTeams)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/teams", wrapper.CreateTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/teams/{id}", wrapper.DeleteTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/teams/{id}", wrapper.GetTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/teams/{id}", wrapper.UpdateTeam)
 	})
 
 	return r
@@ -1915,15 +2979,23 @@ type GetCertificateResponseObject interface {
 	VisitGetCertificateResponse(w http.ResponseWriter) error
 }
 
-type GetCertificate200JSONResponse Certificate
+type GetCertificate200ResponseHeaders struct {
+	ETag string
+}
+
+type GetCertificate200JSONResponse struct {
+	Body    Certificate
+	Headers GetCertificate200ResponseHeaders
+}
 
 func (response GetCertificate200JSONResponse) VisitGetCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -1935,6 +3007,55 @@ type GetCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCertificatedefaultApplicationProblemPlusJSONResponse) VisitGetCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateCertificateRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateCertificateParams
+	Body   *UpdateCertificateJSONRequestBody
+}
+
+type UpdateCertificateResponseObject interface {
+	VisitUpdateCertificateResponse(w http.ResponseWriter) error
+}
+
+type UpdateCertificate200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateCertificate200JSONResponse struct {
+	Body    Certificate
+	Headers UpdateCertificate200ResponseHeaders
+}
+
+func (response UpdateCertificate200JSONResponse) VisitUpdateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateCertificatedefaultApplicationProblemPlusJSONResponse) VisitUpdateCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2144,6 +3265,86 @@ func (response ListIssuersdefaultApplicationProblemPlusJSONResponse) VisitListIs
 	return err
 }
 
+type CreateIssuerRequestObject struct {
+	Body *CreateIssuerJSONRequestBody
+}
+
+type CreateIssuerResponseObject interface {
+	VisitCreateIssuerResponse(w http.ResponseWriter) error
+}
+
+type CreateIssuer201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateIssuer201JSONResponse struct {
+	Body    Issuer
+	Headers CreateIssuer201ResponseHeaders
+}
+
+func (response CreateIssuer201JSONResponse) VisitCreateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateIssuerdefaultApplicationProblemPlusJSONResponse) VisitCreateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteIssuerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteIssuerResponseObject interface {
+	VisitDeleteIssuerResponse(w http.ResponseWriter) error
+}
+
+type DeleteIssuer204Response struct {
+}
+
+func (response DeleteIssuer204Response) VisitDeleteIssuerResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteIssuerdefaultApplicationProblemPlusJSONResponse) VisitDeleteIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetIssuerRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -2152,15 +3353,23 @@ type GetIssuerResponseObject interface {
 	VisitGetIssuerResponse(w http.ResponseWriter) error
 }
 
-type GetIssuer200JSONResponse Issuer
+type GetIssuer200ResponseHeaders struct {
+	ETag string
+}
+
+type GetIssuer200JSONResponse struct {
+	Body    Issuer
+	Headers GetIssuer200ResponseHeaders
+}
 
 func (response GetIssuer200JSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2172,6 +3381,94 @@ type GetIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetIssuerdefaultApplicationProblemPlusJSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateIssuerRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateIssuerParams
+	Body   *UpdateIssuerJSONRequestBody
+}
+
+type UpdateIssuerResponseObject interface {
+	VisitUpdateIssuerResponse(w http.ResponseWriter) error
+}
+
+type UpdateIssuer200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateIssuer200JSONResponse struct {
+	Body    Issuer
+	Headers UpdateIssuer200ResponseHeaders
+}
+
+func (response UpdateIssuer200JSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestIssuerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type TestIssuerResponseObject interface {
+	VisitTestIssuerResponse(w http.ResponseWriter) error
+}
+
+type TestIssuer200JSONResponse IssuerTested
+
+func (response TestIssuer200JSONResponse) VisitTestIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestIssuerdefaultApplicationProblemPlusJSONResponse) VisitTestIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2380,6 +3677,221 @@ func (response RejectJobdefaultApplicationProblemPlusJSONResponse) VisitRejectJo
 	return err
 }
 
+type ListOwnersRequestObject struct {
+	Params ListOwnersParams
+}
+
+type ListOwnersResponseObject interface {
+	VisitListOwnersResponse(w http.ResponseWriter) error
+}
+
+type ListOwners200JSONResponse OwnerList
+
+func (response ListOwners200JSONResponse) VisitListOwnersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOwnersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOwnersdefaultApplicationProblemPlusJSONResponse) VisitListOwnersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateOwnerRequestObject struct {
+	Body *CreateOwnerJSONRequestBody
+}
+
+type CreateOwnerResponseObject interface {
+	VisitCreateOwnerResponse(w http.ResponseWriter) error
+}
+
+type CreateOwner201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateOwner201JSONResponse struct {
+	Body    Owner
+	Headers CreateOwner201ResponseHeaders
+}
+
+func (response CreateOwner201JSONResponse) VisitCreateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateOwnerdefaultApplicationProblemPlusJSONResponse) VisitCreateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteOwnerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteOwnerResponseObject interface {
+	VisitDeleteOwnerResponse(w http.ResponseWriter) error
+}
+
+type DeleteOwner204Response struct {
+}
+
+func (response DeleteOwner204Response) VisitDeleteOwnerResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteOwnerdefaultApplicationProblemPlusJSONResponse) VisitDeleteOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetOwnerResponseObject interface {
+	VisitGetOwnerResponse(w http.ResponseWriter) error
+}
+
+type GetOwner200ResponseHeaders struct {
+	ETag string
+}
+
+type GetOwner200JSONResponse struct {
+	Body    Owner
+	Headers GetOwner200ResponseHeaders
+}
+
+func (response GetOwner200JSONResponse) VisitGetOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOwnerdefaultApplicationProblemPlusJSONResponse) VisitGetOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateOwnerRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateOwnerParams
+	Body   *UpdateOwnerJSONRequestBody
+}
+
+type UpdateOwnerResponseObject interface {
+	VisitUpdateOwnerResponse(w http.ResponseWriter) error
+}
+
+type UpdateOwner200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateOwner200JSONResponse struct {
+	Body    Owner
+	Headers UpdateOwner200ResponseHeaders
+}
+
+func (response UpdateOwner200JSONResponse) VisitUpdateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateOwnerdefaultApplicationProblemPlusJSONResponse) VisitUpdateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRenewalPoliciesRequestObject struct {
 	Params ListRenewalPoliciesParams
 }
@@ -2428,7 +3940,7 @@ type CreateRenewalPolicyResponseObject interface {
 }
 
 type CreateRenewalPolicy201ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type CreateRenewalPolicy201JSONResponse struct {
@@ -2443,9 +3955,7 @@ func (response CreateRenewalPolicy201JSONResponse) VisitCreateRenewalPolicyRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2510,7 +4020,7 @@ type GetRenewalPolicyResponseObject interface {
 }
 
 type GetRenewalPolicy200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type GetRenewalPolicy200JSONResponse struct {
@@ -2525,9 +4035,7 @@ func (response GetRenewalPolicy200JSONResponse) VisitGetRenewalPolicyResponse(w 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2561,7 +4069,7 @@ type UpdateRenewalPolicyResponseObject interface {
 }
 
 type UpdateRenewalPolicy200ResponseHeaders struct {
-	ETag *string
+	ETag string
 }
 
 type UpdateRenewalPolicy200JSONResponse struct {
@@ -2576,9 +4084,7 @@ func (response UpdateRenewalPolicy200JSONResponse) VisitUpdateRenewalPolicyRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.ETag != nil {
-		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
-	}
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2590,6 +4096,221 @@ type UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTeamsRequestObject struct {
+	Params ListTeamsParams
+}
+
+type ListTeamsResponseObject interface {
+	VisitListTeamsResponse(w http.ResponseWriter) error
+}
+
+type ListTeams200JSONResponse TeamList
+
+func (response ListTeams200JSONResponse) VisitListTeamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTeamsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTeamsdefaultApplicationProblemPlusJSONResponse) VisitListTeamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTeamRequestObject struct {
+	Body *CreateTeamJSONRequestBody
+}
+
+type CreateTeamResponseObject interface {
+	VisitCreateTeamResponse(w http.ResponseWriter) error
+}
+
+type CreateTeam201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateTeam201JSONResponse struct {
+	Body    Team
+	Headers CreateTeam201ResponseHeaders
+}
+
+func (response CreateTeam201JSONResponse) VisitCreateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateTeamdefaultApplicationProblemPlusJSONResponse) VisitCreateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteTeamRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteTeamResponseObject interface {
+	VisitDeleteTeamResponse(w http.ResponseWriter) error
+}
+
+type DeleteTeam204Response struct {
+}
+
+func (response DeleteTeam204Response) VisitDeleteTeamResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteTeamdefaultApplicationProblemPlusJSONResponse) VisitDeleteTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTeamRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetTeamResponseObject interface {
+	VisitGetTeamResponse(w http.ResponseWriter) error
+}
+
+type GetTeam200ResponseHeaders struct {
+	ETag string
+}
+
+type GetTeam200JSONResponse struct {
+	Body    Team
+	Headers GetTeam200ResponseHeaders
+}
+
+func (response GetTeam200JSONResponse) VisitGetTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTeamdefaultApplicationProblemPlusJSONResponse) VisitGetTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateTeamRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateTeamParams
+	Body   *UpdateTeamJSONRequestBody
+}
+
+type UpdateTeamResponseObject interface {
+	VisitUpdateTeamResponse(w http.ResponseWriter) error
+}
+
+type UpdateTeam200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateTeam200JSONResponse struct {
+	Body    Team
+	Headers UpdateTeam200ResponseHeaders
+}
+
+func (response UpdateTeam200JSONResponse) VisitUpdateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateTeamdefaultApplicationProblemPlusJSONResponse) VisitUpdateTeamResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2615,6 +4336,9 @@ type StrictServerInterface interface {
 	// GetCertificate Get a certificate
 	// (GET /api/v1/certificates/{id})
 	GetCertificate(ctx context.Context, request GetCertificateRequestObject) (GetCertificateResponseObject, error)
+	// UpdateCertificate Change the record of a certificate
+	// (PUT /api/v1/certificates/{id})
+	UpdateCertificate(ctx context.Context, request UpdateCertificateRequestObject) (UpdateCertificateResponseObject, error)
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(ctx context.Context, request SubmitCertificateCSRRequestObject) (SubmitCertificateCSRResponseObject, error)
@@ -2630,9 +4354,21 @@ type StrictServerInterface interface {
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(ctx context.Context, request ListIssuersRequestObject) (ListIssuersResponseObject, error)
+	// CreateIssuer Set up a certification authority
+	// (POST /api/v1/issuers)
+	CreateIssuer(ctx context.Context, request CreateIssuerRequestObject) (CreateIssuerResponseObject, error)
+	// DeleteIssuer Remove an issuer and its key
+	// (DELETE /api/v1/issuers/{id})
+	DeleteIssuer(ctx context.Context, request DeleteIssuerRequestObject) (DeleteIssuerResponseObject, error)
 	// GetIssuer Get an issuer
 	// (GET /api/v1/issuers/{id})
 	GetIssuer(ctx context.Context, request GetIssuerRequestObject) (GetIssuerResponseObject, error)
+	// UpdateIssuer Change an issuer
+	// (PUT /api/v1/issuers/{id})
+	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// TestIssuer Test whether an issuer can be used
+	// (POST /api/v1/issuers/{id}/test)
+	TestIssuer(ctx context.Context, request TestIssuerRequestObject) (TestIssuerResponseObject, error)
 	// ListJobs List jobs, newest first
 	// (GET /api/v1/jobs)
 	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
@@ -2648,6 +4384,21 @@ type StrictServerInterface interface {
 	// RejectJob Reject a job that waits for approval
 	// (POST /api/v1/jobs/{id}/reject)
 	RejectJob(ctx context.Context, request RejectJobRequestObject) (RejectJobResponseObject, error)
+	// ListOwners List owners
+	// (GET /api/v1/owners)
+	ListOwners(ctx context.Context, request ListOwnersRequestObject) (ListOwnersResponseObject, error)
+	// CreateOwner Add an owner of certificates
+	// (POST /api/v1/owners)
+	CreateOwner(ctx context.Context, request CreateOwnerRequestObject) (CreateOwnerResponseObject, error)
+	// DeleteOwner Remove an owner
+	// (DELETE /api/v1/owners/{id})
+	DeleteOwner(ctx context.Context, request DeleteOwnerRequestObject) (DeleteOwnerResponseObject, error)
+	// GetOwner Get an owner
+	// (GET /api/v1/owners/{id})
+	GetOwner(ctx context.Context, request GetOwnerRequestObject) (GetOwnerResponseObject, error)
+	// UpdateOwner Change an owner
+	// (PUT /api/v1/owners/{id})
+	UpdateOwner(ctx context.Context, request UpdateOwnerRequestObject) (UpdateOwnerResponseObject, error)
 	// ListRenewalPolicies List renewal policies, in the order of their creation
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(ctx context.Context, request ListRenewalPoliciesRequestObject) (ListRenewalPoliciesResponseObject, error)
@@ -2663,6 +4414,21 @@ type StrictServerInterface interface {
 	// UpdateRenewalPolicy Change a renewal policy
 	// (PUT /api/v1/renewal-policies/{id})
 	UpdateRenewalPolicy(ctx context.Context, request UpdateRenewalPolicyRequestObject) (UpdateRenewalPolicyResponseObject, error)
+	// ListTeams List teams
+	// (GET /api/v1/teams)
+	ListTeams(ctx context.Context, request ListTeamsRequestObject) (ListTeamsResponseObject, error)
+	// CreateTeam Add a team
+	// (POST /api/v1/teams)
+	CreateTeam(ctx context.Context, request CreateTeamRequestObject) (CreateTeamResponseObject, error)
+	// DeleteTeam Remove a team
+	// (DELETE /api/v1/teams/{id})
+	DeleteTeam(ctx context.Context, request DeleteTeamRequestObject) (DeleteTeamResponseObject, error)
+	// GetTeam Get a team
+	// (GET /api/v1/teams/{id})
+	GetTeam(ctx context.Context, request GetTeamRequestObject) (GetTeamResponseObject, error)
+	// UpdateTeam Change a team
+	// (PUT /api/v1/teams/{id})
+	UpdateTeam(ctx context.Context, request UpdateTeamRequestObject) (UpdateTeamResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -2806,6 +4572,40 @@ func (sh *strictHandler) GetCertificate(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCertificateResponseObject); ok {
 		if err := validResponse.VisitGetCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateCertificate operation middleware
+func (sh *strictHandler) UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams) {
+	var request UpdateCertificateRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateCertificate(ctx, request.(UpdateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateCertificateResponseObject); ok {
+		if err := validResponse.VisitUpdateCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2961,6 +4761,63 @@ func (sh *strictHandler) ListIssuers(w http.ResponseWriter, r *http.Request, par
 	}
 }
 
+// CreateIssuer operation middleware
+func (sh *strictHandler) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+	var request CreateIssuerRequestObject
+
+	var body CreateIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateIssuer(ctx, request.(CreateIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateIssuerResponseObject); ok {
+		if err := validResponse.VisitCreateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteIssuer operation middleware
+func (sh *strictHandler) DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteIssuerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteIssuer(ctx, request.(DeleteIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteIssuerResponseObject); ok {
+		if err := validResponse.VisitDeleteIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetIssuer operation middleware
 func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	var request GetIssuerRequestObject
@@ -2980,6 +4837,66 @@ func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetIssuerResponseObject); ok {
 		if err := validResponse.VisitGetIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateIssuer operation middleware
+func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	var request UpdateIssuerRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateIssuer(ctx, request.(UpdateIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
+		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TestIssuer operation middleware
+func (sh *strictHandler) TestIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request TestIssuerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestIssuer(ctx, request.(TestIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestIssuerResponseObject); ok {
+		if err := validResponse.VisitTestIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3137,6 +5054,149 @@ func (sh *strictHandler) RejectJob(w http.ResponseWriter, r *http.Request, id ID
 	}
 }
 
+// ListOwners operation middleware
+func (sh *strictHandler) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
+	var request ListOwnersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOwners(ctx, request.(ListOwnersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOwners")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOwnersResponseObject); ok {
+		if err := validResponse.VisitListOwnersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateOwner operation middleware
+func (sh *strictHandler) CreateOwner(w http.ResponseWriter, r *http.Request) {
+	var request CreateOwnerRequestObject
+
+	var body CreateOwnerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateOwner(ctx, request.(CreateOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateOwnerResponseObject); ok {
+		if err := validResponse.VisitCreateOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteOwner operation middleware
+func (sh *strictHandler) DeleteOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteOwnerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteOwner(ctx, request.(DeleteOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteOwnerResponseObject); ok {
+		if err := validResponse.VisitDeleteOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOwner operation middleware
+func (sh *strictHandler) GetOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetOwnerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOwner(ctx, request.(GetOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOwnerResponseObject); ok {
+		if err := validResponse.VisitGetOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateOwner operation middleware
+func (sh *strictHandler) UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams) {
+	var request UpdateOwnerRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateOwnerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateOwner(ctx, request.(UpdateOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateOwnerResponseObject); ok {
+		if err := validResponse.VisitUpdateOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListRenewalPolicies operation middleware
 func (sh *strictHandler) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
 	var request ListRenewalPoliciesRequestObject
@@ -3273,6 +5333,149 @@ func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateRenewalPolicyResponseObject); ok {
 		if err := validResponse.VisitUpdateRenewalPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTeams operation middleware
+func (sh *strictHandler) ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams) {
+	var request ListTeamsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTeams(ctx, request.(ListTeamsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTeams")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTeamsResponseObject); ok {
+		if err := validResponse.VisitListTeamsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateTeam operation middleware
+func (sh *strictHandler) CreateTeam(w http.ResponseWriter, r *http.Request) {
+	var request CreateTeamRequestObject
+
+	var body CreateTeamJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateTeam(ctx, request.(CreateTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateTeamResponseObject); ok {
+		if err := validResponse.VisitCreateTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteTeam operation middleware
+func (sh *strictHandler) DeleteTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteTeamRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteTeam(ctx, request.(DeleteTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteTeamResponseObject); ok {
+		if err := validResponse.VisitDeleteTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTeam operation middleware
+func (sh *strictHandler) GetTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetTeamRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTeam(ctx, request.(GetTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTeamResponseObject); ok {
+		if err := validResponse.VisitGetTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateTeam operation middleware
+func (sh *strictHandler) UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams) {
+	var request UpdateTeamRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateTeamJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateTeam(ctx, request.(UpdateTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateTeamResponseObject); ok {
+		if err := validResponse.VisitUpdateTeamResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -12,22 +12,27 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/authn"
-	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, store *postgres.Store, c clock.Clock) http.Handler {
+func New(
+	s *issuance.Service, issuers *registry.Service, org *organisation.Service, policies issuance.PolicyDesk, store *postgres.Store,
+) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, store: store, policies: issuance.PolicyDesk{Store: store, Now: c.Now}}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{
+		service: s, issuers: issuers, organisation: org, policies: policies, store: store,
+	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -57,9 +62,11 @@ func invalid(field, reason string) error {
 }
 
 type server struct {
-	service  *issuance.Service
-	store    *postgres.Store
-	policies issuance.PolicyDesk
+	service      *issuance.Service
+	issuers      *registry.Service
+	organisation *organisation.Service
+	policies     issuance.PolicyDesk
+	store        *postgres.Store
 }
 
 // asking is who asks, and what follows from the request bears.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
@@ -118,7 +119,28 @@ func (s *server) GetCertificate(ctx context.Context, r issuerapi.GetCertificateR
 	if err != nil {
 		return nil, err
 	}
-	return issuerapi.GetCertificate200JSONResponse(certificate(&c)), nil
+	return issuerapi.GetCertificate200JSONResponse{
+		Body: certificate(&c), Headers: issuerapi.GetCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+	}, nil
+}
+
+// UpdateCertificate implements the operation of that name.
+func (s *server) UpdateCertificate(ctx context.Context, r issuerapi.UpdateCertificateRequestObject) (issuerapi.UpdateCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	b := r.Body
+	c, err := s.service.Update(ctx, p, origin, r.ID, issuance.Update{
+		Name: b.Name, CommonName: b.CommonName, SANs: b.Sans, Environment: b.Environment, OwnerID: b.OwnerID, TeamID: b.TeamID,
+		IssuerID: b.IssuerID, RenewalPolicyID: b.RenewalPolicyID, TargetIDs: b.TargetIds, Tags: b.Tags,
+	}, seen(r.Params.IfMatch))
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.UpdateCertificate200JSONResponse{
+		Body: certificate(&c), Headers: issuerapi.UpdateCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+	}, nil
 }
 
 // ArchiveCertificate implements the operation of that name.

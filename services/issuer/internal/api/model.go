@@ -5,7 +5,6 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
-	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 func certificate(c *issuance.Certificate) issuerapi.Certificate {
@@ -38,17 +37,6 @@ func job(j *issuance.Job) issuerapi.Job {
 		LastError: text(j.LastError), ScheduledAt: j.NextActionAt.UTC(), CreatedAt: j.CreatedAt.UTC(),
 		StartedAt: moment(j.StartedAt), CompletedAt: moment(j.CompletedAt), RequestedBy: text(j.Origin.Actor),
 		ApprovedBy: text(j.ApprovedBy), ApprovedAt: moment(j.ApprovedAt), RejectedBy: text(j.RejectedBy), ApprovalReason: text(j.ApprovalReason),
-	}
-}
-
-func issuer(i *postgres.Issuer) issuerapi.Issuer {
-	config := i.Config
-	if config == nil {
-		config = map[string]any{}
-	}
-	return issuerapi.Issuer{
-		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
-		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
 	}
 }
 

@@ -56,9 +56,8 @@ func (s *server) CreateRenewalPolicy(ctx context.Context, r issuerapi.CreateRene
 	if p, err = s.policies.Create(ctx, who, origin, p); err != nil {
 		return nil, err
 	}
-	tag := httpx.ETag(p.Revision)
 	return issuerapi.CreateRenewalPolicy201JSONResponse{
-		Body: renewalPolicy(&p), Headers: issuerapi.CreateRenewalPolicy201ResponseHeaders{ETag: &tag},
+		Body: renewalPolicy(&p), Headers: issuerapi.CreateRenewalPolicy201ResponseHeaders{ETag: httpx.ETag(p.Revision)},
 	}, nil
 }
 
@@ -71,9 +70,8 @@ func (s *server) GetRenewalPolicy(ctx context.Context, r issuerapi.GetRenewalPol
 	if err != nil {
 		return nil, err
 	}
-	tag := httpx.ETag(p.Revision)
 	return issuerapi.GetRenewalPolicy200JSONResponse{
-		Body: renewalPolicy(&p), Headers: issuerapi.GetRenewalPolicy200ResponseHeaders{ETag: &tag},
+		Body: renewalPolicy(&p), Headers: issuerapi.GetRenewalPolicy200ResponseHeaders{ETag: httpx.ETag(p.Revision)},
 	}, nil
 }
 
@@ -92,9 +90,8 @@ func (s *server) UpdateRenewalPolicy(ctx context.Context, r issuerapi.UpdateRene
 	if err != nil {
 		return nil, err
 	}
-	tag := httpx.ETag(p.Revision)
 	return issuerapi.UpdateRenewalPolicy200JSONResponse{
-		Body: renewalPolicy(&p), Headers: issuerapi.UpdateRenewalPolicy200ResponseHeaders{ETag: &tag},
+		Body: renewalPolicy(&p), Headers: issuerapi.UpdateRenewalPolicy200ResponseHeaders{ETag: httpx.ETag(p.Revision)},
 	}, nil
 }
 

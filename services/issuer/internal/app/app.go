@@ -17,7 +17,9 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/bus"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 	"github.com/certctl/certctl/services/issuer/internal/rpc"
 	"github.com/certctl/certctl/services/issuer/internal/worker"
 )
@@ -47,13 +49,13 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 	store := postgres.New(deps.DB, hooks)
-	issuers := registry{}
+	issuers := registry.New(store, kinds(store, settings, deps))
 	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	if err := issuers.open(ctx, store, settings, deps); err != nil {
+	if err := open(ctx, issuers, store, deps); err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
 			return nil
@@ -70,7 +72,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-		}, api.New(certificates, store, deps.Clock))
+		}, api.New(certificates, registry.NewService(store, issuers, deps.Clock), organisation.New(store, deps.Clock),
+			issuance.PolicyDesk{Store: store, Now: deps.Clock.Now}, store))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })

@@ -116,7 +116,7 @@ func TestRenewalPolicies_InUseAreNotDeletedAndListWhoUsesThem(t *testing.T) {
 	}
 	remove := func(id string) string { return policies + "/" + id }
 	p := w.refused(http.StatusConflict, http.MethodDelete, "deleteRenewalPolicy", remove("rp-web"), nil)
-	if !strings.Contains(p.Message, "12 certificates") || !strings.Contains(p.Message, "and 2 more") || strings.Contains(p.Message, last.ID) {
+	if !strings.Contains(p.Message, "12 certificates") || !strings.Contains(p.Message, ", …)") || strings.Contains(p.Message, last.ID) {
 		t.Errorf("message %q", p.Message)
 	}
 	w.refused(http.StatusConflict, http.MethodDelete, "deleteRenewalPolicy", remove("rp-default"), nil)

@@ -1,7 +1,7 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
+// of its own, asked for with a type assertion: Revoker, CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
 // catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
@@ -46,6 +46,21 @@ type Issuer interface {
 	Issue(ctx context.Context, r Request) (Issued, error)
 	// Chain returns the issuing CA's certificate and those above it, root last.
 	Chain() []*x509.Certificate
+}
+
+// Revocation asks a CA to withdraw its trust in a certificate.
+type Revocation struct {
+	Serial *big.Int
+	// Leaf is the certificate in DER.
+	Leaf []byte
+	// Reason is a CRLReason of RFC 5280 section 5.3.1.
+	Reason int
+}
+
+// Revoker is an Issuer that is told of revocations because it publishes them itself.
+type Revoker interface {
+	// Revoke returns nil also if the certificate is revoked already.
+	Revoke(ctx context.Context, r Revocation) error
 }
 
 // Revoked is one entry of a revocation list.

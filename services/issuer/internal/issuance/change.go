@@ -26,6 +26,8 @@ type Creation struct {
 
 // Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
 type Start struct {
+	// Seen is the revision of the certificate that the start is based on; zero is any.
+	Seen   int64
 	Job    Job
 	Status CertificateStatus
 	Reason string

@@ -8,6 +8,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // Created is the answer to a request for a certificate. Version is nil unless it was signed at once.
@@ -29,8 +30,9 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 		return Created{}, fault.New(fault.Forbidden,
 			"your scope does not hold team %q, environment %q and issuer %q together", c.TeamID, c.Environment, c.IssuerID)
 	}
-	if _, ok := s.issuers.Issuer(c.IssuerID); !ok {
-		return Created{}, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + c.IssuerID})
+	issuer, err := s.usable(ctx, c.IssuerID)
+	if err != nil {
+		return Created{}, err
 	}
 	targets, err := s.reach(ctx, c.TargetIDs)
 	if err != nil {
@@ -45,7 +47,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 		Job: Job{
 			ID: id.New(jobPrefix), Type: Issuance, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
 		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
+		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets, ca: issuer,
 	}
 	w.under(&policy)
 	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
@@ -68,6 +70,19 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 		return Created{}, err
 	}
 	return Created{Certificate: c, Job: w.Job, Version: first.Version}, nil
+}
+
+// usable returns the CA of an issuer that a request names. It is Invalid if that is unknown or switched off.
+func (s *Service) usable(ctx context.Context, issuerID string) (ca.Issuer, error) {
+	issuer, err := s.issuers.Issuer(ctx, issuerID)
+	switch fault.CodeOf(err) {
+	case fault.NotFound:
+		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + issuerID})
+	case fault.Conflict:
+		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: fault.From(err).Message})
+	default:
+		return issuer, err
+	}
 }
 
 // beginning is what becomes of a new job at once, as a change and as the job after it.

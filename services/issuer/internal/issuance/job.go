@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl/libs/retry"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // JobStatus is the state of a job.
@@ -126,6 +127,9 @@ type Work struct {
 	Retry retry.Policy
 	// approval is how long it waits for a person before it begins; zero is not at all.
 	approval time.Duration
+
+	// ca is the issuer's, if it has just been looked up.
+	ca ca.Issuer
 }
 
 func (w *Work) targetIDs() []string {

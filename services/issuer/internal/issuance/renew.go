@@ -90,7 +90,7 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	if err != nil {
 		return Triggered{}, asField(err)
 	}
-	start := Start{Job: first.job, Status: status, Reason: first.Reason, Fact: fact}
+	start := Start{Seen: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact}
 	var at *Change
 	if first.Status.Final() {
 		// The job is stored as it was before it ended, so that its end is the same step as any other job's.

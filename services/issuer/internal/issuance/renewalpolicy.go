@@ -2,7 +2,6 @@ package issuance
 
 import (
 	"context"
-	"reflect"
 	"strings"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/issuer/internal/record"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
@@ -120,15 +120,7 @@ func (d PolicyDesk) fact(verb string, before, after *renewal.Policy, o Origin) F
 	if of == nil {
 		of = before
 	}
-	was, is := policyFields(before), policyFields(after)
-	changes := event.Changes{}
-	for _, fields := range []map[string]any{was, is} {
-		for name := range fields {
-			if !reflect.DeepEqual(was[name], is[name]) {
-				changes[name] = event.Change{Before: was[name], After: is[name]}
-			}
-		}
-	}
+	changes := record.Changes(policyFields(before), policyFields(after))
 	return Fact{
 		Event:  event.RenewalPolicyChanged{Record: event.Record{ID: of.ID, Name: of.Name, Verb: verb, Changes: changes}},
 		Origin: o, At: d.Now(),
@@ -136,7 +128,7 @@ func (d PolicyDesk) fact(verb string, before, after *renewal.Policy, o Origin) F
 }
 
 // policyFields are what people set of a policy, by the names of the API.
-func policyFields(p *renewal.Policy) map[string]any {
+func policyFields(p *renewal.Policy) record.Fields {
 	if p == nil {
 		return nil
 	}
@@ -150,7 +142,7 @@ func policyFields(p *renewal.Policy) map[string]any {
 	for i, w := range p.Windows {
 		windows[i].Weekdays, windows[i].Start, windows[i].End, windows[i].TimeZone = w.Names()
 	}
-	return map[string]any{
+	return record.Fields{
 		"name": p.Name, "auto_renew": p.AutoRenew, "renewal_window_days": p.WindowDays, "renewal_window_percent": p.WindowPercent,
 		"max_retries": p.MaxRetries, "retry_interval_seconds": int(p.RetryInterval / time.Second),
 		"retry_max_interval_seconds": int(p.RetryMaxInterval / time.Second), "retry_jitter_percent": p.RetryJitterPercent,

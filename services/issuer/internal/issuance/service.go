@@ -14,8 +14,9 @@ import (
 
 // Issuers finds the CA behind an issuer's id.
 type Issuers interface {
-	// Issuer returns false for an id that is unknown or switched off.
-	Issuer(id string) (ca.Issuer, bool)
+	// Issuer is NotFound for an id that is unknown, a Conflict for one that is switched off, and Unavailable if its CA
+	// cannot be opened.
+	Issuer(ctx context.Context, id string) (ca.Issuer, error)
 }
 
 // Targets asks the owner of targets and agents what is not known here.
@@ -53,6 +54,9 @@ type Store interface {
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
 	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	// Revise changes the record of a certificate as is decided while it is held, and returns it as it is then. It is
+	// NotFound if there is no such certificate within the scope, Invalid if it is to refer to what does not exist.
+	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)
 	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.

@@ -19,12 +19,15 @@ type signing struct {
 	commonName                     string
 	sans                           []string
 	csr                            string
+	// ca is the issuer's, or whyNot says why there is none; both are nil if it has not been looked up.
+	ca     ca.Issuer
+	whyNot error
 }
 
 func (w *Work) signing(csr string) signing {
 	return signing{
 		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID,
-		commonName: w.CommonName, sans: w.SANs, csr: csr,
+		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca,
 	}
 }
 
@@ -34,12 +37,15 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, ok := s.issuers.Issuer(what.issuerID)
-	if !ok {
-		return nil, fault.New(fault.Unavailable, "issuer %s is not in service", what.issuerID)
+	if what.ca == nil && what.whyNot == nil {
+		what.ca, what.whyNot = s.issuers.Issuer(ctx, what.issuerID)
+	}
+	if what.whyNot != nil {
+		// Whatever it is, it may be in service again by the next attempt.
+		return nil, fault.Wrap(what.whyNot, fault.Unavailable, "issuer %s is not in service: %s", what.issuerID, fault.From(what.whyNot).Message)
 	}
 	began := time.Now()
-	issued, err := issuer.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
+	issued, err := what.ca.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
 	s.settings.Asked(what.issuerID, time.Since(began), err)
 	if err != nil {
 		return nil, err
@@ -66,6 +72,7 @@ type signed struct {
 // signAll signs side by side, on as many processors as there are.
 func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	out := make([]signed, len(what))
+	s.lookUp(ctx, what)
 	next := make(chan int, len(what))
 	for i := range what {
 		next <- i
@@ -81,6 +88,20 @@ func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	}
 	wg.Wait()
 	return out
+}
+
+// lookUp finds the CAs of many signatures, each once.
+func (s *Service) lookUp(ctx context.Context, what []signing) {
+	found := map[string]signing{}
+	for i := range what {
+		w := &what[i]
+		f, ok := found[w.issuerID]
+		if !ok {
+			f.ca, f.whyNot = s.issuers.Issuer(ctx, w.issuerID)
+			found[w.issuerID] = f
+		}
+		w.ca, w.whyNot = f.ca, f.whyNot
+	}
 }
 
 func (v *Version) event() event.Version {

@@ -194,6 +194,7 @@ func TestDecide_DoesTheNextThing(t *testing.T) {
 		{"the target is gone", Work{Targets: []Target{{ID: "tgt-1"}}}, unreachable},
 		{"the target is switched off", Work{Targets: []Target{{ID: "tgt-1", AgentID: "agent-1"}}}, unreachable},
 		{"the key is the requester's", Work{}, awaitRequester},
+		{"the agent that was asked is none of its any more", Work{Job: Job{Status: JobAwaitingCSR, AgentID: "agent-1"}}, awaitRequester},
 		{"the requester handed in nothing before the end", Work{Job: Job{Status: JobAwaitingCSR}}, giveUp},
 	}
 	for _, tt := range tests {

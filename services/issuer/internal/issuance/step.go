@@ -41,7 +41,7 @@ func decide(w *Work) next {
 	switch {
 	case w.Status == JobAwaitingApproval:
 		return lapse
-	case w.Attempts >= w.MaxAttempts, w.Status == JobAwaitingCSR && len(w.Targets) == 0:
+	case w.Attempts >= w.MaxAttempts, w.Status == JobAwaitingCSR && w.AgentID == "":
 		return giveUp
 	case w.CSRPEM != "":
 		return signNow
@@ -75,7 +75,7 @@ func ask(w *Work, now, deadline time.Time) Change {
 // follow: what has ended is to be seen as that.
 func awaitRequest(w *Work, now time.Time) Change {
 	c := w.change(JobAwaitingCSR, now)
-	c.Reason = waitsForRequest
+	c.AgentID, c.Reason = "", waitsForRequest
 	if w.ExpiresAt.After(now) {
 		c.NextActionAt = w.ExpiresAt
 	}
@@ -84,7 +84,7 @@ func awaitRequest(w *Work, now time.Time) Change {
 
 // unanswered says who has let a job wait too long for a signing request.
 func unanswered(w *Work) string {
-	if len(w.Targets) == 0 {
+	if w.AgentID == "" {
 		return "no signing request was handed in before the certificate ended"
 	}
 	return fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)

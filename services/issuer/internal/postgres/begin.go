@@ -16,12 +16,12 @@ import (
 
 var beginSQL = `WITH cert AS (
 	UPDATE certificates SET status = $3, status_reason = $4, version = version + 1, updated_at = $5
-	WHERE id = $1 AND status = $2
+	WHERE id = $1 AND status = $2 AND ($23::bigint = 0 OR version = $23)
 	RETURNING id, version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
 		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id)
-	SELECT $6, $7, cert.id, $8, $9, $10, $11, $12, $13, $14, $15, $16, $5, $23 FROM cert
+	SELECT $6, $7, cert.id, $8, $9, $10, $11, $12, $13, $14, $15, $16, $5, $24 FROM cert
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
 )
@@ -70,10 +70,10 @@ func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, star
 		j.CertificateID, string(seen), string(start.Status), start.Reason, j.CreatedAt,
 		j.ID, string(j.Type), string(j.Status), j.Attempts, j.MaxAttempts, j.CSRPEM, j.LastError, orNull(j.NextActionAt),
 		j.Origin.Actor, j.Origin.CorrelationID, j.Origin.TraceParent,
-	}, append(eventArgs, j.PolicyID)...)...).Scan(&version)
+	}, append(eventArgs, start.Seen, j.PolicyID)...)...).Scan(&version)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), pg.IsUnique(err) && pg.Constraint(err) == "jobs_open":
-		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or it was archived", j.CertificateID)
+		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or its record was changed; look at it again", j.CertificateID)
 	case err != nil:
 		return fmt.Errorf("begin to renew %s: %w", j.CertificateID, err)
 	default:

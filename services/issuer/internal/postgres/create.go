@@ -70,6 +70,9 @@ var createSQL = `WITH input AS (
 )
 SELECT id FROM cert`
 
+// creationTries is how often a creation runs into a removal before it is given up.
+const creationTries = 3
+
 // Create implements [issuance.Store]. Calls that come at once are stored by one statement.
 func (s *Store) Create(ctx context.Context, c issuance.Creation) error {
 	return s.creations.Call(ctx, c)
@@ -81,11 +84,14 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, createSQL, args...)
-	if err != nil {
-		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
+	stored, err := s.insert(ctx, args)
+	for range creationTries {
+		// What a certificate refers to was removed under the statement's hands: seen from now on, it is not there.
+		if !pg.IsForeignKey(err) {
+			break
+		}
+		stored, err = s.insert(ctx, args)
 	}
-	stored, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
 	}
@@ -110,6 +116,14 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 		}
 	}
 	return errs, nil
+}
+
+func (s *Store) insert(ctx context.Context, args []any) ([]string, error) {
+	rows, err := s.pool.Query(ctx, createSQL, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 func createArgs(batch []issuance.Creation) ([]any, error) {

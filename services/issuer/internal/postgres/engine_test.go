@@ -36,7 +36,12 @@ type moody struct {
 	clock clock.Clock
 }
 
-func (m *moody) Issuer(id string) (ca.Issuer, bool) { return m, id == "iss-local" }
+func (m *moody) Issuer(_ context.Context, id string) (ca.Issuer, error) {
+	if id != "iss-local" {
+		return nil, fault.New(fault.NotFound, "there is no issuer %s", id)
+	}
+	return m, nil
+}
 
 func (m *moody) Chain() []*x509.Certificate { return nil }
 

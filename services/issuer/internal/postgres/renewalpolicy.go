@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +12,7 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/record"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
@@ -199,11 +199,9 @@ var deleteRenewalPolicySQL = `WITH policy AS (
 )
 SELECT count(*) FROM policy`
 
-// maxListed is how many of those that use something are named.
-const maxListed = 10
-
-const policyUsersSQL = `SELECT id, count(*) OVER () FROM certificates
-WHERE renewal_policy_id = $1 AND status <> 'Archived' ORDER BY created_at, id LIMIT $2`
+const policyUsersSQL = `SELECT ARRAY(SELECT id FROM certificates WHERE renewal_policy_id = $1 AND status <> 'Archived'
+		ORDER BY created_at, id LIMIT $2),
+	(SELECT count(*) FROM (SELECT FROM certificates WHERE renewal_policy_id = $1 AND status <> 'Archived' LIMIT $3) t)`
 
 // DeleteRenewalPolicy implements [issuance.RenewalPolicies].
 func (s *Store) DeleteRenewalPolicy(ctx context.Context, p renewal.Policy, f issuance.Fact) error {
@@ -239,32 +237,11 @@ func (s *Store) DeleteRenewalPolicy(ctx context.Context, p renewal.Policy, f iss
 }
 
 func policyIsFree(ctx context.Context, tx pgx.Tx, id string) error {
-	var users []string
-	var total int
-	rows, err := tx.Query(ctx, policyUsersSQL, id, maxListed)
-	if err != nil {
+	users := record.Uses{Kind: "certificate"}
+	if err := tx.QueryRow(ctx, policyUsersSQL, id, record.NamedUses, record.MaxUses).Scan(&users.First, &users.Total); err != nil {
 		return fmt.Errorf("look for certificates of renewal policy %s: %w", id, err)
 	}
-	var user string
-	_, err = pgx.ForEachRow(rows, []any{&user, &total}, func() error {
-		users = append(users, user)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("look for certificates of renewal policy %s: %w", id, err)
-	}
-	if len(users) == 0 {
-		return nil
-	}
-	list := strings.Join(users, ", ")
-	if total > len(users) {
-		list += fmt.Sprintf(" and %d more", total-len(users))
-	}
-	f := fault.New(fault.Conflict, "renewal policy %s is used by %d certificates: %s", id, total, list)
-	for _, u := range users {
-		f.Fields = append(f.Fields, fault.Field{Name: "certificate", Reason: u})
-	}
-	return f
+	return record.InUse("renewal policy", id, users)
 }
 
 var _ issuance.RenewalPolicies = (*Store)(nil)

@@ -43,10 +43,12 @@ type Authority struct {
 	chain []*x509.Certificate
 	key   crypto.Signer
 	clock clock.Clock
-	above []byte // the PEM of the issuers below the root
-	crl   []string
-	ocsp  []string
-	ca    []string
+	// lifetime of what is issued, unless the request asks for less or more.
+	lifetime time.Duration
+	above    []byte // the PEM of the issuers below the root
+	crl      []string
+	ocsp     []string
+	ca       []string
 }
 
 // Places are the URLs that certificates point relying parties to. Empty ones are left out.
@@ -66,7 +68,7 @@ func PlacesAt(publicURL, issuerID string) Places {
 // New returns the CA of a chain, root last, whose first certificate's key is given. It does not check that they fit;
 // see OpenRoot and OpenFiles.
 func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) *Authority {
-	a := &Authority{chain: chain, key: key, clock: c, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
+	a := &Authority{chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
 	for _, cert := range chain {
 		if !selfSigned(cert) {
 			a.above = append(a.above, x509x.EncodePEM(cert.Raw)...)
@@ -86,6 +88,13 @@ func selfSigned(cert *x509.Certificate) bool {
 	return string(cert.RawIssuer) == string(cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
 }
 
+// Lasting is the same CA whose leaves have another lifetime.
+func (a *Authority) Lasting(lifetime time.Duration) *Authority {
+	b := *a
+	b.lifetime = lifetime
+	return &b
+}
+
 // Chain implements [ca.Issuer].
 func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 
@@ -93,7 +102,7 @@ func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
 	lifetime := r.Lifetime
 	if lifetime == 0 {
-		lifetime = DefaultLifetime
+		lifetime = a.lifetime
 	}
 	template, err := a.template(r.CSR, lifetime)
 	if err != nil {
