@@ -60,8 +60,9 @@ lint: $(call stamp,$(GOLANGCI_LINT)) ## Check formatting and the linters' rules 
 
 .PHONY: generate
 generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Write generated code, schemas and documents anew
-	go generate $(PACKAGES)
+	go generate ./contracts/...
 	@cd contracts && for config in httpapi/*/oapi.yaml; do oapi-codegen -config $$config openapi/openapi.gen.yaml || exit 1; done
+	go generate $(filter-out ./contracts/...,$(PACKAGES)) # after the contract, which they compile against
 
 .PHONY: verify
 verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generated files, go.mod files, module and import boundaries

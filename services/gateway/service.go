@@ -2,7 +2,7 @@
 //
 // It recognises the caller, checks the permission, bounds the request, sends it over
 // the bus to the service that owns the operation, and puts the call on record. It holds
-// no business rule: what it composes of several owners is in internal/jobs.
+// no business rule: what it composes of several owners is in internal/jobs and internal/stats.
 //
 // Its schema holds API keys, and an outbox for records that the bus could not take.
 package gateway
@@ -30,6 +30,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/own"
 	"github.com/certctl/certctl/services/gateway/internal/permission"
 	"github.com/certctl/certctl/services/gateway/internal/record"
+	"github.com/certctl/certctl/services/gateway/internal/stats"
 )
 
 // Config is read from CERTCTL_*.
@@ -102,6 +103,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 
 func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) http.Handler {
 	owners := natshttp.NewTransport(deps.Bus.NC)
+	figures := stats.New(owners, deps.Clock)
 	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
 	e := &edge.Edge{
 		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
@@ -113,6 +115,10 @@ func handler(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 			"cancelJob":  jobs.ByID(owners, "cancelJob"),
 			"approveJob": jobs.ByID(owners, "approveJob"),
 			"rejectJob":  jobs.ByID(owners, "rejectJob"),
+
+			"getStatsSummary":   figures.Summary(),
+			"getStatsJobTrends": figures.JobTrends(),
+			"getFleetMetrics":   figures.Metrics(),
 		},
 	}
 	for _, id := range httpapi.OperationsOf("gateway") {

@@ -214,6 +214,27 @@ func (e SiteStatus) Valid() bool {
 	}
 }
 
+// Defines values for ExportAuditEventsParamsFormat.
+const (
+	Csv   ExportAuditEventsParamsFormat = "csv"
+	JSON  ExportAuditEventsParamsFormat = "json"
+	Jsonl ExportAuditEventsParamsFormat = "jsonl"
+)
+
+// Valid indicates whether the value is a known member of the ExportAuditEventsParamsFormat enum.
+func (e ExportAuditEventsParamsFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case JSON:
+		return true
+	case Jsonl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCertificatesParamsSort.
 const (
 	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
@@ -321,12 +342,43 @@ type AgentList struct {
 // AgentStatus defines model for AgentStatus.
 type AgentStatus string
 
+// AuditCheckpoint defines model for AuditCheckpoint.
+type AuditCheckpoint struct {
+	// Hash That event's hash.
+	Hash string `json:"hash"`
+
+	// KeyID SHA-256, lower-case hex, of the public key in DER.
+	KeyID string `json:"key_id"`
+
+	// Sequence The event up to which the chain is signed.
+	Sequence int64 `json:"sequence"`
+
+	// Signature Ed25519, base64.
+	Signature string `json:"signature"`
+
+	// SignedAt With six digits of fraction, in UTC, as it is signed.
+	SignedAt string `json:"signed_at"`
+}
+
+// AuditCheckpointList defines model for AuditCheckpointList.
+type AuditCheckpointList struct {
+	Data []AuditCheckpoint `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
 // AuditEvent defines model for AuditEvent.
 type AuditEvent struct {
-	Action    string                 `json:"action"`
-	Actor     string                 `json:"actor"`
-	ActorType AuditEventActorType    `json:"actor_type"`
-	Details   map[string]interface{} `json:"details"`
+	Action    string              `json:"action"`
+	Actor     string              `json:"actor"`
+	ActorType AuditEventActorType `json:"actor_type"`
+
+	// Details What else is known. `changes` holds, for each field that was changed, its value `before` and `after`; never a secret.
+	Details map[string]interface{} `json:"details"`
 
 	// Hash SHA-256, lower-case hex, over this event and the hash of the one before it.
 	Hash         string `json:"hash"`
@@ -351,6 +403,34 @@ type AuditEventList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// AuditExport defines model for AuditExport.
+type AuditExport struct {
+	// Checkpoints Every checkpoint up to the newest event, oldest first.
+	Checkpoints []AuditCheckpoint `json:"checkpoints"`
+	Data        []AuditExportRow  `json:"data"`
+}
+
+// AuditExportRow defines model for AuditExportRow.
+type AuditExportRow struct {
+	Action    string `json:"action"`
+	Actor     string `json:"actor"`
+	ActorType string `json:"actor_type"`
+
+	// DetailsText The details as the very JSON text that is hashed.
+	DetailsText string `json:"details_text"`
+	Hash        string `json:"hash"`
+	ID          string `json:"id"`
+
+	// PreviousHash The hash of the event before it in the chain, in the export or not; zeros before the first.
+	PreviousHash string `json:"previous_hash"`
+	ResourceID   string `json:"resource_id"`
+	ResourceType string `json:"resource_type"`
+	Sequence     int64  `json:"sequence"`
+
+	// Timestamp With six digits of fraction, in UTC, as it is hashed.
+	Timestamp string `json:"timestamp"`
 }
 
 // AuthCheck defines model for AuthCheck.
@@ -511,6 +591,38 @@ type EnrolmentTokenCreate struct {
 	// SiteID The site whose leaf the host reaches; the local site if left out.
 	SiteID     *string `json:"site_id,omitempty"`
 	TTLSeconds *int    `json:"ttl_seconds,omitempty"`
+}
+
+// FleetMetrics defines model for FleetMetrics.
+type FleetMetrics struct {
+	Counter struct {
+		IssuanceCompletedTotal int64 `json:"issuance_completed_total"`
+		IssuanceFailedTotal    int64 `json:"issuance_failed_total"`
+		JobCompletedTotal      int64 `json:"job_completed_total"`
+		JobFailedTotal         int64 `json:"job_failed_total"`
+		RenewalCompletedTotal  int64 `json:"renewal_completed_total"`
+		RenewalFailedTotal     int64 `json:"renewal_failed_total"`
+	} `json:"counter"`
+	Gauge struct {
+		AgentOffline                 int64 `json:"agent_offline"`
+		AgentOnline                  int64 `json:"agent_online"`
+		AgentTotal                   int64 `json:"agent_total"`
+		CertificateActive            int64 `json:"certificate_active"`
+		CertificateArchived          int64 `json:"certificate_archived"`
+		CertificateExpired           int64 `json:"certificate_expired"`
+		CertificateExpiringSoon      int64 `json:"certificate_expiring_soon"`
+		CertificateFailed            int64 `json:"certificate_failed"`
+		CertificatePending           int64 `json:"certificate_pending"`
+		CertificateRenewalInProgress int64 `json:"certificate_renewal_in_progress"`
+		CertificateRevoked           int64 `json:"certificate_revoked"`
+		CertificateTotal             int64 `json:"certificate_total"`
+		JobPending                   int64 `json:"job_pending"`
+	} `json:"gauge"`
+	Uptime struct {
+		MeasuredAt    time.Time `json:"measured_at"`
+		ServerStarted time.Time `json:"server_started"`
+		UptimeSeconds float64   `json:"uptime_seconds"`
+	} `json:"uptime"`
 }
 
 // Health defines model for Health.
@@ -928,6 +1040,89 @@ type SiteList struct {
 	Total   int64  `json:"total"`
 }
 
+// StatsExpirations defines model for StatsExpirations.
+type StatsExpirations struct {
+	Count int64  `json:"count"`
+	Date  string `json:"date"`
+}
+
+// StatsFigures defines model for StatsFigures.
+type StatsFigures struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time `json:"completed_at"`
+	ExpiredCertificates int64     `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
+// StatsIssuances defines model for StatsIssuances.
+type StatsIssuances struct {
+	Date        string `json:"date"`
+	IssuedCount int64  `json:"issued_count"`
+}
+
+// StatsJobs defines model for StatsJobs.
+type StatsJobs struct {
+	CompletedCount int64  `json:"completed_count"`
+	Date           string `json:"date"`
+	FailedCount    int64  `json:"failed_count"`
+
+	// SuccessRate In percent; 0 if none ended.
+	SuccessRate float64 `json:"success_rate"`
+}
+
+// StatsStatusCount defines model for StatsStatusCount.
+type StatsStatusCount struct {
+	Count  int64             `json:"count"`
+	Status CertificateStatus `json:"status"`
+}
+
+// StatsSummary defines model for StatsSummary.
+type StatsSummary struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time     `json:"completed_at"`
+	Data                *StatsFigures `json:"data,omitempty"`
+	ExpiredCertificates int64         `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
 // Status defines model for Status.
 type Status struct {
 	Status string `json:"status"`
@@ -1027,6 +1222,33 @@ type TeamUpdate struct {
 	Name        *string       `json:"name,omitempty"`
 }
 
+// AuditAction defines model for AuditAction.
+type AuditAction = string
+
+// AuditActor defines model for AuditActor.
+type AuditActor = string
+
+// AuditAfter defines model for AuditAfter.
+type AuditAfter = time.Time
+
+// AuditBefore defines model for AuditBefore.
+type AuditBefore = time.Time
+
+// AuditResource defines model for AuditResource.
+type AuditResource = string
+
+// AuditResourceID defines model for AuditResourceID.
+type AuditResourceID = string
+
+// AuditResourceType defines model for AuditResourceType.
+type AuditResourceType = string
+
+// AuditSince defines model for AuditSince.
+type AuditSince = time.Time
+
+// AuditUntil defines model for AuditUntil.
+type AuditUntil = time.Time
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1044,6 +1266,9 @@ type Page = int
 
 // PerPage defines model for PerPage.
 type PerPage = int
+
+// StatsDays defines model for StatsDays.
+type StatsDays = int
 
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
@@ -1065,11 +1290,97 @@ type ListAuditEventsParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
-	Cursor       *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Actor        *string `form:"actor,omitempty" json:"actor,omitempty"`
-	Action       *string `form:"action,omitempty" json:"action,omitempty"`
-	ResourceType *string `form:"resource_type,omitempty" json:"resource_type,omitempty"`
-	ResourceID   *string `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action       *AuditAction       `form:"action,omitempty" json:"action,omitempty"`
+	ResourceType *AuditResourceType `form:"resource_type,omitempty" json:"resource_type,omitempty"`
+	ResourceID   *AuditResourceID   `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+
+	// Resource A type, or a type and an id with a slash between them, such as `certificate/mc-shop`.
+	Resource *AuditResource `form:"resource,omitempty" json:"resource,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// After Another name of `since`.
+	After *AuditAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// Before Another name of `until`.
+	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ListAuditCheckpointsParams defines parameters for ListAuditCheckpoints.
+type ListAuditCheckpointsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ExportAuditEventsParams defines parameters for ExportAuditEvents.
+type ExportAuditEventsParams struct {
+	Format *ExportAuditEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action       *AuditAction       `form:"action,omitempty" json:"action,omitempty"`
+	ResourceType *AuditResourceType `form:"resource_type,omitempty" json:"resource_type,omitempty"`
+	ResourceID   *AuditResourceID   `form:"resource_id,omitempty" json:"resource_id,omitempty"`
+
+	// Resource A type, or a type and an id with a slash between them, such as `certificate/mc-shop`.
+	Resource *AuditResource `form:"resource,omitempty" json:"resource,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// After Another name of `since`.
+	After *AuditAfter `form:"after,omitempty" json:"after,omitempty"`
+
+	// Before Another name of `until`.
+	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+}
+
+// ExportAuditEventsParamsFormat defines parameters for ExportAuditEvents.
+type ExportAuditEventsParamsFormat string
+
+// ListAuditEventsOfResourceParams defines parameters for ListAuditEventsOfResource.
+type ListAuditEventsOfResourceParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Actor Who did it, as the events name it.
+	Actor *AuditActor `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Action What was done, such as `certificate_created` or `api_post`.
+	Action *AuditAction `form:"action,omitempty" json:"action,omitempty"`
+
+	// Since From this time on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this time.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
 }
 
 // ListCertificatesParams defines parameters for ListCertificates.
@@ -1200,6 +1511,24 @@ type ListSitesParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+}
+
+// GetStatsExpirationTimelineParams defines parameters for GetStatsExpirationTimeline.
+type GetStatsExpirationTimelineParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsIssuanceRateParams defines parameters for GetStatsIssuanceRate.
+type GetStatsIssuanceRateParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsJobTrendsParams defines parameters for GetStatsJobTrends.
+type GetStatsJobTrendsParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
 }
 
 // ListTargetsParams defines parameters for ListTargets.
@@ -1389,10 +1718,44 @@ type ClientInterface interface {
 
 	// ListAuditEvents List what happened, newest first
 	//
+	// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+	// chain if nothing is asked for.
+	//
 	// Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 	ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetAuditEvent Get one audit event
+	// ListAuditCheckpoints List the signed checkpoints of the chain, newest first
+	//
+	// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+	ListAuditCheckpoints(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditCheckpointKey Get the public key that checkpoints are signed with
+	//
+	// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+	GetAuditCheckpointKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportAuditEvents Export what happened, oldest first, as a stream
+	//
+	// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+	// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+	// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+	// apostrophe, have an apostrophe put before them.
+	//
+	// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+	ExportAuditEvents(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAuditEventsOfResource List what happened to one resource, newest first
+	//
+	// A resource that nothing is on record of has an empty list.
+	//
+	// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+	ListAuditEventsOfResource(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAuditEvent Get one audit event, by its own id
 	//
 	// Corresponds with GET /api/v1/audit/{id} (the `GetAuditEvent` operationId).
 	GetAuditEvent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1668,6 +2031,13 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
 	RejectJob(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetFleetMetrics Get the fleet's gauges and counters
+	//
+	// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+	//
+	// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+	GetFleetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PostOCSPWithBody Ask for a certificate's status (RFC 6960)
 	//
 	// Takes any type of body and a specified content type.
@@ -1826,6 +2196,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsCertificatesByStatus Count certificates by status
+	//
+	// Every status is there, also with no certificate.
+	//
+	// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+	GetStatsCertificatesByStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	//
+	// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+	//
+	// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+	GetStatsExpirationTimeline(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+	GetStatsIssuanceRate(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsJobTrends Count the jobs that ended, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+	GetStatsJobTrends(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatsSummary Get the figures of a dashboard
+	//
+	// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+	// expired or expiring by its time, also before its status has followed.
+	//
+	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+	GetStatsSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTargets List targets
 	//
@@ -1987,6 +2393,9 @@ func (c *Client) GetAgent(ctx context.Context, id ID, reqEditors ...RequestEdito
 
 // ListAuditEvents List what happened, newest first
 //
+// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+// chain if nothing is asked for.
+//
 // Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 func (c *Client) ListAuditEvents(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditEventsRequest(c.Server, params)
@@ -2000,7 +2409,78 @@ func (c *Client) ListAuditEvents(ctx context.Context, params *ListAuditEventsPar
 	return c.Client.Do(req)
 }
 
-// GetAuditEvent Get one audit event
+// ListAuditCheckpoints List the signed checkpoints of the chain, newest first
+//
+// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+//
+// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+func (c *Client) ListAuditCheckpoints(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditCheckpointsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditCheckpointKey Get the public key that checkpoints are signed with
+//
+// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+//
+// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+func (c *Client) GetAuditCheckpointKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAuditCheckpointKeyRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportAuditEvents Export what happened, oldest first, as a stream
+//
+// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+// apostrophe, have an apostrophe put before them.
+//
+// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+func (c *Client) ExportAuditEvents(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportAuditEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAuditEventsOfResource List what happened to one resource, newest first
+//
+// A resource that nothing is on record of has an empty list.
+//
+// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+func (c *Client) ListAuditEventsOfResource(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditEventsOfResourceRequest(c.Server, resourceType, resourceID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAuditEvent Get one audit event, by its own id
 //
 // Corresponds with GET /api/v1/audit/{id} (the `GetAuditEvent` operationId).
 func (c *Client) GetAuditEvent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2636,6 +3116,23 @@ func (c *Client) RejectJob(ctx context.Context, id ID, body RejectJobJSONRequest
 	return c.Client.Do(req)
 }
 
+// GetFleetMetrics Get the fleet's gauges and counters
+//
+// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+//
+// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+func (c *Client) GetFleetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetFleetMetricsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PostOCSPWithBody Ask for a certificate's status (RFC 6960)
 //
 // Takes any type of body and a specified content type.
@@ -3005,6 +3502,92 @@ func (c *Client) EnrolSiteWithBody(ctx context.Context, id ID, contentType strin
 // Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 func (c *Client) EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEnrolSiteRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsCertificatesByStatus Count certificates by status
+//
+// Every status is there, also with no certificate.
+//
+// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+func (c *Client) GetStatsCertificatesByStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsCertificatesByStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsExpirationTimeline Count the certificates that expire, by day
+//
+// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+//
+// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+func (c *Client) GetStatsExpirationTimeline(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsExpirationTimelineRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+//
+// One entry a day (UTC), today last.
+//
+// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+func (c *Client) GetStatsIssuanceRate(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsIssuanceRateRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsJobTrends Count the jobs that ended, by day
+//
+// One entry a day (UTC), today last.
+//
+// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+func (c *Client) GetStatsJobTrends(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsJobTrendsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatsSummary Get the figures of a dashboard
+//
+// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+// expired or expiring by its time, also before its status has followed.
+//
+// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+func (c *Client) GetStatsSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsSummaryRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3546,6 +4129,473 @@ func NewListAuditEventsRequest(server string, params *ListAuditEventsParams) (*h
 		if params.ResourceID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_id", *params.ResourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Resource != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource", *params.Resource, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAuditCheckpointsRequest constructs an http.Request for the ListAuditCheckpoints method
+func NewListAuditCheckpointsRequest(server string, params *ListAuditCheckpointsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/checkpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAuditCheckpointKeyRequest constructs an http.Request for the GetAuditCheckpointKey method
+func NewGetAuditCheckpointKeyRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/checkpoints/key")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportAuditEventsRequest constructs an http.Request for the ExportAuditEvents method
+func NewExportAuditEventsRequest(server string, params *ExportAuditEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/export")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_type", *params.ResourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource_id", *params.ResourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Resource != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource", *params.Resource, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAuditEventsOfResourceRequest constructs an http.Request for the ListAuditEventsOfResource method
+func NewListAuditEventsOfResourceRequest(server string, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "resource_type", resourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "resource_id", resourceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/audit/resources/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -4871,6 +5921,33 @@ func NewRejectJobRequestWithBody(server string, id ID, contentType string, body 
 	return req, nil
 }
 
+// NewGetFleetMetricsRequest constructs an http.Request for the GetFleetMetrics method
+func NewGetFleetMetricsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/metrics")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPostOCSPRequestWithBody constructs an http.Request for the PostOCSP method, with any body, and a specified content type
 func NewPostOCSPRequestWithBody(server string, issuerID IssuerID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -5660,6 +6737,222 @@ func NewEnrolSiteRequestWithBody(server string, id ID, contentType string, body 
 	return req, nil
 }
 
+// NewGetStatsCertificatesByStatusRequest constructs an http.Request for the GetStatsCertificatesByStatus method
+func NewGetStatsCertificatesByStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/certificates-by-status")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsExpirationTimelineRequest constructs an http.Request for the GetStatsExpirationTimeline method
+func NewGetStatsExpirationTimelineRequest(server string, params *GetStatsExpirationTimelineParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/expiration-timeline")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsIssuanceRateRequest constructs an http.Request for the GetStatsIssuanceRate method
+func NewGetStatsIssuanceRateRequest(server string, params *GetStatsIssuanceRateParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/issuance-rate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsJobTrendsRequest constructs an http.Request for the GetStatsJobTrends method
+func NewGetStatsJobTrendsRequest(server string, params *GetStatsJobTrendsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/job-trends")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Days != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "days", *params.Days, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsSummaryRequest constructs an http.Request for the GetStatsSummary method
+func NewGetStatsSummaryRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/stats/summary")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListTargetsRequest constructs an http.Request for the ListTargets method
 func NewListTargetsRequest(server string, params *ListTargetsParams) (*http.Request, error) {
 	var err error
@@ -6276,12 +7569,54 @@ type ClientWithResponsesInterface interface {
 
 	// ListAuditEventsWithResponse List what happened, newest first
 	//
+	// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+	// chain if nothing is asked for.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
 	ListAuditEventsWithResponse(ctx context.Context, params *ListAuditEventsParams, reqEditors ...RequestEditorFn) (*ListAuditEventsResponse, error)
 
-	// GetAuditEventWithResponse Get one audit event
+	// ListAuditCheckpointsWithResponse List the signed checkpoints of the chain, newest first
+	//
+	// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+	ListAuditCheckpointsWithResponse(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*ListAuditCheckpointsResponse, error)
+
+	// GetAuditCheckpointKeyWithResponse Get the public key that checkpoints are signed with
+	//
+	// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+	GetAuditCheckpointKeyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditCheckpointKeyResponse, error)
+
+	// ExportAuditEventsWithResponse Export what happened, oldest first, as a stream
+	//
+	// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+	// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+	// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+	// apostrophe, have an apostrophe put before them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+	ExportAuditEventsWithResponse(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error)
+
+	// ListAuditEventsOfResourceWithResponse List what happened to one resource, newest first
+	//
+	// A resource that nothing is on record of has an empty list.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+	ListAuditEventsOfResourceWithResponse(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*ListAuditEventsOfResourceResponse, error)
+
+	// GetAuditEventWithResponse Get one audit event, by its own id
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6593,6 +7928,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
 	RejectJobWithResponse(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectJobResponse, error)
 
+	// GetFleetMetricsWithResponse Get the fleet's gauges and counters
+	//
+	// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+	GetFleetMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetFleetMetricsResponse, error)
+
 	// PostOCSPWithBodyWithResponse Ask for a certificate's status (RFC 6960)
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6769,6 +8113,52 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSiteWithResponse(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrolSiteResponse, error)
+
+	// GetStatsCertificatesByStatusWithResponse Count certificates by status
+	//
+	// Every status is there, also with no certificate.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+	GetStatsCertificatesByStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsCertificatesByStatusResponse, error)
+
+	// GetStatsExpirationTimelineWithResponse Count the certificates that expire, by day
+	//
+	// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+	GetStatsExpirationTimelineWithResponse(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*GetStatsExpirationTimelineResponse, error)
+
+	// GetStatsIssuanceRateWithResponse Count the certificates that were issued, first or again, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+	GetStatsIssuanceRateWithResponse(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*GetStatsIssuanceRateResponse, error)
+
+	// GetStatsJobTrendsWithResponse Count the jobs that ended, by day
+	//
+	// One entry a day (UTC), today last.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+	GetStatsJobTrendsWithResponse(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*GetStatsJobTrendsResponse, error)
+
+	// GetStatsSummaryWithResponse Get the figures of a dashboard
+	//
+	// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+	// expired or expiring by its time, also before its status has followed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+	GetStatsSummaryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsSummaryResponse, error)
 
 	// ListTargetsWithResponse List targets
 	//
@@ -7076,6 +8466,198 @@ func (r ListAuditEventsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditCheckpointsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditCheckpointList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditCheckpointsResponse) GetJSON200() *AuditCheckpointList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditCheckpointsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditCheckpointsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditCheckpointsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditCheckpointsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditCheckpointsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAuditCheckpointKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAuditCheckpointKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAuditCheckpointKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAuditCheckpointKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAuditCheckpointKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAuditCheckpointKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportAuditEventsResponse200Headers the declared response headers of an HTTP 200 response for ExportAuditEvents
+type ExportAuditEventsResponse200Headers struct {
+	ContentDisposition *string
+}
+
+type ExportAuditEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditExport
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportAuditEventsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExportAuditEventsResponse) GetJSON200() *AuditExport {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportAuditEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportAuditEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportAuditEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportAuditEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportAuditEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAuditEventsOfResourceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditEventList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditEventsOfResourceResponse) GetJSON200() *AuditEventList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditEventsOfResourceResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditEventsOfResourceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditEventsOfResourceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditEventsOfResourceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditEventsOfResourceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8385,6 +9967,54 @@ func (r RejectJobResponse) ContentType() string {
 	return ""
 }
 
+type GetFleetMetricsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FleetMetrics
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetFleetMetricsResponse) GetJSON200() *FleetMetrics {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetFleetMetricsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetFleetMetricsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetFleetMetricsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetFleetMetricsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetFleetMetricsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PostOCSPResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9167,6 +10797,246 @@ func (r EnrolSiteResponse) ContentType() string {
 	return ""
 }
 
+type GetStatsCertificatesByStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsStatusCount
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsCertificatesByStatusResponse) GetJSON200() *[]StatsStatusCount {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsCertificatesByStatusResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsCertificatesByStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsCertificatesByStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsCertificatesByStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsCertificatesByStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsExpirationTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsExpirations
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsExpirationTimelineResponse) GetJSON200() *[]StatsExpirations {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsExpirationTimelineResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsExpirationTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsExpirationTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsExpirationTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsExpirationTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsIssuanceRateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsIssuances
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsIssuanceRateResponse) GetJSON200() *[]StatsIssuances {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsIssuanceRateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsIssuanceRateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsIssuanceRateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsIssuanceRateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsIssuanceRateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsJobTrendsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]StatsJobs
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsJobTrendsResponse) GetJSON200() *[]StatsJobs {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsJobTrendsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsJobTrendsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsJobTrendsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsJobTrendsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsJobTrendsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetStatsSummaryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StatsSummary
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatsSummaryResponse) GetJSON200() *StatsSummary {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetStatsSummaryResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatsSummaryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatsSummaryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatsSummaryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatsSummaryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListTargetsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9793,6 +11663,9 @@ func (c *ClientWithResponses) GetAgentWithResponse(ctx context.Context, id ID, r
 
 // ListAuditEventsWithResponse List what happened, newest first
 //
+// Sorted by time, then by place in the chain. `total` is exact up to 10,000 and an estimate beyond, or the length of the
+// chain if nothing is asked for.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/audit (the `ListAuditEvents` operationId).
@@ -9804,7 +11677,70 @@ func (c *ClientWithResponses) ListAuditEventsWithResponse(ctx context.Context, p
 	return ParseListAuditEventsResponse(rsp)
 }
 
-// GetAuditEventWithResponse Get one audit event
+// ListAuditCheckpointsWithResponse List the signed checkpoints of the chain, newest first
+//
+// Keep the newest elsewhere from time to time; who does can tell later whether anything before it was rewritten.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/checkpoints (the `ListAuditCheckpoints` operationId).
+func (c *ClientWithResponses) ListAuditCheckpointsWithResponse(ctx context.Context, params *ListAuditCheckpointsParams, reqEditors ...RequestEditorFn) (*ListAuditCheckpointsResponse, error) {
+	rsp, err := c.ListAuditCheckpoints(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditCheckpointsResponse(rsp)
+}
+
+// GetAuditCheckpointKeyWithResponse Get the public key that checkpoints are signed with
+//
+// Ed25519, as a PEM file. Fetch it once and keep it elsewhere.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/checkpoints/key (the `GetAuditCheckpointKey` operationId).
+func (c *ClientWithResponses) GetAuditCheckpointKeyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuditCheckpointKeyResponse, error) {
+	rsp, err := c.GetAuditCheckpointKey(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAuditCheckpointKeyResponse(rsp)
+}
+
+// ExportAuditEventsWithResponse Export what happened, oldest first, as a stream
+//
+// Every event up to the one that is newest now, in the order of the chain, with all that its hash is made of; see
+// docs/operations/audit.md for how it is verified. JSON and JSONL also hold the signed checkpoints. An answer that breaks
+// off is not the whole. Cells of CSV that a spreadsheet would take for a formula, and those that begin with an
+// apostrophe, have an apostrophe put before them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/export (the `ExportAuditEvents` operationId).
+func (c *ClientWithResponses) ExportAuditEventsWithResponse(ctx context.Context, params *ExportAuditEventsParams, reqEditors ...RequestEditorFn) (*ExportAuditEventsResponse, error) {
+	rsp, err := c.ExportAuditEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportAuditEventsResponse(rsp)
+}
+
+// ListAuditEventsOfResourceWithResponse List what happened to one resource, newest first
+//
+// A resource that nothing is on record of has an empty list.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/audit/resources/{resource_type}/{resource_id} (the `ListAuditEventsOfResource` operationId).
+func (c *ClientWithResponses) ListAuditEventsOfResourceWithResponse(ctx context.Context, resourceType string, resourceID string, params *ListAuditEventsOfResourceParams, reqEditors ...RequestEditorFn) (*ListAuditEventsOfResourceResponse, error) {
+	rsp, err := c.ListAuditEventsOfResource(ctx, resourceType, resourceID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditEventsOfResourceResponse(rsp)
+}
+
+// GetAuditEventWithResponse Get one audit event, by its own id
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10332,6 +12268,21 @@ func (c *ClientWithResponses) RejectJobWithResponse(ctx context.Context, id ID, 
 	return ParseRejectJobResponse(rsp)
 }
 
+// GetFleetMetricsWithResponse Get the fleet's gauges and counters
+//
+// Prometheus reads `/metrics`. `uptime` is that of the gateway that answers.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/metrics (the `GetFleetMetrics` operationId).
+func (c *ClientWithResponses) GetFleetMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetFleetMetricsResponse, error) {
+	rsp, err := c.GetFleetMetrics(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetFleetMetricsResponse(rsp)
+}
+
 // PostOCSPWithBodyWithResponse Ask for a certificate's status (RFC 6960)
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10639,6 +12590,82 @@ func (c *ClientWithResponses) EnrolSiteWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseEnrolSiteResponse(rsp)
+}
+
+// GetStatsCertificatesByStatusWithResponse Count certificates by status
+//
+// Every status is there, also with no certificate.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/certificates-by-status (the `GetStatsCertificatesByStatus` operationId).
+func (c *ClientWithResponses) GetStatsCertificatesByStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsCertificatesByStatusResponse, error) {
+	rsp, err := c.GetStatsCertificatesByStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsCertificatesByStatusResponse(rsp)
+}
+
+// GetStatsExpirationTimelineWithResponse Count the certificates that expire, by day
+//
+// One entry a day (UTC) from today on. Revoked and archived certificates are not counted.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/expiration-timeline (the `GetStatsExpirationTimeline` operationId).
+func (c *ClientWithResponses) GetStatsExpirationTimelineWithResponse(ctx context.Context, params *GetStatsExpirationTimelineParams, reqEditors ...RequestEditorFn) (*GetStatsExpirationTimelineResponse, error) {
+	rsp, err := c.GetStatsExpirationTimeline(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsExpirationTimelineResponse(rsp)
+}
+
+// GetStatsIssuanceRateWithResponse Count the certificates that were issued, first or again, by day
+//
+// One entry a day (UTC), today last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/issuance-rate (the `GetStatsIssuanceRate` operationId).
+func (c *ClientWithResponses) GetStatsIssuanceRateWithResponse(ctx context.Context, params *GetStatsIssuanceRateParams, reqEditors ...RequestEditorFn) (*GetStatsIssuanceRateResponse, error) {
+	rsp, err := c.GetStatsIssuanceRate(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsIssuanceRateResponse(rsp)
+}
+
+// GetStatsJobTrendsWithResponse Count the jobs that ended, by day
+//
+// One entry a day (UTC), today last.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/job-trends (the `GetStatsJobTrends` operationId).
+func (c *ClientWithResponses) GetStatsJobTrendsWithResponse(ctx context.Context, params *GetStatsJobTrendsParams, reqEditors ...RequestEditorFn) (*GetStatsJobTrendsResponse, error) {
+	rsp, err := c.GetStatsJobTrends(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsJobTrendsResponse(rsp)
+}
+
+// GetStatsSummaryWithResponse Get the figures of a dashboard
+//
+// The fields stand in the answer itself and once more under `data`, for clients of both kinds. A certificate counts as
+// expired or expiring by its time, also before its status has followed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
+func (c *ClientWithResponses) GetStatsSummaryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsSummaryResponse, error) {
+	rsp, err := c.GetStatsSummary(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatsSummaryResponse(rsp)
 }
 
 // ListTargetsWithResponse List targets
@@ -10967,6 +12994,147 @@ func ParseListAuditEventsResponse(rsp *http.Response) (*ListAuditEventsResponse,
 	}
 
 	response := &ListAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditEventList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAuditCheckpointsResponse parses an HTTP response from a ListAuditCheckpointsWithResponse call
+func ParseListAuditCheckpointsResponse(rsp *http.Response) (*ListAuditCheckpointsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditCheckpointsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditCheckpointList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAuditCheckpointKeyResponse parses an HTTP response from a GetAuditCheckpointKeyWithResponse call
+func ParseGetAuditCheckpointKeyResponse(rsp *http.Response) (*GetAuditCheckpointKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAuditCheckpointKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportAuditEventsResponse parses an HTTP response from a ExportAuditEventsWithResponse call
+func ParseExportAuditEventsResponse(rsp *http.Response) (*ExportAuditEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportAuditEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditExport
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/csv) unsupported
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportAuditEventsResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListAuditEventsOfResourceResponse parses an HTTP response from a ListAuditEventsOfResourceWithResponse call
+func ParseListAuditEventsOfResourceResponse(rsp *http.Response) (*ListAuditEventsOfResourceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditEventsOfResourceResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -11925,6 +14093,39 @@ func ParseRejectJobResponse(rsp *http.Response) (*RejectJobResponse, error) {
 	return response, nil
 }
 
+// ParseGetFleetMetricsResponse parses an HTTP response from a GetFleetMetricsWithResponse call
+func ParseGetFleetMetricsResponse(rsp *http.Response) (*GetFleetMetricsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetFleetMetricsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FleetMetrics
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePostOCSPResponse parses an HTTP response from a PostOCSPWithResponse call
 func ParsePostOCSPResponse(rsp *http.Response) (*PostOCSPResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12492,6 +14693,171 @@ func ParseEnrolSiteResponse(rsp *http.Response) (*EnrolSiteResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest SiteIdentity
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsCertificatesByStatusResponse parses an HTTP response from a GetStatsCertificatesByStatusWithResponse call
+func ParseGetStatsCertificatesByStatusResponse(rsp *http.Response) (*GetStatsCertificatesByStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsCertificatesByStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsStatusCount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsExpirationTimelineResponse parses an HTTP response from a GetStatsExpirationTimelineWithResponse call
+func ParseGetStatsExpirationTimelineResponse(rsp *http.Response) (*GetStatsExpirationTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsExpirationTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsExpirations
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsIssuanceRateResponse parses an HTTP response from a GetStatsIssuanceRateWithResponse call
+func ParseGetStatsIssuanceRateResponse(rsp *http.Response) (*GetStatsIssuanceRateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsIssuanceRateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsIssuances
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsJobTrendsResponse parses an HTTP response from a GetStatsJobTrendsWithResponse call
+func ParseGetStatsJobTrendsResponse(rsp *http.Response) (*GetStatsJobTrendsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsJobTrendsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []StatsJobs
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetStatsSummaryResponse parses an HTTP response from a GetStatsSummaryWithResponse call
+func ParseGetStatsSummaryResponse(rsp *http.Response) (*GetStatsSummaryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatsSummaryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatsSummary
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -315,6 +315,38 @@ type CertificateVersionList struct {
 	Total   int64                `json:"total"`
 }
 
+// FleetMetrics defines model for FleetMetrics.
+type FleetMetrics struct {
+	Counter struct {
+		IssuanceCompletedTotal int64 `json:"issuance_completed_total"`
+		IssuanceFailedTotal    int64 `json:"issuance_failed_total"`
+		JobCompletedTotal      int64 `json:"job_completed_total"`
+		JobFailedTotal         int64 `json:"job_failed_total"`
+		RenewalCompletedTotal  int64 `json:"renewal_completed_total"`
+		RenewalFailedTotal     int64 `json:"renewal_failed_total"`
+	} `json:"counter"`
+	Gauge struct {
+		AgentOffline                 int64 `json:"agent_offline"`
+		AgentOnline                  int64 `json:"agent_online"`
+		AgentTotal                   int64 `json:"agent_total"`
+		CertificateActive            int64 `json:"certificate_active"`
+		CertificateArchived          int64 `json:"certificate_archived"`
+		CertificateExpired           int64 `json:"certificate_expired"`
+		CertificateExpiringSoon      int64 `json:"certificate_expiring_soon"`
+		CertificateFailed            int64 `json:"certificate_failed"`
+		CertificatePending           int64 `json:"certificate_pending"`
+		CertificateRenewalInProgress int64 `json:"certificate_renewal_in_progress"`
+		CertificateRevoked           int64 `json:"certificate_revoked"`
+		CertificateTotal             int64 `json:"certificate_total"`
+		JobPending                   int64 `json:"job_pending"`
+	} `json:"gauge"`
+	Uptime struct {
+		MeasuredAt    time.Time `json:"measured_at"`
+		ServerStarted time.Time `json:"server_started"`
+		UptimeSeconds float64   `json:"uptime_seconds"`
+	} `json:"uptime"`
+}
+
 // Issuer defines model for Issuer.
 type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
@@ -662,6 +694,89 @@ type RenewalTriggered struct {
 	Version *CertificateVersion `json:"version,omitempty"`
 }
 
+// StatsExpirations defines model for StatsExpirations.
+type StatsExpirations struct {
+	Count int64  `json:"count"`
+	Date  string `json:"date"`
+}
+
+// StatsFigures defines model for StatsFigures.
+type StatsFigures struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time `json:"completed_at"`
+	ExpiredCertificates int64     `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
+// StatsIssuances defines model for StatsIssuances.
+type StatsIssuances struct {
+	Date        string `json:"date"`
+	IssuedCount int64  `json:"issued_count"`
+}
+
+// StatsJobs defines model for StatsJobs.
+type StatsJobs struct {
+	CompletedCount int64  `json:"completed_count"`
+	Date           string `json:"date"`
+	FailedCount    int64  `json:"failed_count"`
+
+	// SuccessRate In percent; 0 if none ended.
+	SuccessRate float64 `json:"success_rate"`
+}
+
+// StatsStatusCount defines model for StatsStatusCount.
+type StatsStatusCount struct {
+	Count  int64             `json:"count"`
+	Status CertificateStatus `json:"status"`
+}
+
+// StatsSummary defines model for StatsSummary.
+type StatsSummary struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time     `json:"completed_at"`
+	Data                *StatsFigures `json:"data,omitempty"`
+	ExpiredCertificates int64         `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
 // Status defines model for Status.
 type Status struct {
 	Status string `json:"status"`
@@ -733,6 +848,9 @@ type Page = int
 
 // PerPage defines model for PerPage.
 type PerPage = int
+
+// StatsDays defines model for StatsDays.
+type StatsDays = int
 
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
@@ -853,6 +971,24 @@ type UpdateRenewalPolicyParams struct {
 	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
 	// the change is made to whatever is there.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetStatsExpirationTimelineParams defines parameters for GetStatsExpirationTimeline.
+type GetStatsExpirationTimelineParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsIssuanceRateParams defines parameters for GetStatsIssuanceRate.
+type GetStatsIssuanceRateParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsJobTrendsParams defines parameters for GetStatsJobTrends.
+type GetStatsJobTrendsParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
 }
 
 // ListTeamsParams defines parameters for ListTeams.
@@ -987,6 +1123,9 @@ type ServerInterface interface {
 	// RejectJob Reject a job that waits for approval
 	// (POST /api/v1/jobs/{id}/reject)
 	RejectJob(w http.ResponseWriter, r *http.Request, id ID)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
 	// ListOwners List owners
 	// (GET /api/v1/owners)
 	ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams)
@@ -1017,6 +1156,21 @@ type ServerInterface interface {
 	// UpdateRenewalPolicy Change a renewal policy
 	// (PUT /api/v1/renewal-policies/{id})
 	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams)
+	// GetStatsCertificatesByStatus Count certificates by status
+	// (GET /api/v1/stats/certificates-by-status)
+	GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request)
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	// (GET /api/v1/stats/expiration-timeline)
+	GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams)
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	// (GET /api/v1/stats/issuance-rate)
+	GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(w http.ResponseWriter, r *http.Request)
 	// ListTeams List teams
 	// (GET /api/v1/teams)
 	ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams)
@@ -1158,6 +1312,12 @@ func (_ Unimplemented) RejectJob(w http.ResponseWriter, r *http.Request, id ID) 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetFleetMetrics Get the fleet's gauges and counters
+// (GET /api/v1/metrics)
+func (_ Unimplemented) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListOwners List owners
 // (GET /api/v1/owners)
 func (_ Unimplemented) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
@@ -1215,6 +1375,36 @@ func (_ Unimplemented) GetRenewalPolicy(w http.ResponseWriter, r *http.Request, 
 // UpdateRenewalPolicy Change a renewal policy
 // (PUT /api/v1/renewal-policies/{id})
 func (_ Unimplemented) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsCertificatesByStatus Count certificates by status
+// (GET /api/v1/stats/certificates-by-status)
+func (_ Unimplemented) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsExpirationTimeline Count the certificates that expire, by day
+// (GET /api/v1/stats/expiration-timeline)
+func (_ Unimplemented) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+// (GET /api/v1/stats/issuance-rate)
+func (_ Unimplemented) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsJobTrends Count the jobs that ended, by day
+// (GET /api/v1/stats/job-trends)
+func (_ Unimplemented) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsSummary Get the figures of a dashboard
+// (GET /api/v1/stats/summary)
+func (_ Unimplemented) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2046,6 +2236,20 @@ func (siw *ServerInterfaceWrapper) RejectJob(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetFleetMetrics operation middleware
+func (siw *ServerInterfaceWrapper) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetFleetMetrics(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListOwners operation middleware
 func (siw *ServerInterfaceWrapper) ListOwners(w http.ResponseWriter, r *http.Request) {
 
@@ -2426,6 +2630,133 @@ func (siw *ServerInterfaceWrapper) UpdateRenewalPolicy(w http.ResponseWriter, r 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateRenewalPolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsCertificatesByStatus operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsCertificatesByStatus(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsExpirationTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsExpirationTimelineParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsExpirationTimeline(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsIssuanceRate operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsIssuanceRateParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsIssuanceRate(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsJobTrends operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsJobTrends(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsJobTrendsParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsJobTrends(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsSummary operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsSummary(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2838,6 +3169,24 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}/renewal-plan", wrapper.GetRenewalPlan)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/summary", wrapper.GetStatsSummary)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/certificates-by-status", wrapper.GetStatsCertificatesByStatus)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/expiration-timeline", wrapper.GetStatsExpirationTimeline)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/job-trends", wrapper.GetStatsJobTrends)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/issuance-rate", wrapper.GetStatsIssuanceRate)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/metrics", wrapper.GetFleetMetrics)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/teams", wrapper.ListTeams)
@@ -3677,6 +4026,44 @@ func (response RejectJobdefaultApplicationProblemPlusJSONResponse) VisitRejectJo
 	return err
 }
 
+type GetFleetMetricsRequestObject struct {
+}
+
+type GetFleetMetricsResponseObject interface {
+	VisitGetFleetMetricsResponse(w http.ResponseWriter) error
+}
+
+type GetFleetMetrics200JSONResponse FleetMetrics
+
+func (response GetFleetMetrics200JSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetFleetMetricsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetFleetMetricsdefaultApplicationProblemPlusJSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListOwnersRequestObject struct {
 	Params ListOwnersParams
 }
@@ -4107,6 +4494,199 @@ func (response UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type GetStatsCertificatesByStatusRequestObject struct {
+}
+
+type GetStatsCertificatesByStatusResponseObject interface {
+	VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error
+}
+
+type GetStatsCertificatesByStatus200JSONResponse []StatsStatusCount
+
+func (response GetStatsCertificatesByStatus200JSONResponse) VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsCertificatesByStatusdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsCertificatesByStatusdefaultApplicationProblemPlusJSONResponse) VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsExpirationTimelineRequestObject struct {
+	Params GetStatsExpirationTimelineParams
+}
+
+type GetStatsExpirationTimelineResponseObject interface {
+	VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetStatsExpirationTimeline200JSONResponse []StatsExpirations
+
+func (response GetStatsExpirationTimeline200JSONResponse) VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsExpirationTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsExpirationTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsIssuanceRateRequestObject struct {
+	Params GetStatsIssuanceRateParams
+}
+
+type GetStatsIssuanceRateResponseObject interface {
+	VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error
+}
+
+type GetStatsIssuanceRate200JSONResponse []StatsIssuances
+
+func (response GetStatsIssuanceRate200JSONResponse) VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsIssuanceRatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsIssuanceRatedefaultApplicationProblemPlusJSONResponse) VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsRequestObject struct {
+	Params GetStatsJobTrendsParams
+}
+
+type GetStatsJobTrendsResponseObject interface {
+	VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error
+}
+
+type GetStatsJobTrends200JSONResponse []StatsJobs
+
+func (response GetStatsJobTrends200JSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummaryRequestObject struct {
+}
+
+type GetStatsSummaryResponseObject interface {
+	VisitGetStatsSummaryResponse(w http.ResponseWriter) error
+}
+
+type GetStatsSummary200JSONResponse StatsSummary
+
+func (response GetStatsSummary200JSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummarydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsSummarydefaultApplicationProblemPlusJSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListTeamsRequestObject struct {
 	Params ListTeamsParams
 }
@@ -4384,6 +4964,9 @@ type StrictServerInterface interface {
 	// RejectJob Reject a job that waits for approval
 	// (POST /api/v1/jobs/{id}/reject)
 	RejectJob(ctx context.Context, request RejectJobRequestObject) (RejectJobResponseObject, error)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
 	// ListOwners List owners
 	// (GET /api/v1/owners)
 	ListOwners(ctx context.Context, request ListOwnersRequestObject) (ListOwnersResponseObject, error)
@@ -4414,6 +4997,21 @@ type StrictServerInterface interface {
 	// UpdateRenewalPolicy Change a renewal policy
 	// (PUT /api/v1/renewal-policies/{id})
 	UpdateRenewalPolicy(ctx context.Context, request UpdateRenewalPolicyRequestObject) (UpdateRenewalPolicyResponseObject, error)
+	// GetStatsCertificatesByStatus Count certificates by status
+	// (GET /api/v1/stats/certificates-by-status)
+	GetStatsCertificatesByStatus(ctx context.Context, request GetStatsCertificatesByStatusRequestObject) (GetStatsCertificatesByStatusResponseObject, error)
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	// (GET /api/v1/stats/expiration-timeline)
+	GetStatsExpirationTimeline(ctx context.Context, request GetStatsExpirationTimelineRequestObject) (GetStatsExpirationTimelineResponseObject, error)
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	// (GET /api/v1/stats/issuance-rate)
+	GetStatsIssuanceRate(ctx context.Context, request GetStatsIssuanceRateRequestObject) (GetStatsIssuanceRateResponseObject, error)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(ctx context.Context, request GetStatsJobTrendsRequestObject) (GetStatsJobTrendsResponseObject, error)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(ctx context.Context, request GetStatsSummaryRequestObject) (GetStatsSummaryResponseObject, error)
 	// ListTeams List teams
 	// (GET /api/v1/teams)
 	ListTeams(ctx context.Context, request ListTeamsRequestObject) (ListTeamsResponseObject, error)
@@ -5054,6 +5652,30 @@ func (sh *strictHandler) RejectJob(w http.ResponseWriter, r *http.Request, id ID
 	}
 }
 
+// GetFleetMetrics operation middleware
+func (sh *strictHandler) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	var request GetFleetMetricsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetFleetMetrics(ctx, request.(GetFleetMetricsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetFleetMetrics")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetFleetMetricsResponseObject); ok {
+		if err := validResponse.VisitGetFleetMetricsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListOwners operation middleware
 func (sh *strictHandler) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
 	var request ListOwnersRequestObject
@@ -5333,6 +5955,132 @@ func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateRenewalPolicyResponseObject); ok {
 		if err := validResponse.VisitUpdateRenewalPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsCertificatesByStatus operation middleware
+func (sh *strictHandler) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+	var request GetStatsCertificatesByStatusRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsCertificatesByStatus(ctx, request.(GetStatsCertificatesByStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsCertificatesByStatus")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsCertificatesByStatusResponseObject); ok {
+		if err := validResponse.VisitGetStatsCertificatesByStatusResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsExpirationTimeline operation middleware
+func (sh *strictHandler) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams) {
+	var request GetStatsExpirationTimelineRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsExpirationTimeline(ctx, request.(GetStatsExpirationTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsExpirationTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsExpirationTimelineResponseObject); ok {
+		if err := validResponse.VisitGetStatsExpirationTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsIssuanceRate operation middleware
+func (sh *strictHandler) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams) {
+	var request GetStatsIssuanceRateRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsIssuanceRate(ctx, request.(GetStatsIssuanceRateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsIssuanceRate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsIssuanceRateResponseObject); ok {
+		if err := validResponse.VisitGetStatsIssuanceRateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsJobTrends operation middleware
+func (sh *strictHandler) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	var request GetStatsJobTrendsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsJobTrends(ctx, request.(GetStatsJobTrendsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsJobTrends")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsJobTrendsResponseObject); ok {
+		if err := validResponse.VisitGetStatsJobTrendsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsSummary operation middleware
+func (sh *strictHandler) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+	var request GetStatsSummaryRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsSummary(ctx, request.(GetStatsSummaryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsSummary")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsSummaryResponseObject); ok {
+		if err := validResponse.VisitGetStatsSummaryResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

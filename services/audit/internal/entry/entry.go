@@ -86,10 +86,11 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 	e.Actor, e.ActorType = actor(m, body)
 	// The version that a change of targets repeats is on record by its own event.
 	delete(body, "newest")
-	for field := range body {
-		// Certificates and requests are kept by their owner; their fingerprints stay here.
-		if strings.HasSuffix(field, "_pem") || field == "pem_chain" {
+	for field, value := range body {
+		if bulky(field) {
 			delete(body, field)
+		} else {
+			body[field] = clean(field, value)
 		}
 	}
 	body["event"] = quoted(m.Type)

@@ -38,6 +38,8 @@ type Answers struct {
 	Clock  clock.Clock
 	// Committed is called after a commit that left something to be done or said.
 	Committed func()
+
+	figures figures
 }
 
 var _ deploymentapi.StrictServerInterface = &Answers{}

@@ -116,7 +116,7 @@ func TestApply_ChangesNoJobThatHasEnded(t *testing.T) {
 		if !status.Final() {
 			continue
 		}
-		e.exec(`UPDATE jobs SET status = $1, lease_token = 5`, string(status))
+		e.run(`UPDATE jobs SET status = $1, lease_token = 5`, string(status))
 		change := issuance.Change{JobID: created.Job.ID, Token: 5, Status: issuance.JobPending, NextActionAt: e.clock.Now(), At: e.clock.Now()}
 		if applied, err := e.store.Apply(t.Context(), []issuance.Change{change}); err != nil || len(applied) != 0 {
 			t.Errorf("a job that is %s was changed: %v, error %v", status, applied, err)

@@ -94,11 +94,12 @@ func newEngine(t *testing.T) *engine {
 	e.ca = &moody{clock: e.clock}
 	e.store = postgres.New(e.pool, postgres.Hooks{Told: func() {}, Due: func() {}})
 	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{})
-	e.exec(`UPDATE renewal_policies SET retry_interval_seconds = 60, retry_max_interval_seconds = 3600, retry_jitter_percent = 0`)
+	e.run(`UPDATE renewal_policies SET retry_interval_seconds = 60, retry_max_interval_seconds = 3600, retry_jitter_percent = 0`)
 	return e
 }
 
-func (e *engine) exec(sql string, args ...any) {
+// run runs a statement as the service.
+func (e *engine) run(sql string, args ...any) {
 	e.t.Helper()
 	if _, err := e.pool.Exec(e.t.Context(), sql, args...); err != nil {
 		e.t.Fatal(err)

@@ -83,7 +83,7 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		return err
 	}
 	queries["certificates of a policy that has changed"] = func() error {
-		e.exec(`UPDATE renewal_policies SET reschedule_at = '2026-01-01 02:00:00+00'`)
+		e.run(`UPDATE renewal_policies SET reschedule_at = '2026-01-01 02:00:00+00'`)
 		_, err := e.store.Reschedule(t.Context(), 500)
 		return err
 	}

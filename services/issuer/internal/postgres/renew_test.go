@@ -32,7 +32,7 @@ const (
 
 func (e *engine) hold(holders ...holder) {
 	e.t.Helper()
-	e.exec(`INSERT INTO target_agents (target_id, agent_id, enabled, version, updated_at)
+	e.run(`INSERT INTO target_agents (target_id, agent_id, enabled, version, updated_at)
 		VALUES ('tgt-1', $1, true, 1, now()) ON CONFLICT DO NOTHING`, agent)
 	for _, h := range holders {
 		from := e.clock.Now().Add(-h.issued)
@@ -42,7 +42,7 @@ func (e *engine) hold(holders ...holder) {
 		if h.policy == "" {
 			h.policy = renewal.Default
 		}
-		e.exec(`WITH c AS (
+		e.run(`WITH c AS (
 				INSERT INTO certificates (id, name, common_name, sans, owner_id, team_id, issuer_id, renewal_policy_id, status,
 					version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at)
 				VALUES ($1, $1, 'www.example.com', '{www.example.com}', 'o-default', 't-default', 'iss-local', $2, $3,
@@ -62,8 +62,8 @@ func (e *engine) hold(holders ...holder) {
 
 func (e *engine) policy(id string, sets string) {
 	e.t.Helper()
-	e.exec(`INSERT INTO renewal_policies (id, name) VALUES ($1, $1) ON CONFLICT DO NOTHING`, id)
-	e.exec(`UPDATE renewal_policies SET `+sets+` WHERE id = $1`, id)
+	e.run(`INSERT INTO renewal_policies (id, name) VALUES ($1, $1) ON CONFLICT DO NOTHING`, id)
+	e.run(`UPDATE renewal_policies SET `+sets+` WHERE id = $1`, id)
 }
 
 // look has the engine look until nothing is due.
@@ -157,7 +157,7 @@ func TestEngine_NeverRenewsARevokedOrArchivedCertificate(t *testing.T) {
 		holder{id: "mc-archived", status: issuance.Archived, issued: 85 * day, lifetime: 90 * day},
 		holder{id: "mc-later", issued: 10 * day, lifetime: 90 * day},
 	)
-	e.exec(`UPDATE certificates SET status = 'Revoked' WHERE id = 'mc-later'`)
+	e.run(`UPDATE certificates SET status = 'Revoked' WHERE id = 'mc-later'`)
 	for range 5 {
 		e.look()
 		e.clock.Advance(30 * day)
@@ -198,7 +198,7 @@ func TestEngine_TellsOfThresholdsOncePerVersionAndSetsTheStatesOfTime(t *testing
 		t.Error(diff)
 	}
 	// A further version begins anew.
-	e.exec(`UPDATE certificates SET version_id = 'cv-2', status = 'Active', expires_at = $1 WHERE id = 'mc-1'`, e.clock.Now().Add(20*day))
+	e.run(`UPDATE certificates SET version_id = 'cv-2', status = 'Active', expires_at = $1 WHERE id = 'mc-1'`, e.clock.Now().Add(20*day))
 	e.look()
 	if told := e.told("mc-1"); told[len(told)-1] != "expiring 30" {
 		t.Errorf("told %v", told)
@@ -234,7 +234,7 @@ func TestEngine_LetsAFailedCertificateExpire(t *testing.T) {
 	e := newEngine(t)
 	e.policy("rp-manual", "auto_renew = false")
 	e.hold(holder{id: "mc-1", policy: "rp-manual", status: issuance.Failed, issued: 89 * day, lifetime: 90 * day})
-	e.exec(`UPDATE certificates SET status_reason = 'the CA is away'`)
+	e.run(`UPDATE certificates SET status_reason = 'the CA is away'`)
 	e.look()
 	e.clock.Advance(2 * day)
 	e.look()
@@ -283,7 +283,7 @@ func TestEngine_NoticesThatAPolicyHasChanged(t *testing.T) {
 		t.Fatalf("%d renewals", n)
 	}
 	e.policy("rp-1", "auto_renew = true")
-	e.exec(`UPDATE certificates SET renewal_policy_id = 'rp-2' WHERE id = 'mc-moved'`)
+	e.run(`UPDATE certificates SET renewal_policy_id = 'rp-2' WHERE id = 'mc-moved'`)
 	e.look()
 	for _, id := range []string{"mc-switched-on", "mc-moved", "mc-over"} {
 		if n := len(e.renewals(id)); n != 1 {
@@ -326,7 +326,7 @@ func TestReschedule_GoesThroughEveryCertificateOfAPolicy(t *testing.T) {
 	if open := e.count(`SELECT count(*) FROM renewal_policies WHERE reschedule_at IS NOT NULL`); open != 0 {
 		t.Errorf("%d policies are not done with", open)
 	}
-	e.exec(`UPDATE renewal_policies SET name = 'another', max_retries = 9`)
+	e.run(`UPDATE renewal_policies SET name = 'another', max_retries = 9`)
 	if k, err := e.store.Reschedule(t.Context(), 10); err != nil || k != 0 {
 		t.Errorf("a new name has %d certificates looked at, error %v", k, err)
 	}
@@ -442,7 +442,7 @@ func TestEngine_AsksTheOwnerOfAKeyForARequest(t *testing.T) {
 		holder{id: "mc-answered", issued: 70 * day, lifetime: 90 * day},
 		holder{id: "mc-unanswered", issued: 70 * day, lifetime: 90 * day},
 	)
-	e.exec(`DELETE FROM certificate_targets`)
+	e.run(`DELETE FROM certificate_targets`)
 	e.look()
 	for _, id := range []string{"mc-answered", "mc-unanswered"} {
 		if jobs := e.renewals(id); len(jobs) != 1 || jobs[0].Status != issuance.JobAwaitingCSR || e.certificate(id).Status != issuance.RenewalInProgress {

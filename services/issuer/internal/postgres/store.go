@@ -45,6 +45,7 @@ type Store struct {
 	hooks     Hooks
 	creations *gather.Group[issuance.Creation]
 	totals    totals
+	figures   figures
 }
 
 // Hooks are called after commits. They must not block.
