@@ -51,6 +51,9 @@ type Version struct {
 	PEMChain string `json:"pem_chain"`
 	// SPKISHA256 identifies the key: lower-case hex over the SubjectPublicKeyInfo.
 	SPKISHA256 string `json:"spki_sha256"`
+	// ShortLived tells that it ends before anybody would have heard of a revocation: it
+	// points to no CRL and no OCSP, and need not stand in them.
+	ShortLived bool `json:"short_lived,omitempty"`
 }
 
 // CertificateIssued tells of the first version of a certificate.

@@ -70,6 +70,7 @@ func All() []Event {
 		IssuerChanged{},
 		ProfileChanged{},
 		PolicyChanged{},
+		PolicyViolated{},
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},

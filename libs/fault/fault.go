@@ -24,7 +24,8 @@ import (
 type Error struct {
 	Code    Code
 	Message string
-	// Fields names the parts of the input at fault, in the order in which they were found. Only Invalid has them.
+	// Fields names the parts of the input at fault, in the order in which they were found. Invalid has them, and a Conflict
+	// that several things are in the way of.
 	Fields []Field
 	// RetryAfter asks the caller to wait that long before it tries again. Zero leaves the delay to the caller.
 	RetryAfter time.Duration

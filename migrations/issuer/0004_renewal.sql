@@ -10,10 +10,6 @@ ALTER TABLE renewal_policies
 	ADD COLUMN maintenance_windows jsonb NOT NULL DEFAULT '[]',
 	-- Where it is not empty, the policy holds for certificates whose agent is in the group, and rp-default for others.
 	ADD COLUMN agent_group_id text NOT NULL DEFAULT '',
-	-- How far the engine has got, in the order of creation, with certificates that an earlier look may have become due for
-	-- since the policy changed; NULL if it has done with all.
-	ADD COLUMN reschedule_at timestamptz,
-	ADD COLUMN reschedule_id text NOT NULL DEFAULT '',
 	-- Grows with each change: ce-aggversion and the entity tag.
 	ADD COLUMN revision bigint NOT NULL DEFAULT 1,
 	ALTER COLUMN retry_interval_seconds SET DEFAULT 5;
@@ -74,13 +70,20 @@ CREATE TRIGGER certificates_rescheduled BEFORE UPDATE ON certificates FOR EACH R
 		OR NEW.status <> OLD.status AND (NEW.status IN ('Revoked', 'Archived') OR OLD.status IN ('Pending', 'RenewalInProgress', 'Revoked')))
 	EXECUTE FUNCTION schedule_certificate();
 
--- A policy may hold for very many certificates, so the engine goes through them by and by.
+-- Policies that have changed, and how far the engine has got, in the order of creation, with certificates for which an
+-- earlier look is due by that. A policy may hold for very many, so it goes through them by and by.
+CREATE TABLE reschedules (
+	policy_id text PRIMARY KEY REFERENCES renewal_policies (id) ON DELETE CASCADE,
+	created_at timestamptz NOT NULL DEFAULT '-infinity',
+	certificate_id text NOT NULL DEFAULT ''
+);
 -- +goose StatementBegin
 CREATE FUNCTION reschedule_policy() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-	UPDATE renewal_policies SET reschedule_at = '-infinity', reschedule_id = ''
-	WHERE id = NEW.id OR NEW.id = 'rp-default' AND agent_group_id <> '';
+	INSERT INTO reschedules (policy_id)
+	SELECT id FROM renewal_policies WHERE id = NEW.id OR NEW.id = 'rp-default' AND agent_group_id <> ''
+	ON CONFLICT (policy_id) DO UPDATE SET created_at = DEFAULT, certificate_id = DEFAULT;
 	RETURN NULL;
 END $$;
 -- +goose StatementEnd

@@ -110,6 +110,54 @@ func (e JobType) Valid() bool {
 	}
 }
 
+// Defines values for PolicySeverity.
+const (
+	PolicySeverityCritical PolicySeverity = "Critical"
+	PolicySeverityError    PolicySeverity = "Error"
+	PolicySeverityWarning  PolicySeverity = "Warning"
+)
+
+// Valid indicates whether the value is a known member of the PolicySeverity enum.
+func (e PolicySeverity) Valid() bool {
+	switch e {
+	case PolicySeverityCritical:
+		return true
+	case PolicySeverityError:
+		return true
+	case PolicySeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyType.
+const (
+	PolicyTypeAllowedDomains      PolicyType = "AllowedDomains"
+	PolicyTypeAllowedEnvironments PolicyType = "AllowedEnvironments"
+	PolicyTypeAllowedIssuers      PolicyType = "AllowedIssuers"
+	PolicyTypeRenewalLeadTime     PolicyType = "RenewalLeadTime"
+	PolicyTypeRequiredMetadata    PolicyType = "RequiredMetadata"
+)
+
+// Valid indicates whether the value is a known member of the PolicyType enum.
+func (e PolicyType) Valid() bool {
+	switch e {
+	case PolicyTypeAllowedDomains:
+		return true
+	case PolicyTypeAllowedEnvironments:
+		return true
+	case PolicyTypeAllowedIssuers:
+		return true
+	case PolicyTypeRenewalLeadTime:
+		return true
+	case PolicyTypeRequiredMetadata:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCertificatesParamsSort.
 const (
 	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
@@ -195,9 +243,11 @@ type CSRSubmit struct {
 
 // Certificate defines model for Certificate.
 type Certificate struct {
-	CommonName  string    `json:"common_name"`
-	CreatedAt   time.Time `json:"created_at"`
-	Environment string    `json:"environment"`
+	// CertificateProfileID Left out if it has none.
+	CertificateProfileID *string   `json:"certificate_profile_id,omitempty"`
+	CommonName           string    `json:"common_name"`
+	CreatedAt            time.Time `json:"created_at"`
+	Environment          string    `json:"environment"`
 
 	// ExpiresAt When the newest version ends; 0001-01-01T00:00:00Z before the first.
 	ExpiresAt time.Time `json:"expires_at"`
@@ -231,7 +281,9 @@ type Certificate struct {
 
 // CertificateCreate defines model for CertificateCreate.
 type CertificateCreate struct {
-	CommonName string `json:"common_name"`
+	// CertificateProfileID The profile whose rules it keeps, which must be enabled.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+	CommonName           string  `json:"common_name"`
 
 	// CsrPem A PKCS#10 request in PEM, whose names are those of this record.
 	CsrPem      *string `json:"csr_pem,omitempty"`
@@ -246,7 +298,8 @@ type CertificateCreate struct {
 	OwnerID         *string `json:"owner_id,omitempty"`
 	RenewalPolicyID *string `json:"renewal_policy_id,omitempty"`
 
-	// Sans DNS names and IP addresses. The common name is always one of them.
+	// Sans DNS names and IP addresses, and one SPIFFE id if the profile has a pattern for it. The common name is always one of
+	// them.
 	Sans      *[]string          `json:"sans,omitempty"`
 	Tags      *map[string]string `json:"tags,omitempty"`
 	TargetIds *[]string          `json:"target_ids,omitempty"`
@@ -276,12 +329,14 @@ type CertificateStatus string
 
 // CertificateUpdate defines model for CertificateUpdate.
 type CertificateUpdate struct {
-	CommonName      *string `json:"common_name,omitempty"`
-	Environment     *string `json:"environment,omitempty"`
-	IssuerID        *string `json:"issuer_id,omitempty"`
-	Name            *string `json:"name,omitempty"`
-	OwnerID         *string `json:"owner_id,omitempty"`
-	RenewalPolicyID *string `json:"renewal_policy_id,omitempty"`
+	// CertificateProfileID Empty holds the certificate to no profile any more.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+	CommonName           *string `json:"common_name,omitempty"`
+	Environment          *string `json:"environment,omitempty"`
+	IssuerID             *string `json:"issuer_id,omitempty"`
+	Name                 *string `json:"name,omitempty"`
+	OwnerID              *string `json:"owner_id,omitempty"`
+	RenewalPolicyID      *string `json:"renewal_policy_id,omitempty"`
 
 	// Sans Given alone, the common name stays one of them; a common name given alone takes the place of the one before.
 	Sans      *[]string          `json:"sans,omitempty"`
@@ -520,6 +575,190 @@ type OwnerUpdate struct {
 	TeamID *string `json:"team_id,omitempty"`
 }
 
+// PolicyConfig By the rule's type:
+//
+//   - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+//   - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+//     below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+//     Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+//     A wildcard certificate is denied too if it could serve a host that is denied.
+//   - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+//     keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+//     counts as missing.
+//   - AllowedEnvironments: `environments`.
+//   - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+type PolicyConfig map[string]interface{}
+
+// PolicyDryRun defines model for PolicyDryRun.
+type PolicyDryRun struct {
+	// ByEnvironment Of those, how many are in each environment.
+	ByEnvironment []PolicyDryRunCount `json:"by_environment"`
+	ByOwner       []PolicyDryRunCount `json:"by_owner"`
+
+	// Complete Whether every certificate has been looked at.
+	Complete bool `json:"complete"`
+
+	// Cursor Where to go on; left out at the end.
+	Cursor *string `json:"cursor,omitempty"`
+
+	// Evaluated How many certificates were looked at.
+	Evaluated int64 `json:"evaluated"`
+
+	// Violating How many of them would break the rule.
+	Violating int64 `json:"violating"`
+
+	// Violations The first hundred.
+	Violations []PolicyDryRunViolation `json:"violations"`
+}
+
+// PolicyDryRunCount defines model for PolicyDryRunCount.
+type PolicyDryRunCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// PolicyDryRunViolation defines model for PolicyDryRunViolation.
+type PolicyDryRunViolation struct {
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+	Message       string `json:"message"`
+}
+
+// PolicyRule defines model for PolicyRule.
+type PolicyRule struct {
+	// AgentGroupID Left out where the rule is for all.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config    PolicyConfig `json:"config"`
+	CreatedAt time.Time    `json:"created_at"`
+	Enabled   bool         `json:"enabled"`
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity  PolicySeverity `json:"severity"`
+	Type      PolicyType     `json:"type"`
+	UpdatedAt time.Time      `json:"updated_at"`
+}
+
+// PolicyRuleCreate defines model for PolicyRuleCreate.
+type PolicyRuleCreate struct {
+	// AgentGroupID Only certificates that are installed by an agent of this group are looked at; empty is all.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config  PolicyConfig `json:"config"`
+	Enabled *bool        `json:"enabled,omitempty"`
+	ID      *string      `json:"id,omitempty"`
+	Name    string       `json:"name"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity *PolicySeverity `json:"severity,omitempty"`
+	Type     PolicyType      `json:"type"`
+}
+
+// PolicyRuleList defines model for PolicyRuleList.
+type PolicyRuleList struct {
+	Data []PolicyRule `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// PolicyRuleUpdate defines model for PolicyRuleUpdate.
+type PolicyRuleUpdate struct {
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config  *PolicyConfig `json:"config,omitempty"`
+	Enabled *bool         `json:"enabled,omitempty"`
+	Name    *string       `json:"name,omitempty"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity *PolicySeverity `json:"severity,omitempty"`
+	Type     *PolicyType     `json:"type,omitempty"`
+}
+
+// PolicySeverity Error and Critical forbid what breaks the rule; Warning puts it on record.
+type PolicySeverity string
+
+// PolicyType defines model for PolicyType.
+type PolicyType string
+
+// PolicyViolation defines model for PolicyViolation.
+type PolicyViolation struct {
+	// Blocked Whether it was refused for it.
+	Blocked bool `json:"blocked"`
+
+	// CertificateID Empty where the certificate was refused, and therefore never was.
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+
+	// Count How often it was found.
+	Count      int64     `json:"count"`
+	CreatedAt  time.Time `json:"created_at"`
+	ID         string    `json:"id"`
+	LastSeenAt time.Time `json:"last_seen_at"`
+
+	// Message Which rule objects to which value.
+	Message string `json:"message"`
+	RuleID  string `json:"rule_id"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity PolicySeverity `json:"severity"`
+
+	// Stage issue, renew or deploy.
+	Stage string `json:"stage"`
+}
+
+// PolicyViolationList defines model for PolicyViolationList.
+type PolicyViolationList struct {
+	Data []PolicyViolation `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
 // Problem defines model for Problem.
 type Problem struct {
 	Detail *string `json:"detail,omitempty"`
@@ -540,6 +779,88 @@ type Problem struct {
 	Status    int     `json:"status"`
 	Title     string  `json:"title"`
 	Type      *string `json:"type,omitempty"`
+}
+
+// Profile defines model for Profile.
+type Profile struct {
+	AllowShortLived      bool                  `json:"allow_short_lived"`
+	AllowedEkus          []string              `json:"allowed_ekus"`
+	AllowedKeyAlgorithms []ProfileKeyAlgorithm `json:"allowed_key_algorithms"`
+	CreatedAt            time.Time             `json:"created_at"`
+	Description          string                `json:"description"`
+	Enabled              bool                  `json:"enabled"`
+	ID                   string                `json:"id"`
+	MaxTTLSeconds        int64                 `json:"max_ttl_seconds"`
+	Name                 string                `json:"name"`
+	RequiredSanPatterns  []string              `json:"required_san_patterns"`
+	SpiffeURIPattern     string                `json:"spiffe_uri_pattern"`
+	UpdatedAt            time.Time             `json:"updated_at"`
+}
+
+// ProfileCreate defines model for ProfileCreate.
+type ProfileCreate struct {
+	// AllowShortLived Allows `max_ttl_seconds` below an hour. Such certificates are exempt from CRL and OCSP: they end before anybody
+	// would have heard of their revocation.
+	AllowShortLived *bool `json:"allow_short_lived,omitempty"`
+
+	// AllowedEkus What the certificates are for, of serverAuth, clientAuth, codeSigning, emailProtection and timeStamping. They bear
+	// exactly these; without any, serverAuth.
+	AllowedEkus *[]string `json:"allowed_ekus,omitempty"`
+
+	// AllowedKeyAlgorithms A key must be of one of these. Without any, ECDSA from 256 bits and RSA from 2048.
+	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
+	Description          *string                `json:"description,omitempty"`
+	Enabled              *bool                  `json:"enabled,omitempty"`
+	ID                   *string                `json:"id,omitempty"`
+
+	// MaxTTLSeconds How long a certificate may hold. The CA is asked for no more; with 0 it decides. Less than an hour needs
+	// `allow_short_lived`.
+	MaxTTLSeconds *int64 `json:"max_ttl_seconds,omitempty"`
+	Name          string `json:"name"`
+
+	// RequiredSanPatterns Regular expressions (RE2). Each of them must match one of the names of a certificate, and the whole of it: they are
+	// anchored at both ends. Names are in lower case.
+	RequiredSanPatterns *[]string `json:"required_san_patterns,omitempty"`
+
+	// SpiffeURIPattern A SPIFFE id in which `*` stands for one segment of the path, and `**` at the end for what is left. With it a
+	// certificate may have one URI among its names, which must fit; without it, none.
+	//
+	//
+	// Examples: spiffe://example.org/ns/*/sa/*
+	SpiffeURIPattern *string `json:"spiffe_uri_pattern,omitempty"`
+}
+
+// ProfileKeyAlgorithm defines model for ProfileKeyAlgorithm.
+type ProfileKeyAlgorithm struct {
+	// Algorithm RSA, ECDSA or Ed25519.
+	Algorithm string `json:"algorithm"`
+
+	// MinSize In bits; at least 2048 for RSA and 256 for ECDSA, and without meaning for Ed25519.
+	MinSize int `json:"min_size"`
+}
+
+// ProfileList defines model for ProfileList.
+type ProfileList struct {
+	Data []Profile `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// ProfileUpdate defines model for ProfileUpdate.
+type ProfileUpdate struct {
+	AllowShortLived      *bool                  `json:"allow_short_lived,omitempty"`
+	AllowedEkus          *[]string              `json:"allowed_ekus,omitempty"`
+	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
+	Description          *string                `json:"description,omitempty"`
+	Enabled              *bool                  `json:"enabled,omitempty"`
+	MaxTTLSeconds        *int64                 `json:"max_ttl_seconds,omitempty"`
+	Name                 *string                `json:"name,omitempty"`
+	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
+	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
 }
 
 // RenewalPlan defines model for RenewalPlan.
@@ -954,6 +1275,68 @@ type UpdateOwnerParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListPoliciesParams defines parameters for ListPolicies.
+type ListPoliciesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// DryRunPolicyDraftParams defines parameters for DryRunPolicyDraft.
+type DryRunPolicyDraftParams struct {
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdatePolicyParams defines parameters for UpdatePolicy.
+type UpdatePolicyParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DryRunPolicyParams defines parameters for DryRunPolicy.
+type DryRunPolicyParams struct {
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPolicyViolationsParams defines parameters for ListPolicyViolations.
+type ListPolicyViolationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListProfilesParams defines parameters for ListProfiles.
+type ListProfilesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateProfileParams defines parameters for UpdateProfile.
+type UpdateProfileParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
 type ListRenewalPoliciesParams struct {
 	// Page The page, from 1.
@@ -1019,6 +1402,19 @@ type UpdateTeamParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListViolationsParams defines parameters for ListViolations.
+type ListViolationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor        *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	CertificateID *string `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
+}
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
@@ -1048,6 +1444,21 @@ type CreateOwnerJSONRequestBody = OwnerCreate
 
 // UpdateOwnerJSONRequestBody defines body for UpdateOwner for application/json ContentType.
 type UpdateOwnerJSONRequestBody = OwnerUpdate
+
+// CreatePolicyJSONRequestBody defines body for CreatePolicy for application/json ContentType.
+type CreatePolicyJSONRequestBody = PolicyRuleCreate
+
+// DryRunPolicyDraftJSONRequestBody defines body for DryRunPolicyDraft for application/json ContentType.
+type DryRunPolicyDraftJSONRequestBody = PolicyRuleCreate
+
+// UpdatePolicyJSONRequestBody defines body for UpdatePolicy for application/json ContentType.
+type UpdatePolicyJSONRequestBody = PolicyRuleUpdate
+
+// CreateProfileJSONRequestBody defines body for CreateProfile for application/json ContentType.
+type CreateProfileJSONRequestBody = ProfileCreate
+
+// UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
+type UpdateProfileJSONRequestBody = ProfileUpdate
 
 // CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
 type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
@@ -1141,6 +1552,45 @@ type ServerInterface interface {
 	// UpdateOwner Change an owner
 	// (PUT /api/v1/owners/{id})
 	UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams)
+	// ListPolicies List policy rules
+	// (GET /api/v1/policies)
+	ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams)
+	// CreatePolicy Set up a policy rule
+	// (POST /api/v1/policies)
+	CreatePolicy(w http.ResponseWriter, r *http.Request)
+	// DryRunPolicyDraft See what a policy rule would object to
+	// (POST /api/v1/policies/dry-run)
+	DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams)
+	// DeletePolicy Remove a policy rule
+	// (DELETE /api/v1/policies/{id})
+	DeletePolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// GetPolicy Get a policy rule
+	// (GET /api/v1/policies/{id})
+	GetPolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdatePolicy Change a policy rule
+	// (PUT /api/v1/policies/{id})
+	UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams)
+	// DryRunPolicy See what a stored policy rule would object to
+	// (POST /api/v1/policies/{id}/dry-run)
+	DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams)
+	// ListPolicyViolations List what broke a policy rule, newest first
+	// (GET /api/v1/policies/{id}/violations)
+	ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams)
+	// ListProfiles List certificate profiles
+	// (GET /api/v1/profiles)
+	ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams)
+	// CreateProfile Set up a certificate profile
+	// (POST /api/v1/profiles)
+	CreateProfile(w http.ResponseWriter, r *http.Request)
+	// DeleteProfile Remove a certificate profile
+	// (DELETE /api/v1/profiles/{id})
+	DeleteProfile(w http.ResponseWriter, r *http.Request, id ID)
+	// GetProfile Get a certificate profile
+	// (GET /api/v1/profiles/{id})
+	GetProfile(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateProfile Change a certificate profile
+	// (PUT /api/v1/profiles/{id})
+	UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams)
 	// ListRenewalPolicies List renewal policies, in the order of their creation
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams)
@@ -1186,6 +1636,9 @@ type ServerInterface interface {
 	// UpdateTeam Change a team
 	// (PUT /api/v1/teams/{id})
 	UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams)
+	// ListViolations List what broke policy rules, newest first
+	// (GET /api/v1/violations)
+	ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -1348,6 +1801,84 @@ func (_ Unimplemented) UpdateOwner(w http.ResponseWriter, r *http.Request, id ID
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ListPolicies List policy rules
+// (GET /api/v1/policies)
+func (_ Unimplemented) ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreatePolicy Set up a policy rule
+// (POST /api/v1/policies)
+func (_ Unimplemented) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DryRunPolicyDraft See what a policy rule would object to
+// (POST /api/v1/policies/dry-run)
+func (_ Unimplemented) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeletePolicy Remove a policy rule
+// (DELETE /api/v1/policies/{id})
+func (_ Unimplemented) DeletePolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetPolicy Get a policy rule
+// (GET /api/v1/policies/{id})
+func (_ Unimplemented) GetPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdatePolicy Change a policy rule
+// (PUT /api/v1/policies/{id})
+func (_ Unimplemented) UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DryRunPolicy See what a stored policy rule would object to
+// (POST /api/v1/policies/{id}/dry-run)
+func (_ Unimplemented) DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListPolicyViolations List what broke a policy rule, newest first
+// (GET /api/v1/policies/{id}/violations)
+func (_ Unimplemented) ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListProfiles List certificate profiles
+// (GET /api/v1/profiles)
+func (_ Unimplemented) ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateProfile Set up a certificate profile
+// (POST /api/v1/profiles)
+func (_ Unimplemented) CreateProfile(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteProfile Remove a certificate profile
+// (DELETE /api/v1/profiles/{id})
+func (_ Unimplemented) DeleteProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetProfile Get a certificate profile
+// (GET /api/v1/profiles/{id})
+func (_ Unimplemented) GetProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateProfile Change a certificate profile
+// (PUT /api/v1/profiles/{id})
+func (_ Unimplemented) UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListRenewalPolicies List renewal policies, in the order of their creation
 // (GET /api/v1/renewal-policies)
 func (_ Unimplemented) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
@@ -1435,6 +1966,12 @@ func (_ Unimplemented) GetTeam(w http.ResponseWriter, r *http.Request, id ID) {
 // UpdateTeam Change a team
 // (PUT /api/v1/teams/{id})
 func (_ Unimplemented) UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListViolations List what broke policy rules, newest first
+// (GET /api/v1/violations)
+func (_ Unimplemented) ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2464,6 +3001,499 @@ func (siw *ServerInterfaceWrapper) UpdateOwner(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListPolicies operation middleware
+func (siw *ServerInterfaceWrapper) ListPolicies(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPoliciesParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPolicies(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreatePolicy operation middleware
+func (siw *ServerInterfaceWrapper) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreatePolicy(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DryRunPolicyDraft operation middleware
+func (siw *ServerInterfaceWrapper) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DryRunPolicyDraftParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DryRunPolicyDraft(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeletePolicy operation middleware
+func (siw *ServerInterfaceWrapper) DeletePolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeletePolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetPolicy operation middleware
+func (siw *ServerInterfaceWrapper) GetPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetPolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdatePolicy operation middleware
+func (siw *ServerInterfaceWrapper) UpdatePolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdatePolicyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdatePolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DryRunPolicy operation middleware
+func (siw *ServerInterfaceWrapper) DryRunPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DryRunPolicyParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DryRunPolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListPolicyViolations operation middleware
+func (siw *ServerInterfaceWrapper) ListPolicyViolations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPolicyViolationsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPolicyViolations(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListProfiles operation middleware
+func (siw *ServerInterfaceWrapper) ListProfiles(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListProfilesParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListProfiles(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateProfile operation middleware
+func (siw *ServerInterfaceWrapper) CreateProfile(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateProfile(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteProfile operation middleware
+func (siw *ServerInterfaceWrapper) DeleteProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteProfile(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetProfile operation middleware
+func (siw *ServerInterfaceWrapper) GetProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetProfile(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateProfile operation middleware
+func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateProfileParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateProfile(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListRenewalPolicies operation middleware
 func (siw *ServerInterfaceWrapper) ListRenewalPolicies(w http.ResponseWriter, r *http.Request) {
 
@@ -2967,6 +3997,78 @@ func (siw *ServerInterfaceWrapper) UpdateTeam(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// ListViolations operation middleware
+func (siw *ServerInterfaceWrapper) ListViolations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListViolationsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "certificate_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "certificate_id", r.URL.Query(), &params.CertificateID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "certificate_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListViolations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -3151,6 +4253,48 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Put(options.BaseURL+"/api/v1/owners/{id}", wrapper.UpdateOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies", wrapper.ListPolicies)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies", wrapper.CreatePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies/dry-run", wrapper.DryRunPolicyDraft)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/policies/{id}", wrapper.DeletePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies/{id}", wrapper.GetPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/policies/{id}", wrapper.UpdatePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies/{id}/dry-run", wrapper.DryRunPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies/{id}/violations", wrapper.ListPolicyViolations)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/violations", wrapper.ListViolations)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/profiles", wrapper.ListProfiles)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/profiles", wrapper.CreateProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/profiles/{id}", wrapper.DeleteProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/profiles/{id}", wrapper.GetProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/profiles/{id}", wrapper.UpdateProfile)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/renewal-policies", wrapper.ListRenewalPolicies)
@@ -4279,6 +5423,556 @@ func (response UpdateOwnerdefaultApplicationProblemPlusJSONResponse) VisitUpdate
 	return err
 }
 
+type ListPoliciesRequestObject struct {
+	Params ListPoliciesParams
+}
+
+type ListPoliciesResponseObject interface {
+	VisitListPoliciesResponse(w http.ResponseWriter) error
+}
+
+type ListPolicies200JSONResponse PolicyRuleList
+
+func (response ListPolicies200JSONResponse) VisitListPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPoliciesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPoliciesdefaultApplicationProblemPlusJSONResponse) VisitListPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePolicyRequestObject struct {
+	Body *CreatePolicyJSONRequestBody
+}
+
+type CreatePolicyResponseObject interface {
+	VisitCreatePolicyResponse(w http.ResponseWriter) error
+}
+
+type CreatePolicy201ResponseHeaders struct {
+	ETag string
+}
+
+type CreatePolicy201JSONResponse struct {
+	Body    PolicyRule
+	Headers CreatePolicy201ResponseHeaders
+}
+
+func (response CreatePolicy201JSONResponse) VisitCreatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreatePolicydefaultApplicationProblemPlusJSONResponse) VisitCreatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyDraftRequestObject struct {
+	Params DryRunPolicyDraftParams
+	Body   *DryRunPolicyDraftJSONRequestBody
+}
+
+type DryRunPolicyDraftResponseObject interface {
+	VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error
+}
+
+type DryRunPolicyDraft200JSONResponse PolicyDryRun
+
+func (response DryRunPolicyDraft200JSONResponse) VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyDraftdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DryRunPolicyDraftdefaultApplicationProblemPlusJSONResponse) VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeletePolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeletePolicyResponseObject interface {
+	VisitDeletePolicyResponse(w http.ResponseWriter) error
+}
+
+type DeletePolicy204Response struct {
+}
+
+func (response DeletePolicy204Response) VisitDeletePolicyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeletePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeletePolicydefaultApplicationProblemPlusJSONResponse) VisitDeletePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetPolicyResponseObject interface {
+	VisitGetPolicyResponse(w http.ResponseWriter) error
+}
+
+type GetPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type GetPolicy200JSONResponse struct {
+	Body    PolicyRule
+	Headers GetPolicy200ResponseHeaders
+}
+
+func (response GetPolicy200JSONResponse) VisitGetPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetPolicydefaultApplicationProblemPlusJSONResponse) VisitGetPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePolicyRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdatePolicyParams
+	Body   *UpdatePolicyJSONRequestBody
+}
+
+type UpdatePolicyResponseObject interface {
+	VisitUpdatePolicyResponse(w http.ResponseWriter) error
+}
+
+type UpdatePolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdatePolicy200JSONResponse struct {
+	Body    PolicyRule
+	Headers UpdatePolicy200ResponseHeaders
+}
+
+func (response UpdatePolicy200JSONResponse) VisitUpdatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdatePolicydefaultApplicationProblemPlusJSONResponse) VisitUpdatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyRequestObject struct {
+	ID     ID `json:"id"`
+	Params DryRunPolicyParams
+}
+
+type DryRunPolicyResponseObject interface {
+	VisitDryRunPolicyResponse(w http.ResponseWriter) error
+}
+
+type DryRunPolicy200JSONResponse PolicyDryRun
+
+func (response DryRunPolicy200JSONResponse) VisitDryRunPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DryRunPolicydefaultApplicationProblemPlusJSONResponse) VisitDryRunPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPolicyViolationsRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListPolicyViolationsParams
+}
+
+type ListPolicyViolationsResponseObject interface {
+	VisitListPolicyViolationsResponse(w http.ResponseWriter) error
+}
+
+type ListPolicyViolations200JSONResponse PolicyViolationList
+
+func (response ListPolicyViolations200JSONResponse) VisitListPolicyViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPolicyViolationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPolicyViolationsdefaultApplicationProblemPlusJSONResponse) VisitListPolicyViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListProfilesRequestObject struct {
+	Params ListProfilesParams
+}
+
+type ListProfilesResponseObject interface {
+	VisitListProfilesResponse(w http.ResponseWriter) error
+}
+
+type ListProfiles200JSONResponse ProfileList
+
+func (response ListProfiles200JSONResponse) VisitListProfilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListProfilesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListProfilesdefaultApplicationProblemPlusJSONResponse) VisitListProfilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProfileRequestObject struct {
+	Body *CreateProfileJSONRequestBody
+}
+
+type CreateProfileResponseObject interface {
+	VisitCreateProfileResponse(w http.ResponseWriter) error
+}
+
+type CreateProfile201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateProfile201JSONResponse struct {
+	Body    Profile
+	Headers CreateProfile201ResponseHeaders
+}
+
+func (response CreateProfile201JSONResponse) VisitCreateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateProfiledefaultApplicationProblemPlusJSONResponse) VisitCreateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteProfileRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteProfileResponseObject interface {
+	VisitDeleteProfileResponse(w http.ResponseWriter) error
+}
+
+type DeleteProfile204Response struct {
+}
+
+func (response DeleteProfile204Response) VisitDeleteProfileResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteProfiledefaultApplicationProblemPlusJSONResponse) VisitDeleteProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetProfileRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetProfileResponseObject interface {
+	VisitGetProfileResponse(w http.ResponseWriter) error
+}
+
+type GetProfile200ResponseHeaders struct {
+	ETag string
+}
+
+type GetProfile200JSONResponse struct {
+	Body    Profile
+	Headers GetProfile200ResponseHeaders
+}
+
+func (response GetProfile200JSONResponse) VisitGetProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetProfiledefaultApplicationProblemPlusJSONResponse) VisitGetProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateProfileRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateProfileParams
+	Body   *UpdateProfileJSONRequestBody
+}
+
+type UpdateProfileResponseObject interface {
+	VisitUpdateProfileResponse(w http.ResponseWriter) error
+}
+
+type UpdateProfile200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateProfile200JSONResponse struct {
+	Body    Profile
+	Headers UpdateProfile200ResponseHeaders
+}
+
+func (response UpdateProfile200JSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateProfiledefaultApplicationProblemPlusJSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRenewalPoliciesRequestObject struct {
 	Params ListRenewalPoliciesParams
 }
@@ -4902,6 +6596,45 @@ func (response UpdateTeamdefaultApplicationProblemPlusJSONResponse) VisitUpdateT
 	return err
 }
 
+type ListViolationsRequestObject struct {
+	Params ListViolationsParams
+}
+
+type ListViolationsResponseObject interface {
+	VisitListViolationsResponse(w http.ResponseWriter) error
+}
+
+type ListViolations200JSONResponse PolicyViolationList
+
+func (response ListViolations200JSONResponse) VisitListViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListViolationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListViolationsdefaultApplicationProblemPlusJSONResponse) VisitListViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListCertificates List certificates
@@ -4982,6 +6715,45 @@ type StrictServerInterface interface {
 	// UpdateOwner Change an owner
 	// (PUT /api/v1/owners/{id})
 	UpdateOwner(ctx context.Context, request UpdateOwnerRequestObject) (UpdateOwnerResponseObject, error)
+	// ListPolicies List policy rules
+	// (GET /api/v1/policies)
+	ListPolicies(ctx context.Context, request ListPoliciesRequestObject) (ListPoliciesResponseObject, error)
+	// CreatePolicy Set up a policy rule
+	// (POST /api/v1/policies)
+	CreatePolicy(ctx context.Context, request CreatePolicyRequestObject) (CreatePolicyResponseObject, error)
+	// DryRunPolicyDraft See what a policy rule would object to
+	// (POST /api/v1/policies/dry-run)
+	DryRunPolicyDraft(ctx context.Context, request DryRunPolicyDraftRequestObject) (DryRunPolicyDraftResponseObject, error)
+	// DeletePolicy Remove a policy rule
+	// (DELETE /api/v1/policies/{id})
+	DeletePolicy(ctx context.Context, request DeletePolicyRequestObject) (DeletePolicyResponseObject, error)
+	// GetPolicy Get a policy rule
+	// (GET /api/v1/policies/{id})
+	GetPolicy(ctx context.Context, request GetPolicyRequestObject) (GetPolicyResponseObject, error)
+	// UpdatePolicy Change a policy rule
+	// (PUT /api/v1/policies/{id})
+	UpdatePolicy(ctx context.Context, request UpdatePolicyRequestObject) (UpdatePolicyResponseObject, error)
+	// DryRunPolicy See what a stored policy rule would object to
+	// (POST /api/v1/policies/{id}/dry-run)
+	DryRunPolicy(ctx context.Context, request DryRunPolicyRequestObject) (DryRunPolicyResponseObject, error)
+	// ListPolicyViolations List what broke a policy rule, newest first
+	// (GET /api/v1/policies/{id}/violations)
+	ListPolicyViolations(ctx context.Context, request ListPolicyViolationsRequestObject) (ListPolicyViolationsResponseObject, error)
+	// ListProfiles List certificate profiles
+	// (GET /api/v1/profiles)
+	ListProfiles(ctx context.Context, request ListProfilesRequestObject) (ListProfilesResponseObject, error)
+	// CreateProfile Set up a certificate profile
+	// (POST /api/v1/profiles)
+	CreateProfile(ctx context.Context, request CreateProfileRequestObject) (CreateProfileResponseObject, error)
+	// DeleteProfile Remove a certificate profile
+	// (DELETE /api/v1/profiles/{id})
+	DeleteProfile(ctx context.Context, request DeleteProfileRequestObject) (DeleteProfileResponseObject, error)
+	// GetProfile Get a certificate profile
+	// (GET /api/v1/profiles/{id})
+	GetProfile(ctx context.Context, request GetProfileRequestObject) (GetProfileResponseObject, error)
+	// UpdateProfile Change a certificate profile
+	// (PUT /api/v1/profiles/{id})
+	UpdateProfile(ctx context.Context, request UpdateProfileRequestObject) (UpdateProfileResponseObject, error)
 	// ListRenewalPolicies List renewal policies, in the order of their creation
 	// (GET /api/v1/renewal-policies)
 	ListRenewalPolicies(ctx context.Context, request ListRenewalPoliciesRequestObject) (ListRenewalPoliciesResponseObject, error)
@@ -5027,6 +6799,9 @@ type StrictServerInterface interface {
 	// UpdateTeam Change a team
 	// (PUT /api/v1/teams/{id})
 	UpdateTeam(ctx context.Context, request UpdateTeamRequestObject) (UpdateTeamResponseObject, error)
+	// ListViolations List what broke policy rules, newest first
+	// (GET /api/v1/violations)
+	ListViolations(ctx context.Context, request ListViolationsRequestObject) (ListViolationsResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -5819,6 +7594,379 @@ func (sh *strictHandler) UpdateOwner(w http.ResponseWriter, r *http.Request, id 
 	}
 }
 
+// ListPolicies operation middleware
+func (sh *strictHandler) ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams) {
+	var request ListPoliciesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPolicies(ctx, request.(ListPoliciesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPolicies")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPoliciesResponseObject); ok {
+		if err := validResponse.VisitListPoliciesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreatePolicy operation middleware
+func (sh *strictHandler) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+	var request CreatePolicyRequestObject
+
+	var body CreatePolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreatePolicy(ctx, request.(CreatePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreatePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreatePolicyResponseObject); ok {
+		if err := validResponse.VisitCreatePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DryRunPolicyDraft operation middleware
+func (sh *strictHandler) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams) {
+	var request DryRunPolicyDraftRequestObject
+
+	request.Params = params
+
+	var body DryRunPolicyDraftJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DryRunPolicyDraft(ctx, request.(DryRunPolicyDraftRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DryRunPolicyDraft")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DryRunPolicyDraftResponseObject); ok {
+		if err := validResponse.VisitDryRunPolicyDraftResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeletePolicy operation middleware
+func (sh *strictHandler) DeletePolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeletePolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeletePolicy(ctx, request.(DeletePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeletePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeletePolicyResponseObject); ok {
+		if err := validResponse.VisitDeletePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPolicy operation middleware
+func (sh *strictHandler) GetPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetPolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPolicy(ctx, request.(GetPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetPolicyResponseObject); ok {
+		if err := validResponse.VisitGetPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdatePolicy operation middleware
+func (sh *strictHandler) UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams) {
+	var request UpdatePolicyRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdatePolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdatePolicy(ctx, request.(UpdatePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdatePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdatePolicyResponseObject); ok {
+		if err := validResponse.VisitUpdatePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DryRunPolicy operation middleware
+func (sh *strictHandler) DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams) {
+	var request DryRunPolicyRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DryRunPolicy(ctx, request.(DryRunPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DryRunPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DryRunPolicyResponseObject); ok {
+		if err := validResponse.VisitDryRunPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPolicyViolations operation middleware
+func (sh *strictHandler) ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams) {
+	var request ListPolicyViolationsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPolicyViolations(ctx, request.(ListPolicyViolationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPolicyViolations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPolicyViolationsResponseObject); ok {
+		if err := validResponse.VisitListPolicyViolationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListProfiles operation middleware
+func (sh *strictHandler) ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams) {
+	var request ListProfilesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListProfiles(ctx, request.(ListProfilesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListProfiles")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListProfilesResponseObject); ok {
+		if err := validResponse.VisitListProfilesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateProfile operation middleware
+func (sh *strictHandler) CreateProfile(w http.ResponseWriter, r *http.Request) {
+	var request CreateProfileRequestObject
+
+	var body CreateProfileJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateProfile(ctx, request.(CreateProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateProfileResponseObject); ok {
+		if err := validResponse.VisitCreateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteProfile operation middleware
+func (sh *strictHandler) DeleteProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteProfileRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteProfile(ctx, request.(DeleteProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteProfileResponseObject); ok {
+		if err := validResponse.VisitDeleteProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetProfile operation middleware
+func (sh *strictHandler) GetProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetProfileRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetProfile(ctx, request.(GetProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetProfileResponseObject); ok {
+		if err := validResponse.VisitGetProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateProfile operation middleware
+func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams) {
+	var request UpdateProfileRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateProfileJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateProfile(ctx, request.(UpdateProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateProfileResponseObject); ok {
+		if err := validResponse.VisitUpdateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListRenewalPolicies operation middleware
 func (sh *strictHandler) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
 	var request ListRenewalPoliciesRequestObject
@@ -6224,6 +8372,32 @@ func (sh *strictHandler) UpdateTeam(w http.ResponseWriter, r *http.Request, id I
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateTeamResponseObject); ok {
 		if err := validResponse.VisitUpdateTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListViolations operation middleware
+func (sh *strictHandler) ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams) {
+	var request ListViolationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListViolations(ctx, request.(ListViolationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListViolations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListViolationsResponseObject); ok {
+		if err := validResponse.VisitListViolationsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -37,6 +37,9 @@ type Problem struct {
 	Type      *string `json:"type,omitempty"`
 }
 
+// Cursor defines model for Cursor.
+type Cursor = string
+
 // ID defines model for ID.
 type ID = string
 

@@ -33,6 +33,7 @@ var actions = map[string]string{
 	event.Type(event.TargetCreated{}):           "create_target",
 	event.Type(event.TargetUpdated{}):           "update_target",
 	event.Type(event.TargetDeleted{}):           "delete_target",
+	event.Type(event.PolicyViolated{}):          "policy_violation_detected",
 }
 
 const (

@@ -74,6 +74,7 @@ func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 		// A newer publisher's.
 		{"certctl.team.changed.v1", `{"verb":"merged"}`, "team_merged"},
 		{"certctl.team.changed.v1", `{"verb":7}`, "team_changed"},
+		{"certctl.policy.violated.v1", `{}`, "policy_violation_detected"},
 		// What this build has never heard of.
 		{"certctl.owner.merged.v12", `{}`, "owner_merged"},
 		{"certctl.quorum.reached", `{}`, "quorum_reached"},

@@ -71,6 +71,8 @@ func users() []user {
 			Publish: concat(
 				consuming("audit", subject.StreamEvents, subject.ConsumerAuditEvents),
 				consuming("audit", subject.StreamAudit, subject.ConsumerAuditRecords),
+				// It shows dead letters, and can remove none.
+				[]string{"$JS.API.STREAM.INFO." + subject.StreamDeadLetters, "$JS.API.DIRECT.GET." + subject.StreamDeadLetters},
 			),
 		})},
 		{natsauth.CORE, UserAuthority, serving(UserAuthority, natsauth.Permissions{})},

@@ -114,7 +114,10 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 			subject.Operation("authority", "revokeUsers"), "$JS.API.CONSUMER.MSG.NEXT.EVT.deploy-evt",
 		},
 		"revocation": {subject.Operation("issuer", "signCRL"), "$JS.API.CONSUMER.MSG.NEXT.EVT.revocation-evt"},
-		"audit":      {"$JS.API.CONSUMER.MSG.NEXT.EVT.audit-evt", "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit-records"},
+		"audit": {
+			"$JS.API.CONSUMER.MSG.NEXT.EVT.audit-evt", "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit-records",
+			"$JS.API.STREAM.INFO.DLQ", "$JS.API.DIRECT.GET.DLQ",
+		},
 	}
 	targets := []string{
 		"$JS.API.STREAM.DELETE.EVT", "$JS.API.STREAM.PURGE.EVT", "$JS.API.STREAM.MSG.GET.EVT", "$JS.API.DIRECT.GET.EVT",

@@ -20,18 +20,26 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
 
+// Services are the use cases behind the operations.
+type Services struct {
+	Certificates *issuance.Service
+	Issuers      *registry.Service
+	Organisation *organisation.Service
+	Rules        *regulation.Service
+	Renewal      issuance.PolicyDesk
+}
+
 // New returns the handler of every operation that the issuer owns.
-func New(
-	s *issuance.Service, issuers *registry.Service, org *organisation.Service, policies issuance.PolicyDesk, store *postgres.Store,
-) http.Handler {
+func New(s Services, store *postgres.Store) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
-		service: s, issuers: issuers, organisation: org, policies: policies, store: store,
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal, store: store,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -66,6 +74,7 @@ type server struct {
 	issuers      *registry.Service
 	organisation *organisation.Service
 	policies     issuance.PolicyDesk
+	rules        *regulation.Service
 	store        *postgres.Store
 }
 

@@ -88,7 +88,7 @@ func (s *server) CreateCertificate(ctx context.Context, r issuerapi.CreateCertif
 	request := issuance.Request{
 		ID: value(b.ID), Name: value(b.Name), CommonName: b.CommonName, Environment: value(b.Environment),
 		OwnerID: value(b.OwnerID), TeamID: value(b.TeamID), IssuerID: value(b.IssuerID),
-		RenewalPolicyID: value(b.RenewalPolicyID), CSRPEM: value(b.CsrPem),
+		RenewalPolicyID: value(b.RenewalPolicyID), ProfileID: value(b.CertificateProfileID), CSRPEM: value(b.CsrPem),
 	}
 	if b.Sans != nil {
 		request.SANs = *b.Sans
@@ -133,7 +133,7 @@ func (s *server) UpdateCertificate(ctx context.Context, r issuerapi.UpdateCertif
 	b := r.Body
 	c, err := s.service.Update(ctx, p, origin, r.ID, issuance.Update{
 		Name: b.Name, CommonName: b.CommonName, SANs: b.Sans, Environment: b.Environment, OwnerID: b.OwnerID, TeamID: b.TeamID,
-		IssuerID: b.IssuerID, RenewalPolicyID: b.RenewalPolicyID, TargetIDs: b.TargetIds, Tags: b.Tags,
+		IssuerID: b.IssuerID, RenewalPolicyID: b.RenewalPolicyID, TargetIDs: b.TargetIds, Tags: b.Tags, ProfileID: b.CertificateProfileID,
 	}, seen(r.Params.IfMatch))
 	if err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ func certificate(c *issuance.Certificate) issuerapi.Certificate {
 	return issuerapi.Certificate{
 		ID: c.ID, Name: c.Name, CommonName: c.CommonName, Sans: list(c.SANs), Environment: c.Environment,
 		OwnerID: c.OwnerID, TeamID: c.TeamID, IssuerID: c.IssuerID, RenewalPolicyID: c.RenewalPolicyID,
-		TargetIds: list(c.TargetIDs), Tags: tags(c.Tags),
+		CertificateProfileID: text(c.ProfileID),
+		TargetIds:            list(c.TargetIDs), Tags: tags(c.Tags),
 		Status: issuerapi.CertificateStatus(c.Status), StatusReason: text(c.StatusReason),
 		ExpiresAt: c.ExpiresAt.UTC(), SerialNumber: text(c.SerialNumber), FingerprintSha256: text(c.Fingerprint),
 		LastRenewalAt: moment(c.LastRenewalAt), LastDeploymentAt: moment(c.LastDeploymentAt),

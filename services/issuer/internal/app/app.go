@@ -20,6 +20,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 	"github.com/certctl/certctl/services/issuer/internal/rpc"
 	"github.com/certctl/certctl/services/issuer/internal/worker"
 )
@@ -50,8 +51,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	}
 	store := postgres.New(deps.DB, hooks)
 	issuers := registry.New(store, kinds(store, settings, deps))
-	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
+	targets := deployment.NewTargets(deps.Bus.NC)
+	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
+	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
@@ -72,14 +75,17 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-		}, api.New(certificates, registry.NewService(store, issuers, deps.Clock), organisation.New(store, deps.Clock),
-			issuance.PolicyDesk{Store: store, Now: deps.Clock.Now}, store))
+		}, api.New(api.Services{
+			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
+			Organisation: organisation.New(store, deps.Clock), Rules: rules,
+			Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
+		}, store))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return renewals.Run(ctx) })
-	g.Go(func() error { return forget(ctx, deps) })
+	g.Go(func() error { return forget(ctx, store, deps) })
 	err = g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())

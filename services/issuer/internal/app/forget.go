@@ -8,13 +8,14 @@ import (
 	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 // forgetEvery is how often the inbox is cleared of what can come no more.
 const forgetEvery = 12 * time.Hour
 
-// forget prunes the inbox until ctx ends. Replicas do it at different times.
-func forget(ctx context.Context, deps service.Deps) error {
+// forget prunes the inbox, and what was refused long ago, until ctx ends. Replicas do it at different times.
+func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -25,6 +26,9 @@ func forget(ctx context.Context, deps service.Deps) error {
 			deps.Log.WarnContext(ctx, "the inbox could not be pruned", obs.KeyError, err)
 		} else if n > 0 {
 			deps.Log.InfoContext(ctx, "the inbox was pruned", obs.KeyCount, n)
+		}
+		if _, err := store.ForgetRefused(ctx, deps.Clock.Now()); err != nil {
+			deps.Log.WarnContext(ctx, "violations of what was refused could not be pruned", obs.KeyError, err)
 		}
 	}
 }

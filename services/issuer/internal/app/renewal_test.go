@@ -14,7 +14,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 )
 
-const policies = "/api/v1/renewal-policies"
+const renewalPolicies = "/api/v1/renewal-policies"
 
 // bySomebodyElse does what nobody may do with what they have asked for themselves.
 func (w *world) bySomebodyElse(do func()) {
@@ -25,13 +25,13 @@ func (w *world) bySomebodyElse(do func()) {
 
 func (w *world) policy(body any) (p issuerapi.RenewalPolicy) {
 	w.t.Helper()
-	w.must(http.StatusCreated, http.MethodPost, "createRenewalPolicy", policies, body, &p)
+	w.must(http.StatusCreated, http.MethodPost, "createRenewalPolicy", renewalPolicies, body, &p)
 	return p
 }
 
 func (w *world) setPolicy(id string, body any) (p issuerapi.RenewalPolicy) {
 	w.t.Helper()
-	w.must(http.StatusOK, http.MethodPut, "updateRenewalPolicy", policies+"/"+id, body, &p)
+	w.must(http.StatusOK, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/"+id, body, &p)
 	return p
 }
 
@@ -63,18 +63,18 @@ func TestRenewalPolicies_AreSetUpAndChangedFieldByField(t *testing.T) {
 		t.Errorf("told %+v: %s", message, diff)
 	}
 	var list issuerapi.RenewalPolicyList
-	w.must(http.StatusOK, http.MethodGet, "listRenewalPolicies", policies, nil, &list)
+	w.must(http.StatusOK, http.MethodGet, "listRenewalPolicies", renewalPolicies, nil, &list)
 	if list.Total != 2 || list.Data[0].ID != "rp-default" || list.Data[1].ID != "rp-web" {
 		t.Errorf("list %+v", list)
 	}
-	w.refused(http.StatusConflict, http.MethodPost, "createRenewalPolicy", policies, map[string]any{"id": "rp-web", "name": "Web"})
-	w.refused(http.StatusNotFound, http.MethodPut, "updateRenewalPolicy", policies+"/rp-none", map[string]any{"name": "x"})
+	w.refused(http.StatusConflict, http.MethodPost, "createRenewalPolicy", renewalPolicies, map[string]any{"id": "rp-web", "name": "Web"})
+	w.refused(http.StatusNotFound, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/rp-none", map[string]any{"name": "x"})
 }
 
 func TestRenewalPolicies_RefuseWhatCannotHoldAndNameIt(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})
-	p := w.refused(http.StatusBadRequest, http.MethodPost, "createRenewalPolicy", policies, map[string]any{
+	p := w.refused(http.StatusBadRequest, http.MethodPost, "createRenewalPolicy", renewalPolicies, map[string]any{
 		"id": "RP", "name": "", "renewal_window_days": 0, "max_retries": -1, "retry_interval_seconds": 0,
 		"alert_thresholds_days": []int{-1}, "approval_expires_after_hours": 0,
 	})
@@ -90,7 +90,7 @@ func TestRenewalPolicies_RefuseWhatCannotHoldAndNameIt(t *testing.T) {
 		"maintenance_windows[0].start":     window("26:00", "UTC"),
 		"maintenance_windows[0].time_zone": window("22:00", "Mars/Olympus"),
 	} {
-		if p := w.refused(http.StatusBadRequest, http.MethodPut, "updateRenewalPolicy", policies+"/rp-default", body); !strings.Contains(p.Message, field) {
+		if p := w.refused(http.StatusBadRequest, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/rp-default", body); !strings.Contains(p.Message, field) {
 			t.Errorf("%s is not named in %q", field, p.Message)
 		}
 	}
@@ -100,10 +100,10 @@ func TestRenewalPolicies_HoldUpdatesToTheRevisionThatWasSeen(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})
 	w.ifMatch = `"7"`
-	w.refused(http.StatusPreconditionFailed, http.MethodPut, "updateRenewalPolicy", policies+"/rp-default", map[string]any{"name": "New"})
+	w.refused(http.StatusPreconditionFailed, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/rp-default", map[string]any{"name": "New"})
 	w.ifMatch = `"1"`
 	w.setPolicy("rp-default", map[string]any{"name": "New"})
-	w.refused(http.StatusPreconditionFailed, http.MethodPut, "updateRenewalPolicy", policies+"/rp-default", map[string]any{"name": "Newer"})
+	w.refused(http.StatusPreconditionFailed, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/rp-default", map[string]any{"name": "Newer"})
 }
 
 func TestRenewalPolicies_InUseAreNotDeletedAndListWhoUsesThem(t *testing.T) {
@@ -114,7 +114,7 @@ func TestRenewalPolicies_InUseAreNotDeletedAndListWhoUsesThem(t *testing.T) {
 	for range 12 {
 		last = w.create(map[string]any{"common_name": "www.example.com", "renewal_policy_id": "rp-web"})
 	}
-	remove := func(id string) string { return policies + "/" + id }
+	remove := func(id string) string { return renewalPolicies + "/" + id }
 	p := w.refused(http.StatusConflict, http.MethodDelete, "deleteRenewalPolicy", remove("rp-web"), nil)
 	if !strings.Contains(p.Message, "12 certificates") || !strings.Contains(p.Message, ", …)") || strings.Contains(p.Message, last.ID) {
 		t.Errorf("message %q", p.Message)
@@ -134,10 +134,10 @@ func TestRenewalPolicies_AreNotForKeysOfALimitedScopeToChange(t *testing.T) {
 	w.start(app.Settings{})
 	w.policy(map[string]any{"id": "rp-web", "name": "Web"})
 	w.as = authn.Principal{ID: "key-web", Kind: authn.KindUser, Scope: authn.Scope{Teams: []string{"t-web"}}}
-	w.refused(http.StatusForbidden, http.MethodPost, "createRenewalPolicy", policies, map[string]any{"name": "x"})
-	w.refused(http.StatusForbidden, http.MethodPut, "updateRenewalPolicy", policies+"/rp-web", map[string]any{"name": "x"})
-	w.refused(http.StatusForbidden, http.MethodDelete, "deleteRenewalPolicy", policies+"/rp-web", nil)
-	w.must(http.StatusOK, http.MethodGet, "getRenewalPolicy", policies+"/rp-web", nil, nil)
+	w.refused(http.StatusForbidden, http.MethodPost, "createRenewalPolicy", renewalPolicies, map[string]any{"name": "x"})
+	w.refused(http.StatusForbidden, http.MethodPut, "updateRenewalPolicy", renewalPolicies+"/rp-web", map[string]any{"name": "x"})
+	w.refused(http.StatusForbidden, http.MethodDelete, "deleteRenewalPolicy", renewalPolicies+"/rp-web", nil)
+	w.must(http.StatusOK, http.MethodGet, "getRenewalPolicy", renewalPolicies+"/rp-web", nil, nil)
 }
 
 // From the moment the policy says so, nobody has to do anything: key, request, signature and installation follow.

@@ -24,10 +24,14 @@ type Request struct {
 	CSR *x509.CertificateRequest
 	// CommonName becomes the subject if it is short enough to be one.
 	CommonName string
-	// Names are the subject's alternative names: host names and addresses.
+	// Names are the subject's alternative names: host names, addresses, and URIs for a CA that issues for those.
 	Names x509x.Names
-	// Lifetime is from now; zero is the CA's default. A CA may grant less.
+	// Lifetime is the most that it may hold, from now; zero leaves it to the CA, which may grant less in any case.
 	Lifetime time.Duration
+	// Usages are the extended key usages, exactly; nil is the CA's default.
+	Usages []x509.ExtKeyUsage
+	// ShortLived asks for a certificate that will not be revoked, so that it needs not say where to ask whether it was.
+	ShortLived bool
 }
 
 // Issued is a certificate as it was issued.

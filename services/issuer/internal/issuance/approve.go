@@ -92,7 +92,7 @@ func (s *Service) approved(ctx context.Context, w *Work, by string, now time.Tim
 	if w.Origin.Actor != System {
 		return c, nil
 	}
-	policy, err := s.store.RenewalPolicy(ctx, orDefault(w.PolicyID, renewal.Default))
+	policy, err := s.renewalPolicy(ctx, orDefault(w.PolicyID, renewal.Default))
 	if fault.CodeOf(err) == fault.NotFound {
 		return c, nil
 	}

@@ -22,6 +22,8 @@ type Creation struct {
 	Job         Job
 	Version     *Version
 	Facts       []Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
@@ -32,6 +34,8 @@ type Start struct {
 	Status CertificateStatus
 	Reason string
 	Fact   Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // Change is what becomes of a job and of its certificate in one step.
@@ -55,6 +59,8 @@ type Change struct {
 	Renewal bool
 	// Fact is nil where nothing is to be told.
 	Fact *Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // fact is a fact that follows from a job.

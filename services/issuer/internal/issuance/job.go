@@ -116,10 +116,15 @@ type Target struct {
 // Work is a job with what has to be known to work on it.
 type Work struct {
 	Job
-	CommonName string
-	SANs       []string
-	IssuerID   string
-	Targets    []Target
+	Name, CommonName string
+	SANs             []string
+	Environment      string
+	OwnerID, TeamID  string
+	IssuerID         string
+	ProfileID        string
+	RenewalPolicyID  string
+	Tags             map[string]string
+	Targets          []Target
 	// CurrentVersionID is the version before this one, empty if there is none.
 	CurrentVersionID string
 	ExpiresAt        time.Time

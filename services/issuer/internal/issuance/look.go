@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
@@ -211,8 +212,10 @@ func (r Renewals) begin(ctx context.Context, l *Look, p *renewal.Policy, c *rene
 	if err != nil {
 		return Step{}, err
 	}
-	w := renewalWork(&l.Certificate, kind, l.Targets, Origin{Actor: System}, now)
-	w.Origin.CorrelationID = w.ID
+	jobID := id.New(jobPrefix)
+	w := l.work(Job{
+		ID: jobID, Type: kind, CertificateID: l.ID, Origin: Origin{Actor: System, CorrelationID: jobID}, CreatedAt: now, Token: 1,
+	}, l.Targets)
 	w.under(p)
 	first, err := r.first(ctx, &w, "")
 	if err != nil {

@@ -5,12 +5,13 @@ import (
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 // policyOf returns the renewal policy that is in force for a certificate that refers to one of that id. The error is
 // Invalid if there is none.
 func (s *Service) policyOf(ctx context.Context, id string, targets []Target) (renewal.Policy, error) {
-	p, err := s.store.RenewalPolicy(ctx, id)
+	p, err := s.renewalPolicy(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
 		return p, fault.InvalidFields(fault.Field{Name: "renewal_policy_id", Reason: "unknown renewal policy " + id})
 	}
@@ -21,7 +22,21 @@ func (s *Service) policyOf(ctx context.Context, id string, targets []Target) (re
 	if err != nil || covered {
 		return p, err
 	}
-	return s.store.RenewalPolicy(ctx, renewal.Default)
+	return s.renewalPolicy(ctx, renewal.Default)
+}
+
+// renewalPolicy returns a renewal policy, else NotFound.
+func (s *Service) renewalPolicy(ctx context.Context, id string) (renewal.Policy, error) {
+	for _, read := range [...]func(context.Context) (*rulebook.Book, error){s.rules.Book, s.rules.Newest} {
+		book, err := read(ctx)
+		if err != nil {
+			return renewal.Policy{}, err
+		}
+		if p, ok := book.RenewalPolicies[id]; ok {
+			return p, nil
+		}
+	}
+	return renewal.Policy{}, fault.New(fault.NotFound, "there is no renewal policy %s", id)
 }
 
 // covers reports whether a policy holds for a certificate with these targets: a policy with a group holds where the

@@ -2,7 +2,6 @@ package issuance
 
 import (
 	"context"
-	"time"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
@@ -34,17 +33,6 @@ func renews(c *Certificate) (CertificateStatus, JobType, error) {
 		return "", "", fault.New(fault.Conflict, "the first issuance of certificate %s is still under way: %s", c.ID, orDefault(c.StatusReason, "it waits for a worker"))
 	default:
 		return "", "", fault.New(fault.Conflict, "a renewal of certificate %s is under way already: %s", c.ID, orDefault(c.StatusReason, "it waits for a worker"))
-	}
-}
-
-// renewalWork is a new job for a certificate that exists.
-func renewalWork(c *Certificate, kind JobType, targets []Target, o Origin, now time.Time) Work {
-	return Work{
-		Job: Job{
-			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
-		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
-		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
 	}
 }
 
@@ -83,14 +71,20 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 		return Triggered{}, err
 	}
 	now := s.clock.Now()
-	w := renewalWork(&c, kind, targets, o, now)
+	w := c.work(Job{
+		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
+	}, targets)
+	warnings, err := s.permit(ctx, &w, kind.policyStage(), now)
+	if err != nil {
+		return Triggered{}, err
+	}
 	w.under(&policy)
 	fact := *w.fact(requestedEvent(&c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
 		return Triggered{}, asField(err)
 	}
-	start := Start{Seen: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact}
+	start := Start{Seen: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: warnings}
 	var at *Change
 	if first.Status.Final() {
 		// The job is stored as it was before it ended, so that its end is the same step as any other job's.

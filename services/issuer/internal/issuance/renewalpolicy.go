@@ -11,6 +11,7 @@ import (
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/record"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 const renewalPolicyPrefix = "rp-"
@@ -31,6 +32,8 @@ type RenewalPolicies interface {
 type PolicyDesk struct {
 	Store RenewalPolicies
 	Now   func() time.Time
+	// Rules are told of what has changed before that is answered.
+	Rules *rulebook.Cache
 }
 
 // mayConfigure refuses principals with a limited scope: a policy holds for the certificates of all.
@@ -57,6 +60,7 @@ func (d PolicyDesk) Create(ctx context.Context, who authn.Principal, o Origin, p
 	}
 	p.CreatedAt = d.Now()
 	p.UpdatedAt, p.Revision = p.CreatedAt, 1
+	defer d.Rules.Forget()
 	return p, d.Store.CreateRenewalPolicy(ctx, p, d.fact(event.Created, nil, &p, o))
 }
 
@@ -85,6 +89,7 @@ func (d PolicyDesk) Update(
 		return before, nil
 	}
 	p.Revision++
+	defer d.Rules.Forget()
 	return p, d.Store.UpdateRenewalPolicy(ctx, p, f)
 }
 
@@ -100,6 +105,7 @@ func (d PolicyDesk) Delete(ctx context.Context, who authn.Principal, o Origin, p
 	if p.ID == renewal.Default {
 		return fault.New(fault.Conflict, "%s holds for all certificates that no other policy covers, so it cannot be deleted; change it instead", p.ID)
 	}
+	defer d.Rules.Forget()
 	return d.Store.DeleteRenewalPolicy(ctx, p, d.fact(event.Deleted, &p, nil, o))
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
-	"github.com/certctl/certctl/services/issuer/internal/renewal"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 // Issuers finds the CA behind an issuer's id.
@@ -38,6 +38,9 @@ type Jobs interface {
 // Store keeps certificates and their jobs. Its errors are faults where a caller must tell them apart.
 type Store interface {
 	Jobs
+	rulebook.Source
+	// Record puts breaches on record, in a transaction of its own.
+	Record(ctx context.Context, breaches []Breach) error
 	// Targets returns what is known of targets, in the order of the ids; one that is not known has no agent.
 	Targets(ctx context.Context, ids []string) ([]Target, error)
 	// LearnTarget notes a target of which no event has told yet.
@@ -61,8 +64,6 @@ type Store interface {
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.
 	Claim(ctx context.Context, now, lease time.Time, limit int) ([]Work, error)
-	// RenewalPolicy returns a renewal policy, else NotFound.
-	RenewalPolicy(ctx context.Context, id string) (renewal.Policy, error)
 	// Decide makes the change of a job that a person has decided about, unless its token is not the newest.
 	Decide(ctx context.Context, c Change, d Decision) (applied bool, err error)
 	// Reschedule has certificates looked at again whose policy has changed, so many at most, and returns how many it went
@@ -95,6 +96,7 @@ type Service struct {
 	store    Store
 	issuers  Issuers
 	targets  Targets
+	rules    *rulebook.Cache
 	clock    clock.Clock
 	log      *slog.Logger
 	settings Settings
@@ -114,5 +116,5 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.Asked == nil {
 		s.Asked = func(string, time.Duration, error) {}
 	}
-	return &Service{store: store, issuers: issuers, targets: targets, clock: c, log: log, settings: s}
+	return &Service{store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), clock: c, log: log, settings: s}
 }

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"crypto/x509"
 	"runtime"
 	"sync"
 	"time"
@@ -11,11 +12,13 @@ import (
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // signing is one certificate to be made for a job.
 type signing struct {
 	certificateID, jobID, issuerID string
+	profileID                      string
 	commonName                     string
 	sans                           []string
 	csr                            string
@@ -26,14 +29,31 @@ type signing struct {
 
 func (w *Work) signing(csr string) signing {
 	return signing{
-		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID,
+		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID, profileID: w.ProfileID,
 		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca,
 	}
 }
 
-// sign checks a request against its record and has it signed. An Invalid error means that it never can be.
-func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
+// examine checks a request against its record and its profile.
+func (s *Service) examine(ctx context.Context, what signing) (*x509.CertificateRequest, x509x.Names, *profile.Profile, error) {
 	csr, names, err := checkRequest(what.csr, what.commonName, what.sans)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	rules, err := s.profile(ctx, what.profileID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := rules.CheckKey(csr.PublicKey); err != nil {
+		return nil, nil, nil, err
+	}
+	return csr, names, rules, rules.CheckNames(names)
+}
+
+// sign checks a request against its record and its profile and has it signed. Every certificate is signed here, on
+// whichever way its request came. An Invalid error means that it never can be.
+func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
+	csr, names, rules, err := s.examine(ctx, what)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +65,15 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		return nil, fault.Wrap(what.whyNot, fault.Unavailable, "issuer %s is not in service: %s", what.issuerID, fault.From(what.whyNot).Message)
 	}
 	began := time.Now()
-	issued, err := what.ca.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
+	issued, err := what.ca.Issue(ctx, ca.Request{
+		CSR: csr, CommonName: what.commonName, Names: names,
+		Lifetime: rules.Lifetime(), Usages: rules.Usages(), ShortLived: rules.IsShortLived(),
+	})
 	s.settings.Asked(what.issuerID, time.Since(began), err)
 	if err != nil {
+		return nil, err
+	}
+	if err := rules.CheckIssued(issued.DER, s.clock.Now()); err != nil {
 		return nil, err
 	}
 	algorithm, size, _ := x509x.KeyAlgorithm(csr.PublicKey)
@@ -60,7 +86,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		PEMChain: string(issued.ChainPEM),
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
-		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(),
+		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
 	}, nil
 }
 
@@ -107,7 +133,7 @@ func (s *Service) lookUp(ctx context.Context, what []signing) {
 func (v *Version) event() event.Version {
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
-		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI,
+		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, ShortLived: v.ShortLived,
 	}
 }
 

@@ -18,6 +18,8 @@ type Update struct {
 	OwnerID, TeamID, IssuerID, RenewalPolicyID *string
 	SANs, TargetIDs                            *[]string
 	Tags                                       *map[string]string
+	// ProfileID may be empty: the certificate is then held to no profile any more.
+	ProfileID *string
 }
 
 // Held is a certificate while it is held for a change, with what the change depends on.
@@ -59,15 +61,19 @@ func (s *Service) Update(
 		return Certificate{}, err
 	}
 	// Asked of others, so before the row is locked; the lock keeps what has been asked true as far as it can be.
+	after, err := u.onto(&before, s.clock.Now())
+	if err != nil {
+		return Certificate{}, err
+	}
+	if err := s.checkProfile(ctx, &after, before.ProfileID); err != nil {
+		return Certificate{}, err
+	}
 	if u.IssuerID != nil && *u.IssuerID != "" && *u.IssuerID != before.IssuerID {
 		if _, err := s.usable(ctx, *u.IssuerID); err != nil {
 			return Certificate{}, err
 		}
 	}
 	if u.TargetIDs != nil && !slices.Equal(*u.TargetIDs, before.TargetIDs) {
-		if err := (Request{CommonName: before.CommonName, TargetIDs: *u.TargetIDs}).check(); err != nil {
-			return Certificate{}, err
-		}
 		if _, err := s.reach(ctx, *u.TargetIDs); err != nil {
 			return Certificate{}, err
 		}
@@ -80,12 +86,6 @@ func (s *Service) Update(
 	})
 }
 
-// check is draft for the sake of its error.
-func (r Request) check() error {
-	_, err := r.draft(time.Time{})
-	return err
-}
-
 // revise decides what becomes of a certificate.
 func revise(h *Held, u Update, p authn.Principal, o Origin, now time.Time) (Revised, error) {
 	if h.Status == Archived {
@@ -95,9 +95,8 @@ func revise(h *Held, u Update, p authn.Principal, o Origin, now time.Time) (Revi
 	if err != nil {
 		return Revised{}, err
 	}
-	if !p.Can(authn.Scope{Teams: []string{after.TeamID}, Environments: []string{after.Environment}, Issuers: []string{after.IssuerID}}) {
-		return Revised{}, fault.New(fault.Forbidden,
-			"your scope does not hold team %q, environment %q and issuer %q together", after.TeamID, after.Environment, after.IssuerID)
+	if err := within(p, &after); err != nil {
+		return Revised{}, err
 	}
 	r := Revised{Certificate: after}
 	changes := record.Changes(h.fields(), after.fields())
@@ -137,7 +136,7 @@ func revise(h *Held, u Update, p authn.Principal, o Origin, now time.Time) (Revi
 func (u *Update) onto(c *Certificate, now time.Time) (Certificate, error) {
 	r := Request{
 		ID: c.ID, Name: c.Name, CommonName: c.CommonName, Environment: c.Environment, OwnerID: c.OwnerID, TeamID: c.TeamID,
-		IssuerID: c.IssuerID, RenewalPolicyID: c.RenewalPolicyID, TargetIDs: c.TargetIDs, Tags: c.Tags,
+		IssuerID: c.IssuerID, RenewalPolicyID: c.RenewalPolicyID, ProfileID: c.ProfileID, TargetIDs: c.TargetIDs, Tags: c.Tags,
 	}
 	// A name that is changed by itself takes the place of the one before.
 	r.SANs = slices.DeleteFunc(slices.Clone(c.SANs), func(name string) bool { return name == c.CommonName })
@@ -157,6 +156,9 @@ func (u *Update) onto(c *Certificate, now time.Time) (Certificate, error) {
 			*ref.of = *ref.given
 		}
 	}
+	if u.ProfileID != nil {
+		r.ProfileID = *u.ProfileID
+	}
 	if u.SANs != nil {
 		r.SANs = *u.SANs
 	}
@@ -173,7 +175,7 @@ func (u *Update) onto(c *Certificate, now time.Time) (Certificate, error) {
 	after := *c
 	after.Name, after.CommonName, after.SANs, after.Environment, after.Tags = d.Name, d.CommonName, d.SANs, d.Environment, d.Tags
 	after.OwnerID, after.TeamID, after.IssuerID, after.RenewalPolicyID = d.OwnerID, d.TeamID, d.IssuerID, d.RenewalPolicyID
-	after.TargetIDs, after.UpdatedAt = d.TargetIDs, now
+	after.ProfileID, after.TargetIDs, after.UpdatedAt = d.ProfileID, d.TargetIDs, now
 	return after, nil
 }
 
@@ -206,6 +208,6 @@ func (c *Certificate) fields() record.Fields {
 	return record.Fields{
 		"name": c.Name, "common_name": c.CommonName, "sans": nonNil(c.SANs), "environment": c.Environment,
 		"owner_id": c.OwnerID, "team_id": c.TeamID, "issuer_id": c.IssuerID, "renewal_policy_id": c.RenewalPolicyID,
-		"target_ids": nonNil(c.TargetIDs), "tags": tags,
+		"certificate_profile_id": c.ProfileID, "target_ids": nonNil(c.TargetIDs), "tags": tags,
 	}
 }

@@ -44,7 +44,7 @@ func TestApproval_HoldsIssuanceAndRenewalForSomebodyElse(t *testing.T) {
 	if fault.CodeOf(err) != fault.Invalid || fault.From(err).Message != "cannot approve job with status Completed (must be AwaitingApproval)" {
 		t.Errorf("approved twice: %v", err)
 	}
-	if diff := cmp.Diff([]string{"requested", "approved", "issued"}, e.told(created.Certificate.ID)); diff != "" {
+	if diff := cmp.Diff([]string{"requested", "approved", "issued"}, e.eventsOf(created.Certificate.ID)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -79,7 +79,7 @@ func TestApproval_RefusedOrLapsedLeavesTheCertificateAsItWas(t *testing.T) {
 		if c := e.certificate(id); c.Status != issuance.Expiring || len(e.renewals(id)) != 1 {
 			t.Errorf("certificate %+v", c)
 		}
-		if told := e.told(id); slices.Contains(told, "expiring 14") || strings.Count(strings.Join(told, ","), "expiring") != 1 {
+		if told := e.eventsOf(id); slices.Contains(told, "expiring 14") || strings.Count(strings.Join(told, ","), "expiring") != 1 {
 			t.Errorf("told %v", told)
 		}
 	}

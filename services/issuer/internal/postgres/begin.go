@@ -29,19 +29,19 @@ SELECT version FROM cert`
 
 // Begin implements [issuance.Store].
 func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, start issuance.Start, at *issuance.Change) error {
-	if at == nil {
+	if at == nil && len(start.Breaches) == 0 {
 		// A single statement needs no transaction around it.
 		if err := begin(ctx, s.pool, seen, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.hooks.Told()
-		if !start.Job.NextActionAt.IsZero() {
-			s.hooks.Due()
-		}
+		s.begun(start, at)
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := begin(ctx, tx, seen, start); err != nil {
+			return err
+		}
+		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
 			return err
 		}
 		_, err := apply(ctx, tx, []issuance.Change{*at})
@@ -50,9 +50,19 @@ func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, star
 	if err != nil {
 		return err
 	}
-	s.hooks.Told()
-	s.hooks.Look()
+	s.begun(start, at)
 	return nil
+}
+
+// begun has the events published, and a worker woken unless the job has ended already.
+func (s *Store) begun(start issuance.Start, at *issuance.Change) {
+	s.hooks.Told()
+	switch {
+	case at != nil:
+		s.hooks.Look()
+	case !start.Job.NextActionAt.IsZero():
+		s.hooks.Due()
+	}
 }
 
 func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, start issuance.Start) error {

@@ -18,7 +18,7 @@ import (
 
 const certificateColumns = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
 	c.renewal_policy_id, c.tags, c.status, c.status_reason, c.version, c.version_id, c.serial_number, c.fingerprint_sha256,
-	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at,
+	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id,
 	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
 
 func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
@@ -33,18 +33,25 @@ func scanCertificateAnd(row pgx.CollectableRow, more ...any) (issuance.Certifica
 	err := row.Scan(append([]any{
 		&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
 		&c.RenewalPolicyID, &tags, &c.Status, &c.StatusReason, &c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint,
-		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.TargetIDs,
+		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.ProfileID, &c.TargetIDs,
 	}, more...)...)
 	if err != nil {
 		return c, err
 	}
 	c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
-	if string(tags) != "{}" {
-		if err := json.Unmarshal(tags, &c.Tags); err != nil {
-			return c, fmt.Errorf("tags of %s: %w", c.ID, err)
-		}
+	c.Tags, err = decodeTags(tags)
+	if err != nil {
+		return c, fmt.Errorf("tags of %s: %w", c.ID, err)
 	}
 	return c, nil
+}
+
+// decodeTags is nil for none.
+func decodeTags(encoded []byte) (tags map[string]string, err error) {
+	if string(encoded) != "{}" {
+		err = json.Unmarshal(encoded, &tags)
+	}
+	return tags, err
 }
 
 // Certificate implements [issuance.Store].

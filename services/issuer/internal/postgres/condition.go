@@ -31,7 +31,7 @@ func (c *conditions) scope(s authn.Scope) {
 	for _, dimension := range [...]struct {
 		column string
 		of     []string
-	}{{"c.team_id", s.Teams}, {"c.environment", s.Environments}, {"c.issuer_id", s.Issuers}} {
+	}{{"c.team_id", s.Teams}, {"c.environment", s.Environments}, {"c.issuer_id", s.Issuers}, {"c.certificate_profile_id", s.Profiles}} {
 		if dimension.of != nil {
 			c.parts = append(c.parts, dimension.column+" = ANY("+c.arg(dimension.of)+")")
 		}

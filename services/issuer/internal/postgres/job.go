@@ -18,7 +18,8 @@ import (
 // that the job goes by, or the usual if that one has been deleted.
 const workColumns = `j.id, j.type, j.certificate_id, j.attempts, j.max_attempts, j.agent_id, j.csr_pem, j.version_id,
 	j.last_error, j.lease_token, j.requested_by, j.correlation_id, j.trace_parent, j.created_at,
-	c.common_name, c.sans, c.issuer_id, c.version_id, c.expires_at, t.ids, t.agents, t.enabled, t.versions,
+	c.common_name, c.sans, c.issuer_id, c.version_id, c.expires_at, c.name, c.environment, c.owner_id, c.team_id,
+	c.certificate_profile_id, c.renewal_policy_id, c.tags, t.ids, t.agents, t.enabled, t.versions,
 	j.renewal_policy_id, COALESCE(rp.retry_interval_seconds, 5), COALESCE(rp.retry_max_interval_seconds, 600),
 	COALESCE(rp.retry_jitter_percent, 30)`
 
@@ -37,15 +38,20 @@ const workPolicy = `LEFT JOIN renewal_policies rp ON rp.id = COALESCE(NULLIF(j.r
 func scanWork(row pgx.CollectableRow) (issuance.Work, error) {
 	var w issuance.Work
 	var ids, agents, versions []string
+	var tags []byte
 	var enabled []bool
 	var plan renewal.Policy
 	var interval, longest int
 	err := row.Scan(&w.Status, &w.ID, &w.Type, &w.CertificateID, &w.Attempts, &w.MaxAttempts, &w.AgentID, &w.CSRPEM, &w.VersionID,
 		&w.LastError, &w.Token, &w.Origin.Actor, &w.Origin.CorrelationID, &w.Origin.TraceParent, &w.CreatedAt,
-		&w.CommonName, &w.SANs, &w.IssuerID, &w.CurrentVersionID, &w.ExpiresAt, &ids, &agents, &enabled, &versions,
+		&w.CommonName, &w.SANs, &w.IssuerID, &w.CurrentVersionID, &w.ExpiresAt, &w.Name, &w.Environment, &w.OwnerID, &w.TeamID,
+		&w.ProfileID, &w.RenewalPolicyID, &tags, &ids, &agents, &enabled, &versions,
 		&w.PolicyID, &interval, &longest, &plan.RetryJitterPercent)
 	if err != nil {
 		return w, err
+	}
+	if w.Tags, err = decodeTags(tags); err != nil {
+		return w, fmt.Errorf("tags of %s: %w", w.CertificateID, err)
 	}
 	plan.MaxRetries = w.MaxAttempts
 	plan.RetryInterval, plan.RetryMaxInterval = time.Duration(interval)*time.Second, time.Duration(longest)*time.Second

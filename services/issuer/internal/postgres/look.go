@@ -215,26 +215,28 @@ func (s *Store) LookAt(ctx context.Context, scope authn.Scope, id string) (issua
 	return found, pg.Fault(err)
 }
 
-// The lock lets certificates be made that refer to the policy. By the condition on next_action_at no certificate is looked at later than it would have been.
-const rescheduleSQL = `WITH policy AS (
-	SELECT id, renewal_lead(id) AS lead, reschedule_at, reschedule_id FROM renewal_policies
-	WHERE reschedule_at IS NOT NULL ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+// By the condition on next_action_at no certificate is looked at later than it would have been.
+const rescheduleSQL = `WITH work AS (
+	SELECT policy_id, renewal_lead(policy_id) AS lead, created_at, certificate_id FROM reschedules
+	ORDER BY policy_id LIMIT 1 FOR UPDATE SKIP LOCKED
 ), batch AS (
-	SELECT c.id, c.created_at FROM policy p, LATERAL (
+	SELECT c.id, c.created_at FROM work, LATERAL (
 		SELECT id, created_at FROM certificates
-		WHERE renewal_policy_id = p.id AND (created_at, id) > (p.reschedule_at, p.reschedule_id)
+		WHERE renewal_policy_id = work.policy_id AND (created_at, id) > (work.created_at, work.certificate_id)
 		ORDER BY created_at, id LIMIT $1
 	) c
 ), done AS (
-	UPDATE certificates c SET next_action_at = COALESCE(c.expires_at - p.lead, 'epoch')
-	FROM policy p, batch b
+	UPDATE certificates c SET next_action_at = COALESCE(c.expires_at - work.lead, 'epoch')
+	FROM work, batch b
 	WHERE c.id = b.id AND c.version_id <> '' AND c.status NOT IN ('Revoked', 'Archived')
-		AND (c.next_action_at IS NULL OR c.next_action_at > COALESCE(c.expires_at - p.lead, 'epoch'))
+		AND (c.next_action_at IS NULL OR c.next_action_at > COALESCE(c.expires_at - work.lead, 'epoch'))
 ), last AS (
 	SELECT created_at, id FROM batch ORDER BY created_at DESC, id DESC LIMIT 1
 ), progress AS (
-	UPDATE renewal_policies r SET reschedule_at = (SELECT created_at FROM last), reschedule_id = COALESCE((SELECT id FROM last), '')
-	FROM policy p WHERE r.id = p.id
+	UPDATE reschedules r SET created_at = last.created_at, certificate_id = last.id
+	FROM work, last WHERE r.policy_id = work.policy_id
+), end_of_it AS (
+	DELETE FROM reschedules r USING work WHERE r.policy_id = work.policy_id AND NOT EXISTS (SELECT FROM batch)
 )
 SELECT count(id) FROM batch`
 
@@ -251,7 +253,7 @@ type Looks struct{ *Store }
 
 // A policy that has changed is due at once.
 const nextLookSQL = `SELECT LEAST((SELECT min(next_action_at) FROM certificates WHERE next_action_at IS NOT NULL),
-	(SELECT min(timestamptz 'epoch') FROM renewal_policies WHERE reschedule_at IS NOT NULL))`
+	(SELECT min(timestamptz 'epoch') FROM reschedules))`
 
 // NextDue returns when the next certificate is to be looked at, false if none is.
 func (l Looks) NextDue(ctx context.Context) (time.Time, bool, error) {

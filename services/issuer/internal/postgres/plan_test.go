@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,11 +10,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // fill makes a database with enough rows for the planner to care.
@@ -22,21 +26,30 @@ func (e *engine) fill(n int) {
 	owner := pgtest.Admin(e.t, e.pool)
 	for _, sql := range []string{
 		`INSERT INTO issuer.certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
-			renewal_policy_id, status, version_id, expires_at, created_at, updated_at)
+			renewal_policy_id, status, version_id, expires_at, created_at, updated_at, certificate_profile_id)
 		SELECT 'mc-' || i, 'n', 'host-' || i || '.example.com', '{x}', 'env-' || i % 20, 'o-default', 't-default', 'iss-local',
 			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1], 'cv-' || i,
-			'2027-01-01'::timestamptz + i * interval '1 minute', '2026-01-01'::timestamptz + i * interval '1 second', now()
+			'2027-01-01'::timestamptz + i * interval '1 minute', '2026-01-01'::timestamptz + i * interval '1 second', now(), 'prof-' || i % 20
 		FROM generate_series(1, $1::int) i`,
 		`INSERT INTO issuer.jobs (id, type, certificate_id, status, requested_by, created_at, next_action_at)
 		SELECT 'job-i-' || i, 'Renewal', 'mc-' || i, CASE WHEN i % 100 = 0 THEN 'Pending' ELSE 'Completed' END, 'key-1',
 			'2026-01-01'::timestamptz + i * interval '1 second', CASE WHEN i % 100 = 0 THEN now() END
 		FROM generate_series(1, $1::int) i`,
+		`WITH rule AS (
+			INSERT INTO issuer.policy_rules (id, name, type, config)
+			SELECT 'pr-' || i, 'x', 'AllowedEnvironments', '{"environments": ["a"]}' FROM generate_series(0, 19) i RETURNING id
+		)
+		INSERT INTO issuer.policy_violations (id, rule_id, certificate_id, common_name, owner_id, team_id, environment, issuer_id,
+			certificate_profile_id, stage, severity, blocked, message, told_by, told_at, created_at, last_seen_at)
+		SELECT 'pv-' || i, 'pr-' || i % 20, 'mc-' || i, 'n', 'o', 't', 'e', 'i', '', 'issue', 'Warning', false, 'm' || i, 'x', now(),
+			'2026-01-01'::timestamptz + i * interval '1 second', now()
+		FROM generate_series(1, $1::int) i JOIN rule ON rule.id = 'pr-' || i % 20`,
 	} {
 		if _, err := owner.Exec(e.t.Context(), sql, n); err != nil {
 			e.t.Fatal(err)
 		}
 	}
-	if _, err := owner.Exec(e.t.Context(), `ANALYZE issuer.certificates, issuer.jobs`); err != nil {
+	if _, err := owner.Exec(e.t.Context(), `ANALYZE issuer.certificates, issuer.jobs, issuer.policy_violations`); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -83,15 +96,32 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		return err
 	}
 	queries["certificates of a policy that has changed"] = func() error {
-		e.run(`UPDATE renewal_policies SET reschedule_at = '2026-01-01 02:00:00+00'`)
+		e.run(`INSERT INTO reschedules (policy_id, created_at) VALUES ('rp-default', '2026-01-01 02:00:00+00')`)
 		_, err := e.store.Reschedule(t.Context(), 500)
 		return err
 	}
 	queries["next due certificate"] = func() error { _, _, err := postgres.Looks{Store: e.store}.NextDue(t.Context()); return err }
 	queries["a certificate's plan"] = func() error { _, err := e.store.LookAt(t.Context(), authn.Scope{}, "mc-9"); return err }
+	e.profile(profile.Spec{ID: "prof-3", Name: "P"})
+	ruleID := "pr-1"
+	violations := func(name string, q postgres.ViolationQuery) {
+		q.Page = first
+		queries[name] = func() error { _, err := e.store.Violations(t.Context(), q); return err }
+	}
+	violations("violations", postgres.ViolationQuery{})
+	violations("violations of a rule", postgres.ViolationQuery{RuleID: &ruleID})
+	violations("violations of a certificate", postgres.ViolationQuery{CertificateID: &certificate})
+	queries["the inventory"] = func() error { _, err := e.store.Inventory(t.Context(), authn.Scope{}, "mc-100", 50); return err }
+	queries["certificates of a profile"] = func() error {
+		err := e.store.RemoveProfile(t.Context(), "prof-3", issuance.Fact{Event: event.ProfileChanged{Record: event.Record{ID: "prof-3"}}, At: time.Now()})
+		if fault.CodeOf(err) != fault.Conflict {
+			return fmt.Errorf("in use, and yet: %w", err)
+		}
+		return nil
+	}
 	queries["one certificate"] = func() error { _, err := e.store.Certificate(t.Context(), authn.Scope{}, "mc-9"); return err }
 
-	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs)|Sort Key: .*(certificates|jobs|c|j)\.`)
+	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs|policy_violations)|Sort Key: .*(certificates|jobs|c|j)\.`)
 	for name, query := range queries {
 		t.Run(name, func(t *testing.T) {
 			for _, plan := range e.plans(query) {

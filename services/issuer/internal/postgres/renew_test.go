@@ -64,6 +64,7 @@ func (e *engine) policy(id string, sets string) {
 	e.t.Helper()
 	e.run(`INSERT INTO renewal_policies (id, name) VALUES ($1, $1) ON CONFLICT DO NOTHING`, id)
 	e.run(`UPDATE renewal_policies SET `+sets+` WHERE id = $1`, id)
+	e.service.Rules().Forget()
 }
 
 // look has the engine look until nothing is due.
@@ -84,8 +85,8 @@ func (e *engine) look() {
 	e.t.Fatal("the engine looks and looks, and never is done")
 }
 
-// told lists the events of a certificate in their order, with what tells them apart.
-func (e *engine) told(certificateID string) []string {
+// eventsOf lists the events of a certificate in their order, with what tells them apart.
+func (e *engine) eventsOf(certificateID string) []string {
 	e.t.Helper()
 	var out []string
 	err := e.pool.QueryRow(e.t.Context(), `SELECT COALESCE(array_agg(split_part(headers->'ce-type'->>0, '.', 3)
@@ -137,7 +138,7 @@ func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
 	if c := e.certificate("mc-due"); c.Status != issuance.RenewalInProgress || j.Status != issuance.JobPending || j.Origin.Actor != issuance.System || j.MaxAttempts != 3 {
 		t.Errorf("certificate %+v, job %+v", c, j)
 	}
-	if diff := cmp.Diff([]string{"expiring 30", "requested"}, e.told("mc-due")); diff != "" {
+	if diff := cmp.Diff([]string{"expiring 30", "requested"}, e.eventsOf("mc-due")); diff != "" {
 		t.Error(diff)
 	}
 	// The job is like any other: a worker asks the agent for a key.
@@ -191,16 +192,16 @@ func TestEngine_TellsOfThresholdsOncePerVersionAndSetsTheStatesOfTime(t *testing
 	if diff := cmp.Diff([]string{"Active", "Expiring", "Expired"}, states); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"expiring 30", "expiring 14", "expiring 7", "expired"}, e.told("mc-1")); diff != "" {
+	if diff := cmp.Diff([]string{"expiring 30", "expiring 14", "expiring 7", "expired"}, e.eventsOf("mc-1")); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"expiring 7", "expired"}, e.told("mc-seen-late")); diff != "" {
+	if diff := cmp.Diff([]string{"expiring 7", "expired"}, e.eventsOf("mc-seen-late")); diff != "" {
 		t.Error(diff)
 	}
 	// A further version begins anew.
 	e.run(`UPDATE certificates SET version_id = 'cv-2', status = 'Active', expires_at = $1 WHERE id = 'mc-1'`, e.clock.Now().Add(20*day))
 	e.look()
-	if told := e.told("mc-1"); told[len(told)-1] != "expiring 30" {
+	if told := e.eventsOf("mc-1"); told[len(told)-1] != "expiring 30" {
 		t.Errorf("told %v", told)
 	}
 }
@@ -323,7 +324,7 @@ func TestReschedule_GoesThroughEveryCertificateOfAPolicy(t *testing.T) {
 	if due := e.count(`SELECT count(*) FROM certificates WHERE next_action_at = expires_at - interval '80 days'`); due != n {
 		t.Errorf("%d of %d are looked at anew", due, n)
 	}
-	if open := e.count(`SELECT count(*) FROM renewal_policies WHERE reschedule_at IS NOT NULL`); open != 0 {
+	if open := e.count(`SELECT count(*) FROM reschedules`); open != 0 {
 		t.Errorf("%d policies are not done with", open)
 	}
 	e.run(`UPDATE renewal_policies SET name = 'another', max_retries = 9`)

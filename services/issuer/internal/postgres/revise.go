@@ -107,8 +107,11 @@ func newest(ctx context.Context, tx pgx.Tx, h *issuance.Held) error {
 
 const (
 	reviseSQL = `UPDATE certificates SET name = $2, common_name = $3, sans = $4, environment = $5, owner_id = $6, team_id = $7,
-	issuer_id = $8, renewal_policy_id = $9, tags = $10::jsonb, status = $11, status_reason = $12, version = $13, updated_at = $14
+	issuer_id = $8, renewal_policy_id = $9, certificate_profile_id = $15, tags = $10::jsonb, status = $11, status_reason = $12,
+	version = $13, updated_at = $14
 WHERE id = $1`
+	// A profile is not removed while a certificate takes it up.
+	keepProfileSQL = `SELECT FROM certificate_profiles WHERE id = $1 FOR KEY SHARE`
 	dropTargetsSQL = `DELETE FROM certificate_targets WHERE certificate_id = $1 AND target_id <> ALL($2)`
 	putTargetsSQL  = `INSERT INTO certificate_targets (certificate_id, target_id, position)
 SELECT $1, t.id, t.position FROM unnest($2::text[]) WITH ORDINALITY AS t (id, position)
@@ -122,8 +125,17 @@ func revise(ctx context.Context, tx pgx.Tx, h *issuance.Held, r *issuance.Revise
 	if err != nil {
 		return err
 	}
+	if r.ProfileID != "" && r.ProfileID != h.ProfileID {
+		kept, err := tx.Exec(ctx, keepProfileSQL, r.ProfileID)
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for profile %s: %w", r.ProfileID, err)
+		case kept.RowsAffected() == 0:
+			return fault.InvalidFields(fault.Field{Name: "certificate_profile_id", Reason: "unknown profile " + r.ProfileID})
+		}
+	}
 	_, err = tx.Exec(ctx, reviseSQL, r.ID, r.Name, r.CommonName, r.SANs, r.Environment, r.OwnerID, r.TeamID,
-		r.IssuerID, r.RenewalPolicyID, tags, string(r.Status), r.StatusReason, r.Revision, r.UpdatedAt)
+		r.IssuerID, r.RenewalPolicyID, tags, string(r.Status), r.StatusReason, r.Revision, r.UpdatedAt, r.ProfileID)
 	if err != nil {
 		return unknownReference(err, r)
 	}
