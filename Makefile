@@ -72,6 +72,12 @@ verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generate
 tidy: ## Tidy the go.mod of every module
 	@for module in $(RELATIVE); do (cd $$module && GOWORK=off go mod tidy) || exit 1; done
 
+# FUZZ_SEED=n makes the choices of an earlier run, which printed it.
+FUZZ_TIME ?= 10m
+.PHONY: fuzz
+fuzz: peers ## Ask a running installation whatever the contract allows and forbids (FUZZ_TIME=10m)
+	FUZZ_TIME=$(FUZZ_TIME) go test -count=1 -timeout 0 -v -run TestContract_ ./e2e
+
 .PHONY: bench
 bench: build peers authorities ## Measure, with step-ca beside it (no part of the tests)
 	go run ./e2e/bench

@@ -74,6 +74,7 @@ func All() []Event {
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
+		CheckpointSigned{},
 		APICalled{},
 	}
 }

@@ -33,9 +33,11 @@ type Error struct {
 	cause error
 }
 
-// Field is one part of an input at fault. Name is a path in the terms of the input, such as "sans[2]".
+// Field is one part of an input at fault. Name is a path in the terms of the input, such as "sans[2]". In says where the
+// input holds it (query, path, header, body), and is empty where that is plain.
 type Field struct {
 	Name   string `json:"field"`
+	In     string `json:"in,omitempty"`
 	Reason string `json:"reason"`
 }
 

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -17,6 +18,9 @@ func Forward(owners http.RoundTripper, service, operation string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res, err := Ask(owners, service, operation, r)
 		if err != nil {
+			if n, ok := w.(interface{ Undelivered() }); ok && errors.Is(err, natshttp.ErrUndelivered) {
+				n.Undelivered()
+			}
 			httpx.WriteProblem(w, r, err)
 			return
 		}
