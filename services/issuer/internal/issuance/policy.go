@@ -45,10 +45,22 @@ func (s *Service) covers(ctx context.Context, p *renewal.Policy, targets []Targe
 	if p.AgentGroupID == "" {
 		return true, nil
 	}
-	if len(targets) == 0 || targets[0].AgentID == "" {
+	if len(targets) == 0 {
 		return false, nil
 	}
-	return s.targets.InGroup(ctx, targets[0].AgentID, p.AgentGroupID)
+	agent := targets[0].AgentID
+	if agent == "" {
+		// Not everybody who knows the targets of a certificate knows their agents.
+		known, err := s.store.Targets(ctx, []string{targets[0].ID})
+		if err != nil {
+			return false, err
+		}
+		agent = known[0].AgentID
+	}
+	if agent == "" {
+		return false, nil
+	}
+	return s.targets.InGroup(ctx, agent, p.AgentGroupID)
 }
 
 // under has a new job go by a policy.

@@ -29,7 +29,7 @@ func scanLook(row pgx.CollectableRow) (issuance.Look, error) {
 	var ids, agents, versions []string
 	var enabled []bool
 	var err error
-	l.Certificate, err = scanCertificateAnd(row, &began, &failed, &l.Told, &ids, &agents, &enabled, &versions)
+	l.Certificate, err = certificateScan(&began, &failed, &l.Told, &ids, &agents, &enabled, &versions)(row)
 	if err != nil {
 		return l, err
 	}

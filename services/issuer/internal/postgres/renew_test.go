@@ -108,14 +108,6 @@ func (e *engine) renewals(certificateID string) []issuance.Job {
 	return list.Rows
 }
 
-func (e *engine) count(sql string, args ...any) (n int) {
-	e.t.Helper()
-	if err := e.pool.QueryRow(e.t.Context(), sql, args...).Scan(&n); err != nil {
-		e.t.Fatal(err)
-	}
-	return n
-}
-
 func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
 	e := newEngine(t)
 	e.policy("rp-manual", "auto_renew = false")
