@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: name, Operations: httpapi.OperationsOf(name), Log: deps.Log,
-		}, api.API{Pool: deps.DB, Clock: deps.Clock, Log: deps.Log}.Handler())
+		}, api.API{Pool: deps.DB, Streams: deps.Bus.JS, Clock: deps.Clock, Log: deps.Log}.Handler())
 	})
 	g.Go(func() error { return signer.Run(ctx) })
 	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })

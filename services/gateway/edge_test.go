@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/health"
 	"github.com/certctl/certctl/libs/obs"
@@ -16,9 +15,15 @@ import (
 	"github.com/certctl/certctl/services/gateway"
 )
 
+// limited gives callers so many calls, and no more while a test runs.
+func limited(calls int) gateway.Config {
+	cfg := byKeys()
+	cfg.RateLimitEnabled, cfg.RateLimitRPS, cfg.RateLimitBurst = true, 0.001, calls
+	return cfg
+}
+
 func TestGateway_LimitsAKeyAndAnAddressAndSaysHowFarTheyHaveCome(t *testing.T) {
-	// Slow enough that no token comes back while the test runs.
-	w := newWorldWith(t, gateway.Config{RateLimitEnabled: true, RateLimitRPS: 0.001, RateLimitBurst: 3})
+	w := newWorldWith(t, limited(3))
 	w.own("issuer", echo)
 	for left := 2; left >= 0; left-- {
 		res, body := w.get("/api/v1/certificates")
@@ -58,52 +63,18 @@ func TestGateway_LimitsAKeyAndAnAddressAndSaysHowFarTheyHaveCome(t *testing.T) {
 }
 
 func TestGateway_SharesLimitsWithOtherReplicas(t *testing.T) {
-	cfg := gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key", RateLimitEnabled: true, RateLimitRPS: 0.001, RateLimitBurst: 100}
-	w := newWorldWith(t, cfg)
+	w := newWorldWith(t, limited(100))
 	w.own("issuer", echo)
-	other := w.replica(cfg)
+	other := w.another(limited(100))
 	for range 40 {
 		w.get("/api/v1/certificates")
 	}
 	w.await("the other replica to have heard of it", func() bool {
-		r := w.request(http.MethodGet, "/api/v1/certificates", "")
-		r.URL.Host = strings.TrimPrefix(other, "http://")
-		res, _ := w.do(r)
+		res, _ := other.get("/api/v1/certificates")
 		left, _, _ := strings.Cut(strings.TrimPrefix(res.Header.Get("RateLimit"), `"key";r=`), ";")
 		n, err := strconv.Atoi(left)
 		return err == nil && n < 60
 	})
-}
-
-// replica runs a second gateway beside the first until the test ends, and returns its
-// address.
-func (w *world) replica(cfg gateway.Config) string {
-	w.Helper()
-	url, listening := w.url, make(chan string, 1)
-	cfg.Listening = func(url string) { listening <- url }
-	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
-	conn := w.nats.Connect(bus.Options{Name: "gateway"})
-	ctx, cancel := contextOf(w)
-	done := make(chan error, 1)
-	go func() {
-		done <- gateway.Run(ctx, cfg, service.Deps{
-			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: health.New(w.log), Clock: clock.System,
-		})
-	}()
-	w.Cleanup(func() {
-		w.client.CloseIdleConnections()
-		cancel()
-		if err := <-done; err != nil {
-			w.Errorf("the replica ended: %v", err)
-		}
-	})
-	select {
-	case url = <-listening:
-	case err := <-done:
-		done <- err
-		w.Fatalf("the replica ended: %v", err)
-	}
-	return url
 }
 
 func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T) {
@@ -140,7 +111,9 @@ func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T
 }
 
 func TestGateway_LetsOnlyListedOriginsIn(t *testing.T) {
-	w := newWorldWith(t, gateway.Config{CORSOrigins: []string{"https://ops.example.com"}})
+	cfg := byKeys()
+	cfg.CORSOrigins = []string{"https://ops.example.com"}
+	w := newWorldWith(t, cfg)
 	w.own("issuer", echo)
 	for origin, allowed := range map[string]string{"https://ops.example.com": "https://ops.example.com", "https://evil.example.com": ""} {
 		r := w.request(http.MethodGet, "/api/v1/certificates", "")

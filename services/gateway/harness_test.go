@@ -3,7 +3,9 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -55,7 +57,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldWith(t, gateway.Config{})
+	return newWorldWith(t, byKeys())
 }
 
 func newWorldWith(t *testing.T, cfg gateway.Config) *world {
@@ -72,18 +74,19 @@ func newWorldWith(t *testing.T, cfg gateway.Config) *world {
 	if _, err := (bus.Manifest{Rev: stream.Revision, Streams: streams}).Scaled(0.01).Apply(t.Context(), w.conn.JS); err != nil {
 		t.Fatal(err)
 	}
-	cfg.ServerHost, cfg.AuthType = "127.0.0.1", "api-key"
 	w.start(cfg)
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
+
+func byKeys() gateway.Config { return gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key"} }
 
 func (w *world) start(cfg gateway.Config) {
 	w.Helper()
 	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
 	listening := make(chan string, 1)
 	cfg.Listening = func(url string) { listening <- url }
-	ctx, cancel := contextOf(w)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	conn := w.nats.Connect(bus.Options{Name: "gateway"})
 	checks := health.New(w.log)
 	checks.Add("bus", func(ctx context.Context) error { return conn.Ready(ctx) })
@@ -112,21 +115,27 @@ func (w *world) start(cfg gateway.Config) {
 		w.Fatalf("the gateway ended: %v", err)
 	}
 	key, err := os.ReadFile(cfg.AdminKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // another gateway has made the first key
+	}
 	if err != nil {
 		w.Fatal(err)
 	}
 	w.key = strings.TrimSpace(string(key))
 }
 
-// contextOf outlives the test, so that what it runs is ended by the one who cleans up.
-func contextOf(w *world) (context.Context, context.CancelFunc) {
-	return context.WithCancel(context.WithoutCancel(w.Context()))
+// another is a second gateway beside w, over the same bus and database.
+func (w *world) another(cfg gateway.Config) *world {
+	w.Helper()
+	other := *w
+	other.start(cfg)
+	return &other
 }
 
 // own has a service's operations answered by h until the returned function is called.
 func (w *world) own(name string, h http.HandlerFunc) (leave func()) {
 	w.Helper()
-	ctx, cancel := contextOf(w)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	conn := w.nats.Connect(bus.Options{Name: name})
 	done, up := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -171,6 +180,43 @@ func (w *world) do(r *http.Request) (*http.Response, []byte) {
 		w.Fatal(err)
 	}
 	return res, body
+}
+
+// as sends a request with a credential and decodes what is answered.
+func (w *world) as(credential, method, path string, body any) (*http.Response, map[string]any) {
+	w.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if body == nil {
+		text = nil
+	}
+	r := w.request(method, path, string(text))
+	r.Header.Set("Authorization", "Bearer "+credential)
+	if credential == "" {
+		r.Header.Del("Authorization")
+	}
+	res, answer := w.do(r)
+	got := map[string]any{}
+	if len(answer) > 0 {
+		if err := json.Unmarshal(answer, &got); err != nil {
+			w.Fatalf("%s %s: %q is no object: %v", method, path, answer, err)
+		}
+	}
+	return res, got
+}
+
+// makeKey makes an API key and returns its id and the key.
+func (w *world) makeKey(body map[string]any) (id, key string) {
+	w.Helper()
+	res, got := w.as(w.key, http.MethodPost, "/api/v1/api-keys", body)
+	id, _ = got["id"].(string)
+	key, _ = got["key"].(string)
+	if res.StatusCode != http.StatusCreated || id == "" || key == "" {
+		w.Fatalf("%d %v", res.StatusCode, got)
+	}
+	return id, key
 }
 
 func (w *world) get(path string) (*http.Response, []byte) {

@@ -30,9 +30,10 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/cors"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
 	"github.com/certctl/certctl/services/gateway/internal/idempotency"
+	"github.com/certctl/certctl/services/gateway/internal/identity"
 	"github.com/certctl/certctl/services/gateway/internal/jobs"
+	"github.com/certctl/certctl/services/gateway/internal/jwt"
 	"github.com/certctl/certctl/services/gateway/internal/own"
-	"github.com/certctl/certctl/services/gateway/internal/permission"
 	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/record"
 	"github.com/certctl/certctl/services/gateway/internal/stats"
@@ -46,8 +47,12 @@ type Config struct {
 	// TLS files are read again when they change.
 	ServerTLSCertFile string `split_words:"true" desc:"Certificate chain in PEM for HTTPS."`
 	ServerTLSKeyFile  string `split_words:"true" desc:"Key in PEM for HTTPS."`
-	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key."`
-	AdminKeyFile      string `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
+	AuthType          string `split_words:"true" default:"api-key" desc:"How callers prove who they are: api-key, jwt (and API keys beside it), or none."`
+	// AuthSecret is what the older server knew under this name.
+	AuthSecret           string     `split_words:"true" secret:"true" desc:"With api-key: one more key of an admin, named configured, of 16 characters at least. With jwt: the secret that tokens are signed with (HS256)."`
+	AuthNoneAcknowledged string     `split_words:"true" desc:"Must be yes for CERTCTL_AUTH_TYPE=none: whoever reaches the address, which must be loopback, is an admin."`
+	JWT                  jwt.Config `split_words:"true"`
+	AdminKeyFile         string     `split_words:"true" default:"admin.key" desc:"Where the first admin key is left, mode 0600, if no admin key exists."`
 
 	RateLimitEnabled bool     `split_words:"true" default:"true" desc:"Whether calls are limited, by key, and by address where no key is known yet."`
 	RateLimitRPS     float64  `split_words:"true" default:"50" desc:"Calls a second that a key, or an address, may make in the long run."`
@@ -67,8 +72,8 @@ type Config struct {
 
 // Validate implements the check of libs/config.
 func (c *Config) Validate() error {
-	if c.AuthType != "api-key" {
-		return fmt.Errorf("CERTCTL_AUTH_TYPE is %q; this build knows api-key", c.AuthType)
+	if err := c.validateAuth(); err != nil {
+		return err
 	}
 	if (c.ServerTLSCertFile == "") != (c.ServerTLSKeyFile == "") {
 		return errors.New("CERTCTL_SERVER_TLS_CERT_FILE and CERTCTL_SERVER_TLS_KEY_FILE belong together; set both or none")
@@ -88,17 +93,25 @@ func (c *Config) Validate() error {
 // Run answers the API until ctx ends, then finishes the calls in hand.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	keys := apikey.NewStore(deps.DB, deps.Clock)
-	made, err := keys.First(ctx, cfg.AdminKeyFile, permission.Admin)
+	made, err := keys.First(ctx, cfg.AdminKeyFile)
 	if err != nil {
 		return err
 	}
 	if made {
 		deps.Log.Info("made the first admin key", "file", cfg.AdminKeyFile)
 	}
+	callers, err := cfg.callers(keys, deps)
+	if err != nil {
+		return err
+	}
+	if err := keys.Share(deps.Bus.NC, deps.Log); err != nil {
+		return err
+	}
 	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	keys.Committed = relay.Wake
 	records := record.New(deps.Bus, deps.DB, relay, deps.Clock, deps.Log)
 	watchOwners(deps)
-	door, err := newEdge(cfg, deps, keys, records)
+	door, err := newEdge(cfg, deps, callers, keys, records)
 	if err != nil {
 		return err
 	}
@@ -121,16 +134,24 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return records.Run(recording)
 	})
 	g.Go(func() error { return relay.Run(relaying) })
+	g.Go(func() error {
+		keys.Run(recording, deps.Log)
+		return nil
+	})
 	g.Go(func() error { return door.Repeats.Run(ctx) })
 	if door.Limits != nil {
 		g.Go(func() error { return door.Limits.Share(ctx, deps.Bus.NC, deps.Clock, deps.Log) })
 	}
-	serveErr := server.Serve(ctx, door.Handler())
+	answering := door.Handler()
+	if cfg.AuthType == authNone {
+		answering = identity.Warn(answering)
+	}
+	serveErr := server.Serve(ctx, answering)
 	stopRecording()
 	return errors.Join(serveErr, g.Wait())
 }
 
-func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.Recorder) (*edge.Edge, error) {
+func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apikey.Store, records *record.Recorder) (*edge.Edge, error) {
 	requests, err := validation.Compile(openapi.Document)
 	if err != nil {
 		return nil, err
@@ -149,9 +170,9 @@ func newEdge(cfg Config, deps service.Deps, keys *apikey.Store, records *record.
 	}
 	owners := natshttp.NewTransport(deps.Bus.NC)
 	figures := stats.New(owners, deps.Clock)
-	ours := own.Answers{Health: deps.Health, Clock: deps.Clock}.Handler()
+	ours := own.Answers{Health: deps.Health, Clock: deps.Clock, Keys: keys, AuthType: cfg.AuthType}.Handler()
 	e := &edge.Edge{
-		Keys: keys, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
+		Keys: callers, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
 		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,
 		Proxies: proxies, Limits: limits, Origins: origins,
 		Repeats:  &idempotency.Desk{Pool: deps.DB, Sealer: deps.Sealer, Clock: deps.Clock, Log: deps.Log},

@@ -283,7 +283,13 @@ func TestGateway_FinishesTheCallsInHandWhenItIsTold(t *testing.T) {
 func TestGateway_SurvivesWhatNoClientSends(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"issuer", "deployment", "audit"} {
-		w.own(name, echo)
+		w.own(name, func(out http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/v1/jobs" { // the gateway reads these answers
+				httpx.WriteJSON(out, http.StatusOK, map[string]any{"data": []any{}})
+				return
+			}
+			echo(out, r)
+		})
 	}
 	auth := "Host: x\r\nAuthorization: Bearer " + w.key + "\r\n"
 	line := func(method, target string) string { return method + " " + target + " HTTP/1.1\r\n" + auth + "\r\n" }
@@ -365,7 +371,15 @@ func TestConfig_RefusesWhatCannotWork(t *testing.T) {
 		want string
 	}{
 		{gateway.Config{AuthType: "api-key"}, ""},
-		{gateway.Config{AuthType: "none"}, "CERTCTL_AUTH_TYPE"},
+		{gateway.Config{AuthType: "kerberos"}, "it can be api-key, jwt or none"},
+		{gateway.Config{AuthType: "api-key", AuthSecret: "change-me"}, "openssl rand"},
+		{gateway.Config{AuthType: "api-key", AuthSecret: "change-me-to-this"}, ""},
+		{gateway.Config{AuthType: "jwt"}, "CERTCTL_JWT_JWKS_URL"},
+		{gateway.Config{AuthType: "none", ServerHost: "127.0.0.1"}, "CERTCTL_AUTH_NONE_ACKNOWLEDGED=yes"},
+		{gateway.Config{AuthType: "none", ServerHost: "127.0.0.1", AuthNoneAcknowledged: "true"}, "CERTCTL_AUTH_NONE_ACKNOWLEDGED=yes"},
+		{gateway.Config{AuthType: "none", ServerHost: "0.0.0.0", AuthNoneAcknowledged: "yes"}, "CERTCTL_SERVER_HOST"},
+		{gateway.Config{AuthType: "none", ServerHost: "certctl.example.org", AuthNoneAcknowledged: "yes"}, "CERTCTL_SERVER_HOST"},
+		{gateway.Config{AuthType: "none", ServerHost: "localhost", AuthNoneAcknowledged: "yes"}, ""},
 		{gateway.Config{AuthType: "api-key", ServerTLSCertFile: "x"}, "CERTCTL_SERVER_TLS_KEY_FILE"},
 		{gateway.Config{AuthType: "api-key", ServerTLSKeyFile: "x"}, "CERTCTL_SERVER_TLS_CERT_FILE"},
 		{gateway.Config{AuthType: "api-key", RateLimitEnabled: true, RateLimitRPS: 50}, "CERTCTL_RATE_LIMIT_BURST"},

@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/certctl/certctl/contracts/httpapi/auditapi"
 	"github.com/certctl/certctl/libs/authn"
@@ -30,19 +31,23 @@ import (
 // API implements the operations over the audit schema.
 type API struct {
 	Pool *pgxpool.Pool
+	// Streams is where dead letters are.
+	Streams jetstream.JetStream
 	// Clock names exported files; nil is the system's.
 	Clock clock.Clock
 	// Log is told of exports that break off; nil is nobody.
 	Log *slog.Logger
 
 	totals *postgres.Totals
+	// exports holds a token for each export that is being read.
+	exports chan struct{}
 }
 
 var _ auditapi.StrictServerInterface = API{}
 
 // Handler returns the operations' handler.
 func (a API) Handler() http.Handler {
-	a.totals = new(postgres.Totals)
+	a.totals, a.exports = new(postgres.Totals), make(chan struct{}, maxExports)
 	strict := auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,

@@ -213,7 +213,7 @@ func TestAudit_IsForThoseWhoMaySeeEverything(t *testing.T) {
 	limited.Scope.Teams = []string{"t-1"}
 	for _, path := range []string{
 		"/api/v1/audit", "/api/v1/audit/ae-1", "/api/v1/audit/resources/api/x", "/api/v1/audit/export", "/api/v1/audit/checkpoints",
-		"/api/v1/audit/checkpoints/key",
+		"/api/v1/audit/checkpoints/key", "/api/v1/dead-letters",
 	} {
 		if w := ask(t, pool, authn.Principal{}, path); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s as nobody: %d", path, w.Code)

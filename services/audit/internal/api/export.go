@@ -13,6 +13,10 @@ import (
 	"github.com/certctl/certctl/services/audit/internal/postgres"
 )
 
+// maxExports is how many exports may be read at once: one that is read slowly must not
+// take the place of a call that waits.
+const maxExports = 8
+
 // ExportAuditEvents streams events, oldest first, up to the one that is newest now.
 func (a API) ExportAuditEvents(ctx context.Context, r auditapi.ExportAuditEventsRequestObject) (auditapi.ExportAuditEventsResponseObject, error) {
 	if err := admit(ctx); err != nil {
@@ -34,9 +38,15 @@ func (a API) ExportAuditEvents(ctx context.Context, r auditapi.ExportAuditEvents
 	if err != nil {
 		return nil, err
 	}
+	select {
+	case a.exports <- struct{}{}:
+	default:
+		return nil, fault.New(fault.Unavailable, "%d exports are being read; try again when one of them has ended", maxExports)
+	}
 	// Whether the database is there shows before the answer begins.
 	head, err := postgres.Head(ctx, a.Pool)
 	if err != nil {
+		<-a.exports
 		return nil, pg.Fault(err)
 	}
 	e.last = head.Sequence
@@ -55,6 +65,7 @@ type exporting struct {
 
 // VisitExportAuditEventsResponse implements the answer.
 func (e exporting) VisitExportAuditEventsResponse(w http.ResponseWriter) error {
+	defer func() { <-e.api.exports }()
 	name := "certctl-audit-" + e.api.now().UTC().Format("20060102T150405Z") + "." + string(e.format)
 	w.Header().Set("Content-Type", e.format.ContentType())
 	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -204,6 +205,46 @@ func TestExport_BreaksOffRatherThanEndEarly(t *testing.T) {
 	}()
 	API{Pool: pool}.Handler().ServeHTTP(&leaving{httptest.NewRecorder(), 200_000, cancel}, r)
 	t.Error("the export ended as if it were whole")
+}
+
+// stuck is a reader that does not read on until it is let go.
+type stuck struct {
+	*httptest.ResponseRecorder
+	begun chan<- struct{}
+	let   <-chan struct{}
+}
+
+func (s stuck) WriteHeader(status int) {
+	s.ResponseRecorder.WriteHeader(status)
+	s.begun <- struct{}{}
+	<-s.let
+}
+
+func TestExport_RefusesTooManyAtOnceAndGoesOnWhenOneHasEnded(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, event("ae-1", "ada", "api_get", "api", "/"))
+	h := API{Pool: pool}.Handler()
+	request := func() *http.Request {
+		return httptest.NewRequestWithContext(authn.NewContext(t.Context(), auditor), http.MethodGet, "/api/v1/audit/export", nil)
+	}
+	begun, let := make(chan struct{}), make(chan struct{})
+	var readers sync.WaitGroup
+	for range maxExports {
+		readers.Go(func() { h.ServeHTTP(stuck{httptest.NewRecorder(), begun, let}, request()) })
+		<-begun
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request())
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	close(let)
+	readers.Wait()
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, request())
+	if w.Code != http.StatusOK {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 func TestCheckpoints_AreListedNewestFirstByPageAndByCursor(t *testing.T) {

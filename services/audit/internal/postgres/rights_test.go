@@ -48,6 +48,8 @@ var undoings = []string{
 	`SET session_replication_role = replica`,
 }
 
+// Trap 74: events and checkpoints are append-only, by rights for the service and by
+// triggers for its betters.
 func TestAuditEvents_RefuseEveryChangeByTheService(t *testing.T) {
 	pool := newPool(t)
 	signed(t, pool)

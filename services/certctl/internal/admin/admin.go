@@ -35,6 +35,7 @@ func tools() []tool {
 		{"streams apply", "", "make the streams what they should be", applyStreams},
 		{"replay", "SINCE", "publish again what was published since a time, or how long ago", replay},
 		{"nats-config", "", "print the configuration of a NATS server of your own", printNATSConfig},
+		{"create-key", "NAME ROLES", "make an API key when none is at hand, with roles such as admin or viewer,auditor", createKey},
 		{"sample-data add", "", "add a made-up inventory to look around in, with every id saying that it is a sample", addSample},
 		{"sample-data remove", "", "take the made-up inventory away again", removeSample},
 		{"credentials", "SERVICE DIR", "write what a service needs to run apart into a folder", writeCredentials},

@@ -29,10 +29,11 @@ func users() []user {
 			Publish: concat(
 				operations(),
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
-				[]string{subject.AuditRecord("api", "gateway"), subject.Consumption, "$SRV.PING.>"},
+				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 				events("apikey"),
+				[]string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "limits")},
 			),
-			Subscribe: concat(inbox("gateway"), []string{subject.Consumption}),
+			Subscribe: concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "limits")}),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
@@ -71,6 +72,8 @@ func users() []user {
 			Publish: concat(
 				consuming("audit", subject.StreamEvents, subject.ConsumerAuditEvents),
 				consuming("audit", subject.StreamAudit, subject.ConsumerAuditRecords),
+				// It shows dead letters, and can remove none.
+				[]string{"$JS.API.STREAM.INFO." + subject.StreamDeadLetters, "$JS.API.DIRECT.GET." + subject.StreamDeadLetters},
 			),
 		})},
 		{natsauth.CORE, UserAuthority, serving(UserAuthority, natsauth.Permissions{})},

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -20,9 +19,9 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/permission"
 )
 
-// Recogniser tells who a key belongs to.
+// Recogniser tells who sends a request. Unauthenticated says that nobody is recognised.
 type Recogniser interface {
-	Recognise(ctx context.Context, key string) (authn.Principal, error)
+	Recognise(r *http.Request) (authn.Principal, error)
 }
 
 // Recorder puts calls on record.
@@ -107,11 +106,8 @@ func (e *Edge) admit(w http.ResponseWriter, r *http.Request, op httpapi.Operatio
 	}
 	p := authn.Anonymous()
 	if !op.Open() {
-		key, err := bearer(r)
-		if err != nil {
-			return err
-		}
-		if p, err = e.Keys.Recognise(r.Context(), key); err != nil {
+		var err error
+		if p, err = e.Keys.Recognise(r); err != nil {
 			return err
 		}
 		// The id, because events name who caused them by it too, and names can change.
@@ -138,20 +134,6 @@ func (e *Edge) admit(w http.ResponseWriter, r *http.Request, op httpapi.Operatio
 	}
 	*r = *r.WithContext(authn.NewContext(r.Context(), p))
 	return nil
-}
-
-// bearer takes the key from the request. The scheme's case does not matter (RFC 9110
-// section 11.1).
-func bearer(r *http.Request) (string, error) {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return "", fault.New(fault.Unauthenticated, "a credential is needed; send the header Authorization: Bearer <key>")
-	}
-	scheme, key, found := strings.Cut(header, " ")
-	if key = strings.TrimSpace(key); !found || !strings.EqualFold(scheme, "Bearer") || key == "" {
-		return "", fault.New(fault.Unauthenticated, "the Authorization header must read: Bearer <key>")
-	}
-	return key, nil
 }
 
 // takeIn reads the whole body, so that it can be hashed and sent on as one message.
