@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -176,5 +177,35 @@ func TestGateway_CarriesOutACallWithAKeyOnce(t *testing.T) {
 	r.Header.Set("Idempotency-Key", "other")
 	if res, body := w.do(r); res.StatusCode != http.StatusAccepted {
 		t.Errorf("after a call that found nobody: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestGateway_KeepsViewsAndHoldsTheirUpdatesToWhatWasSeen(t *testing.T) {
+	w := newWorld(t)
+	res, body := w.do(w.request(http.MethodPost, "/api/v1/views", `{"name":"mine","resource":"jobs","query":{"status":"Failed"}}`))
+	var v struct{ ID, Name string }
+	if err := json.Unmarshal(body, &v); err != nil || res.StatusCode != http.StatusCreated || res.Header.Get("ETag") != `"1"` {
+		t.Fatalf("%d %v %s", res.StatusCode, res.Header, body)
+	}
+	put := func(tag string) (*http.Response, []byte) {
+		r := w.request(http.MethodPut, "/api/v1/views/"+v.ID, `{"name":"renamed"}`)
+		r.Header.Set("If-Match", tag)
+		return w.do(r)
+	}
+	if res, body := put(`"1"`); res.StatusCode != http.StatusOK || res.Header.Get("ETag") != `"2"` || !strings.Contains(string(body), `"status":"Failed"`) {
+		t.Errorf("%d %v %s", res.StatusCode, res.Header, body)
+	}
+	if res, body := put(`"1"`); res.StatusCode != http.StatusPreconditionFailed || w.problem(body).Code != "precondition" {
+		t.Errorf("a lost update: %d %s", res.StatusCode, body)
+	}
+	for path, want := range map[string]int{
+		"/api/v1/views?resource=jobs": 200, "/api/v1/views?resource=teams": 400, "/api/v1/views?cursor=AA": 400, "/api/v1/views/" + v.ID: 200, "/api/v1/views/view-x": 404,
+	} {
+		if res, body := w.get(path); res.StatusCode != want {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+	}
+	if res, body := w.do(w.request(http.MethodDelete, "/api/v1/views/"+v.ID, "")); res.StatusCode != http.StatusNoContent {
+		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
