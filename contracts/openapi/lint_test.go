@@ -85,7 +85,7 @@ func TestParameters_HaveASchemaAndABound(t *testing.T) {
 				t.Errorf("%s: %s can be of any length; set maxLength, enum or format", what, p.Name)
 			}
 		}
-		for _, part := range strings.Split(path, "/") {
+		for part := range strings.SplitSeq(path, "/") {
 			if name := strings.Trim(part, "{}"); name != part && !inPath[name] {
 				t.Errorf("%s: {%s} is not declared", what, name)
 			}
