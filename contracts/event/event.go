@@ -70,6 +70,7 @@ func All() []Event {
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
+		CheckpointSigned{},
 		APICalled{},
 	}
 }

@@ -5,6 +5,10 @@ package httpapi
 // Operations lists every operation of the contract, by id.
 var Operations = []Operation{
 	{ID: "archiveCertificate", Method: "DELETE", Path: "/api/v1/certificates/{id}", Services: []string{"issuer"}, Permission: "certificates:archive"},
+	{ID: "bulkArchiveCertificates", Method: "POST", Path: "/api/v1/certificates/bulk/archive", Services: []string{"issuer"}, Permission: "certificates:archive"},
+	{ID: "bulkReassignCertificates", Method: "POST", Path: "/api/v1/certificates/bulk/reassign", Services: []string{"issuer"}, Permission: "certificates:update"},
+	{ID: "bulkRenewCertificates", Method: "POST", Path: "/api/v1/certificates/bulk/renew", Services: []string{"issuer"}, Permission: "certificates:renew"},
+	{ID: "cancelBulkOperation", Method: "POST", Path: "/api/v1/bulk-operations/{id}/cancel", Services: []string{"issuer"}, Permission: "certificates:update"},
 	{ID: "cancelJob", Method: "POST", Path: "/api/v1/jobs/{id}/cancel", Services: []string{"issuer", "deployment"}, Permission: "jobs:cancel"},
 	{ID: "checkAuth", Method: "GET", Path: "/api/v1/auth/check", Services: []string{"gateway"}, Permission: "authenticated"},
 	{ID: "createAPIKey", Method: "POST", Path: "/api/v1/api-keys", Services: []string{"gateway"}, Permission: "api-keys:create"},
@@ -34,6 +38,7 @@ var Operations = []Operation{
 	{ID: "getAuditCheckpointKey", Method: "GET", Path: "/api/v1/audit/checkpoints/key", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "getAuditEvent", Method: "GET", Path: "/api/v1/audit/{id}", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "getAuthInfo", Method: "GET", Path: "/api/v1/auth/info", Services: []string{"gateway"}, Permission: "open"},
+	{ID: "getBulkOperation", Method: "GET", Path: "/api/v1/bulk-operations/{id}", Services: []string{"issuer"}, Permission: "certificates:read"},
 	{ID: "getCACertificates", Method: "GET", Path: "/api/v1/ca/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
 	{ID: "getCRL", Method: "GET", Path: "/api/v1/crl/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
 	{ID: "getCertificate", Method: "GET", Path: "/api/v1/certificates/{id}", Services: []string{"issuer"}, Permission: "certificates:read"},
@@ -61,6 +66,8 @@ var Operations = []Operation{
 	{ID: "listAuditCheckpoints", Method: "GET", Path: "/api/v1/audit/checkpoints", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "listAuditEvents", Method: "GET", Path: "/api/v1/audit", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "listAuditEventsOfResource", Method: "GET", Path: "/api/v1/audit/resources/{resource_type}/{resource_id}", Services: []string{"audit"}, Permission: "audit:read"},
+	{ID: "listBulkItems", Method: "GET", Path: "/api/v1/bulk-operations/{id}/items", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "listBulkOperations", Method: "GET", Path: "/api/v1/bulk-operations", Services: []string{"issuer"}, Permission: "certificates:read"},
 	{ID: "listCertificateVersions", Method: "GET", Path: "/api/v1/certificates/{id}/versions", Services: []string{"issuer"}, Permission: "certificates:read"},
 	{ID: "listCertificates", Method: "GET", Path: "/api/v1/certificates", Services: []string{"issuer"}, Permission: "certificates:read"},
 	{ID: "listDeadLetters", Method: "GET", Path: "/api/v1/dead-letters", Services: []string{"audit"}, Permission: "audit:read"},

@@ -47,3 +47,17 @@ CREATE TRIGGER checkpoint_keys_no_truncate BEFORE TRUNCATE ON checkpoint_keys
 ALTER TABLE checkpoint_keys ENABLE ALWAYS TRIGGER checkpoint_keys_no_change;
 ALTER TABLE checkpoint_keys ENABLE ALWAYS TRIGGER checkpoint_keys_no_truncate;
 REVOKE UPDATE, DELETE, TRUNCATE ON audit_checkpoints, checkpoint_keys FROM certctl_audit;
+
+-- Checkpoints are told of, so that others keep them.
+CREATE TABLE outbox (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	msg_id text NOT NULL UNIQUE,
+	stream text NOT NULL,
+	subject text NOT NULL,
+	headers jsonb NOT NULL,
+	body bytea NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	sent_at timestamptz
+);
+CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
+CREATE INDEX outbox_sent ON outbox (sent_at) WHERE sent_at IS NOT NULL;

@@ -20,12 +20,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/natshttp"
+	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/api"
@@ -74,7 +76,8 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	if deps.Sealer == nil {
 		return errors.New("the audit service keeps the key that signs checkpoints sealed: set CERTCTL_SEALING_KEY_FILE")
 	}
-	signer, err := notary.Open(ctx, deps.DB, deps.Sealer, cfg.rule(), deps.Clock, deps.Log)
+	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	signer, err := notary.Open(ctx, deps, cfg.rule(), relay.Wake)
 	if err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
@@ -83,6 +86,12 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		return err
 	}
 	r := recorder{signer}
+
+	// The relay outlives the rest, so that the last commit is published.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var last errgroup.Group
+	last.Go(func() error { return relay.Run(background) })
+
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range []struct{ stream, durable string }{
 		{subject.StreamEvents, subject.ConsumerAuditEvents},
@@ -98,7 +107,9 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	})
 	g.Go(func() error { return signer.Run(ctx) })
 	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })
-	return g.Wait()
+	err = g.Wait()
+	stop()
+	return errors.Join(err, last.Wait())
 }
 
 type recorder struct{ signer *notary.Notary }
@@ -108,6 +119,10 @@ type recorder struct{ signer *notary.Notary }
 func (r recorder) record(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
 	var events []chain.Event
 	for _, m := range messages {
+		if m.Type == event.Type(event.CheckpointSigned{}) {
+			// Its own word. A checkpoint is on record in a table of its own; as an event it would call for another one.
+			continue
+		}
 		told, err := entry.FromMessage(m)
 		if err != nil {
 			return fault.Wrap(err, fault.Invalid, "message cannot be put on record")

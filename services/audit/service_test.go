@@ -368,6 +368,8 @@ func TestAudit_SignsCheckpointsAndExportsWhatAnOutsiderCanVerify(t *testing.T) {
 		}
 		return true
 	})
+	// The newest was told of, and what was told is evidence as it is.
+	told := w.told(groups * each)
 	for _, format := range []string{"json", "jsonl", "csv"} {
 		res := w.ask("exportAuditEvents", "/api/v1/audit/export?format="+format)
 		kept := w.ask("listAuditCheckpoints", "/api/v1/audit/checkpoints")
@@ -382,7 +384,35 @@ func TestAudit_SignsCheckpointsAndExportsWhatAnOutsiderCanVerify(t *testing.T) {
 		if err != nil || r.Events != groups*each || r.Checkpoints < 1 || r.Signed != groups*each {
 			t.Errorf("%s: %+v, %v", format, r, err)
 		}
+		export := w.ask("exportAuditEvents", "/api/v1/audit/export?format="+format)
+		if r, err = audit.VerifyExport(export.Body, audit.Evidence{Key: key, Checkpoints: told}); err != nil || r.Signed != groups*each {
+			t.Errorf("%s, by what was told: %+v, %v", format, r, err)
+		}
 	}
+	// A checkpoint calls for no further one.
+	w.await("its own word to be passed over", w.settled)
+	if n := w.recorded(); n != groups*each {
+		t.Errorf("%d are on record", n)
+	}
+}
+
+// told is the event of the checkpoint at a place, once it is published.
+func (w *world) told(sequence int64) (body []byte) {
+	w.Helper()
+	stream, err := w.conn.JS.Stream(w.Context(), subject.StreamEvents)
+	if err != nil {
+		w.Fatal(err)
+	}
+	subj := event.Subject(event.CheckpointSigned{Sequence: sequence})
+	w.await(subj, func() bool {
+		m, err := stream.GetLastMsgForSubject(w.Context(), subj)
+		if err != nil {
+			return false
+		}
+		body = m.Data
+		return true
+	})
+	return body
 }
 
 func TestAudit_DoesNotRunWithoutASealingKey(t *testing.T) {

@@ -13,9 +13,12 @@ import (
 
 const defaultLimit = 50
 
+const searchHelp = `only what a search expression finds, such as 'status == "Failed"'`
+
 func listCerts(ctx context.Context, s *session, args []string) error {
 	status := s.flags.String("status", "", "only certificates of this status, such as Active")
 	issuer := s.flags.String("issuer-id", "", "only certificates of this issuer")
+	search := s.flags.String("q", "", searchHelp)
 	limit := s.flags.Int("limit", defaultLimit, "rows at most, up to 500")
 	if _, err := s.arguments(args, 0); err != nil {
 		return err
@@ -25,7 +28,7 @@ func listCerts(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	res, err := c.ListCertificates(ctx, &client.ListCertificatesParams{
-		PerPage: limit, Status: optional[client.CertificateStatus](*status), IssuerID: optional[string](*issuer),
+		PerPage: limit, Status: optional[string](*status), IssuerID: optional[string](*issuer), Q: optional[string](*search),
 	})
 	var list client.CertificateList
 	body, err := decode(res, err, &list)

@@ -40,12 +40,12 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"list-certs", "[--status S] [--issuer-id I] [--limit N]", "list certificates", listCerts},
+		{"list-certs", "[--status S] [--issuer-id I] [--q EXPRESSION] [--limit N]", "list certificates", listCerts},
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
 		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
-		{"list-agents", "[--status S]", "list agents", listAgents},
-		{"list-jobs", "[--status S] [--type T] [--cert ID] [--limit N]", "list jobs, newest first", listJobs},
+		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
+		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
 		{"list-keys", "[--all] [--limit N]", "list API keys, newest first", listKeys},
 		{"create-key", "NAME --role R... [--team T]... [--environment E]... [--issuer-id I]... [--profile-id P]... [--expires-in D]", "make an API key, and show it once", createKey},
 		{"rotate-key", "ID [--overlap D]", "replace an API key, and show the new one once", rotateKey},

@@ -137,7 +137,7 @@ func TestListCerts_PrintsATable(t *testing.T) {
 	pending := certificate("mc-2", "b.test")
 	pending.ExpiresAt, pending.Status = time.Time{}, "Pending"
 	a.on("GET /api/v1/certificates", 200, client.CertificateList{
-		Data: []client.Certificate{certificate("mc-1", "a-long-name.example.test"), pending}, Total: 7, Page: 1, PerPage: 50,
+		Data: []client.Certificate{certificate("mc-1", "a-long-name.example.test"), pending}, Total: 7, Page: new(1), PerPage: new(50),
 	})
 	out, errs := a.want(0, "list-certs", "--status", "Active", "--issuer-id=iss-local", "--limit", "9")
 	equal(t, `
@@ -147,6 +147,8 @@ mc-2  b.test                    Pending  -                 iss-local
 `, out)
 	equal(t, "2 of 7 shown\n", errs)
 	equal(t, "GET /api/v1/certificates?per_page=9&status=Active&issuer_id=iss-local", a.last())
+	a.want(0, "list-certs", "--q", `status == "Failed" && has(tags.tier)`)
+	equal(t, "GET /api/v1/certificates?per_page=50&q=status+%3D%3D+%22Failed%22+%26%26+has%28tags.tier%29", a.last())
 }
 
 func TestGetCert_PrintsTheCertificateAndItsVersions(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 func listAgents(ctx context.Context, s *session, args []string) error {
 	status := s.flags.String("status", "", "only agents of this status: Online, Offline or Retired")
+	search := s.flags.String("q", "", searchHelp)
 	limit := s.flags.Int("limit", defaultLimit, "rows at most, up to 500")
 	if _, err := s.arguments(args, 0); err != nil {
 		return err
@@ -20,7 +21,9 @@ func listAgents(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.ListAgents(ctx, &client.ListAgentsParams{PerPage: limit, Status: optional[client.AgentStatus](*status)})
+	res, err := c.ListAgents(ctx, &client.ListAgentsParams{
+		PerPage: limit, Status: optional[client.AgentStatus](*status), Q: optional[string](*search),
+	})
 	var list client.AgentList
 	body, err := decode(res, err, &list)
 	if err != nil {
@@ -47,6 +50,7 @@ func listJobs(ctx context.Context, s *session, args []string) error {
 	status := s.flags.String("status", "", "only jobs of this status, such as Running")
 	kind := s.flags.String("type", "", "only jobs of this type: Issuance, Renewal, Deployment or Validation")
 	cert := s.flags.String("cert", "", "only jobs of this certificate")
+	search := s.flags.String("q", "", searchHelp)
 	limit := s.flags.Int("limit", defaultLimit, "rows at most, up to 500")
 	if _, err := s.arguments(args, 0); err != nil {
 		return err
@@ -57,7 +61,7 @@ func listJobs(ctx context.Context, s *session, args []string) error {
 	}
 	res, err := c.ListJobs(ctx, &client.ListJobsParams{
 		PerPage: limit, Status: optional[client.JobStatus](*status), Type: optional[client.JobType](*kind),
-		CertificateID: optional[string](*cert),
+		CertificateID: optional[string](*cert), Q: optional[string](*search),
 	})
 	var list client.JobList
 	body, err := decode(res, err, &list)

@@ -90,7 +90,7 @@ func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T
 		status             int
 		says               string
 	}{
-		{"GET", "/api/v1/certificates?page=x&sort=colour&perpage=1", "", 400, "page: must be an integer; sort: must be one of"},
+		{"GET", "/api/v1/certificates?page=x&sort_desc=maybe&perpage=1", "", 400, "page: must be an integer; sort_desc: must be true or false; perpage: is not"},
 		{"GET", "/api/v1/certificates?perpage=1", "", 400, "did you mean per_page?"},
 		{"GET", "/api/v1/certificates/%00", "", 404, "id"},
 		{"POST", "/api/v1/certificates", `{"common_name":1}`, 400, "common_name: must be a string"},

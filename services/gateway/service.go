@@ -143,11 +143,11 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	if door.Limits != nil {
 		g.Go(func() error { return door.Limits.Share(ctx, deps.Bus.NC, deps.Clock, deps.Log) })
 	}
-	answering := door.Handler()
+	answer := door.Handler()
 	if cfg.AuthType == authNone {
-		answering = identity.Warn(answering)
+		answer = identity.Warn(answer)
 	}
-	serveErr := server.Serve(ctx, answering)
+	serveErr := server.Serve(ctx, answer)
 	stopRecording()
 	return errors.Join(serveErr, g.Wait())
 }

@@ -253,6 +253,9 @@ type Page = int
 // PerPage defines model for PerPage.
 type PerPage = int
 
+// Q defines model for Q.
+type Q = string
+
 // ListAuditEventsParams defines parameters for ListAuditEvents.
 type ListAuditEventsParams struct {
 	// Page The page, from 1.
@@ -286,6 +289,10 @@ type ListAuditEventsParams struct {
 
 	// Before Another name of `until`.
 	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListAuditCheckpointsParams defines parameters for ListAuditCheckpoints.
@@ -608,6 +615,19 @@ func (siw *ServerInterfaceWrapper) ListAuditEvents(w http.ResponseWriter, r *htt
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "before"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
 		}
 		return
 	}

@@ -106,6 +106,78 @@ func (e AuthInfoAuthType) Valid() bool {
 	}
 }
 
+// Defines values for BulkAction.
+const (
+	Archive  BulkAction = "archive"
+	Reassign BulkAction = "reassign"
+	Renew    BulkAction = "renew"
+)
+
+// Valid indicates whether the value is a known member of the BulkAction enum.
+func (e BulkAction) Valid() bool {
+	switch e {
+	case Archive:
+		return true
+	case Reassign:
+		return true
+	case Renew:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkItemStatus.
+const (
+	BulkItemStatusCancelled BulkItemStatus = "Cancelled"
+	BulkItemStatusPending   BulkItemStatus = "Pending"
+	BulkItemStatusRefused   BulkItemStatus = "Refused"
+	BulkItemStatusSucceeded BulkItemStatus = "Succeeded"
+)
+
+// Valid indicates whether the value is a known member of the BulkItemStatus enum.
+func (e BulkItemStatus) Valid() bool {
+	switch e {
+	case BulkItemStatusCancelled:
+		return true
+	case BulkItemStatusPending:
+		return true
+	case BulkItemStatusRefused:
+		return true
+	case BulkItemStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkStatus.
+const (
+	BulkStatusCancelled BulkStatus = "Cancelled"
+	BulkStatusCompleted BulkStatus = "Completed"
+	BulkStatusFailed    BulkStatus = "Failed"
+	BulkStatusPending   BulkStatus = "Pending"
+	BulkStatusRunning   BulkStatus = "Running"
+)
+
+// Valid indicates whether the value is a known member of the BulkStatus enum.
+func (e BulkStatus) Valid() bool {
+	switch e {
+	case BulkStatusCancelled:
+		return true
+	case BulkStatusCompleted:
+		return true
+	case BulkStatusFailed:
+		return true
+	case BulkStatusPending:
+		return true
+	case BulkStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
 	CertificateStatusActive            CertificateStatus = "Active"
@@ -355,36 +427,6 @@ func (e ExportAuditEventsParamsFormat) Valid() bool {
 	case JSON:
 		return true
 	case Jsonl:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ListCertificatesParamsSort.
-const (
-	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
-	ListCertificatesParamsSortCreatedAt       ListCertificatesParamsSort = "createdAt"
-	ListCertificatesParamsSortMinusCommonName ListCertificatesParamsSort = "-commonName"
-	ListCertificatesParamsSortMinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
-	ListCertificatesParamsSortMinusNotAfter   ListCertificatesParamsSort = "-notAfter"
-	ListCertificatesParamsSortNotAfter        ListCertificatesParamsSort = "notAfter"
-)
-
-// Valid indicates whether the value is a known member of the ListCertificatesParamsSort enum.
-func (e ListCertificatesParamsSort) Valid() bool {
-	switch e {
-	case ListCertificatesParamsSortCommonName:
-		return true
-	case ListCertificatesParamsSortCreatedAt:
-		return true
-	case ListCertificatesParamsSortMinusCommonName:
-		return true
-	case ListCertificatesParamsSortMinusCreatedAt:
-		return true
-	case ListCertificatesParamsSortMinusNotAfter:
-		return true
-	case ListCertificatesParamsSortNotAfter:
 		return true
 	default:
 		return false
@@ -659,6 +701,144 @@ type AuthInfo struct {
 // AuthInfoAuthType defines model for AuthInfo.AuthType.
 type AuthInfoAuthType string
 
+// BulkAction defines model for BulkAction.
+type BulkAction string
+
+// BulkFilter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+// know is refused, since what it was to leave out would be touched.
+type BulkFilter struct {
+	AgentID              *string                `json:"agent_id,omitempty"`
+	CreatedAfter         *time.Time             `json:"created_after,omitempty"`
+	Environment          *string                `json:"environment,omitempty"`
+	ExpiresAfter         *time.Time             `json:"expires_after,omitempty"`
+	ExpiresBefore        *time.Time             `json:"expires_before,omitempty"`
+	IssuerID             *string                `json:"issuer_id,omitempty"`
+	OwnerID              *string                `json:"owner_id,omitempty"`
+	ProfileID            *string                `json:"profile_id,omitempty"`
+	Q                    *string                `json:"q,omitempty"`
+	Status               *string                `json:"status,omitempty"`
+	TeamID               *string                `json:"team_id,omitempty"`
+	UpdatedAfter         *time.Time             `json:"updated_after,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// BulkItem defines model for BulkItem.
+type BulkItem struct {
+	CertificateID string `json:"certificate_id"`
+
+	// JobID Of a renewal, the job that was begun.
+	JobID *string `json:"job_id,omitempty"`
+
+	// Reason Why it was refused.
+	Reason *string        `json:"reason,omitempty"`
+	Status BulkItemStatus `json:"status"`
+}
+
+// BulkItemList defines model for BulkItemList.
+type BulkItemList struct {
+	Data []BulkItem `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BulkItemStatus defines model for BulkItemStatus.
+type BulkItemStatus string
+
+// BulkOperation defines model for BulkOperation.
+type BulkOperation struct {
+	Action      BulkAction `json:"action"`
+	Cancelled   int        `json:"cancelled"`
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+	CreatedAt   time.Time  `json:"created_at"`
+	Environment *string    `json:"environment,omitempty"`
+
+	// Error Why it is Failed.
+	Error *string `json:"error,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter      *BulkFilter `json:"filter,omitempty"`
+	ID          string      `json:"id"`
+	OwnerID     *string     `json:"owner_id,omitempty"`
+	Pending     int         `json:"pending"`
+	Refused     int         `json:"refused"`
+	RequestedBy string      `json:"requested_by"`
+	StartedAt   *time.Time  `json:"started_at,omitempty"`
+	Status      BulkStatus  `json:"status"`
+	Succeeded   int         `json:"succeeded"`
+	TeamID      *string     `json:"team_id,omitempty"`
+	Total       int         `json:"total"`
+}
+
+// BulkOperationList defines model for BulkOperationList.
+type BulkOperationList struct {
+	Data []BulkOperation `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BulkPlan defines model for BulkPlan.
+type BulkPlan struct {
+	Action   BulkAction     `json:"action"`
+	ByIssuer map[string]int `json:"by_issuer"`
+	ByOwner  map[string]int `json:"by_owner"`
+
+	// ByStatus Of those that would change.
+	ByStatus map[string]int `json:"by_status"`
+	DryRun   bool           `json:"dry_run"`
+
+	// Ids The first 100 that would change.
+	Ids []string `json:"ids"`
+
+	// Refusals The first 100 that would be refused.
+	Refusals []BulkRefusal `json:"refusals"`
+
+	// Total How many are chosen.
+	Total       int `json:"total"`
+	WouldChange int `json:"would_change"`
+	WouldRefuse int `json:"would_refuse"`
+}
+
+// BulkReassign Either `ids` or `filter`, and at least one of the other three.
+type BulkReassign struct {
+	DryRun      *bool   `json:"dry_run,omitempty"`
+	Environment *string `json:"environment,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter  *BulkFilter `json:"filter,omitempty"`
+	Ids     *[]string   `json:"ids,omitempty"`
+	OwnerID *string     `json:"owner_id,omitempty"`
+	TeamID  *string     `json:"team_id,omitempty"`
+}
+
+// BulkRefusal defines model for BulkRefusal.
+type BulkRefusal struct {
+	CertificateID string `json:"certificate_id"`
+	Reason        string `json:"reason"`
+}
+
+// BulkRequest Either `ids` or `filter`.
+type BulkRequest struct {
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter *BulkFilter `json:"filter,omitempty"`
+	Ids    *[]string   `json:"ids,omitempty"`
+}
+
+// BulkStatus defines model for BulkStatus.
+type BulkStatus string
+
 // CSRSubmit defines model for CSRSubmit.
 type CSRSubmit struct {
 	CsrPem string `json:"csr_pem"`
@@ -731,12 +911,20 @@ type CertificateCreate struct {
 
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
+	// Data With `fields`, each has those only.
 	Data []Certificate `json:"data"`
 
 	// NextCursor Left out at the end.
 	NextCursor *string `json:"next_cursor,omitempty"`
-	Page       int     `json:"page"`
-	PerPage    int     `json:"per_page"`
+
+	// Page Left out in the answer to a cursor.
+	Page *int `json:"page,omitempty"`
+
+	// PageSize Rows a page, in the answer to a cursor.
+	PageSize *int `json:"page_size,omitempty"`
+
+	// PerPage Left out in the answer to a cursor.
+	PerPage *int `json:"per_page,omitempty"`
 
 	// Total Exact up to 10,000; an estimate beyond that.
 	Total int64 `json:"total"`
@@ -787,10 +975,13 @@ type CertificateVersion struct {
 
 // CertificateVersionList defines model for CertificateVersionList.
 type CertificateVersionList struct {
-	Data    []CertificateVersion `json:"data"`
-	Page    int                  `json:"page"`
-	PerPage int                  `json:"per_page"`
-	Total   int64                `json:"total"`
+	Data []CertificateVersion `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // DeadLetter defines model for DeadLetter.
@@ -1687,8 +1878,14 @@ type IssuerID = string
 // Page defines model for Page.
 type Page = int
 
+// PageSize defines model for PageSize.
+type PageSize = int
+
 // PerPage defines model for PerPage.
 type PerPage = int
+
+// Q defines model for Q.
+type Q = string
 
 // StatsDays defines model for StatsDays.
 type StatsDays = int
@@ -1702,6 +1899,10 @@ type ListAgentsParams struct {
 	PerPage *PerPage     `form:"per_page,omitempty" json:"per_page,omitempty"`
 	Status  *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
 	SiteID  *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListAPIKeysParams defines parameters for ListAPIKeys.
@@ -1759,6 +1960,10 @@ type ListAuditEventsParams struct {
 
 	// Before Another name of `until`.
 	Before *AuditBefore `form:"before,omitempty" json:"before,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListAuditCheckpointsParams defines parameters for ListAuditCheckpoints.
@@ -1828,6 +2033,32 @@ type ListAuditEventsOfResourceParams struct {
 	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
 }
 
+// ListBulkOperationsParams defines parameters for ListBulkOperations.
+type ListBulkOperationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor     `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *BulkStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
+// ListBulkItemsParams defines parameters for ListBulkItems.
+type ListBulkItemsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor         `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *BulkItemStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
 	// Page The page, from 1.
@@ -1837,19 +2068,47 @@ type ListCertificatesParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
-	Cursor      *Cursor            `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Status      *CertificateStatus `form:"status,omitempty" json:"status,omitempty"`
-	Environment *string            `form:"environment,omitempty" json:"environment,omitempty"`
-	OwnerID     *string            `form:"owner_id,omitempty" json:"owner_id,omitempty"`
-	TeamID      *string            `form:"team_id,omitempty" json:"team_id,omitempty"`
-	IssuerID    *string            `form:"issuer_id,omitempty" json:"issuer_id,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Sort Prefix with `-` for descending order. Without it, the order of creation.
-	Sort *ListCertificatesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+	// PageSize Rows a page, in place of `per_page`.
+	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
+
+	// Status One state, or several with commas between them.
+	Status      *string `form:"status,omitempty" json:"status,omitempty"`
+	Environment *string `form:"environment,omitempty" json:"environment,omitempty"`
+	OwnerID     *string `form:"owner_id,omitempty" json:"owner_id,omitempty"`
+	TeamID      *string `form:"team_id,omitempty" json:"team_id,omitempty"`
+	IssuerID    *string `form:"issuer_id,omitempty" json:"issuer_id,omitempty"`
+	ProfileID   *string `form:"profile_id,omitempty" json:"profile_id,omitempty"`
+
+	// AgentID Certificates with a target that this agent looks after.
+	AgentID *string `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// ExpiresBefore Ends before this moment. What was never issued ends in the year 1.
+	ExpiresBefore *time.Time `form:"expires_before,omitempty" json:"expires_before,omitempty"`
+
+	// ExpiresAfter Ends after this moment.
+	ExpiresAfter *time.Time `form:"expires_after,omitempty" json:"expires_after,omitempty"`
+
+	// CreatedAfter Made after this moment.
+	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+
+	// UpdatedAfter Changed after this moment.
+	UpdatedAfter *time.Time `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Sort notAfter or expiresAt, createdAt, updatedAt, commonName, name, status, environment, also written expires_at and so on;
+	// with `-` before it, or with `sort_desc=true`, descending. Without it, the order of creation. Of rows that are
+	// equal in this, the one with the smaller id is the smaller. Names and common names compare by their bytes.
+	Sort     *string `form:"sort,omitempty" json:"sort,omitempty"`
+	SortDesc *bool   `form:"sort_desc,omitempty" json:"sort_desc,omitempty"`
+
+	// Fields The fields that are wanted of each row, with commas between them. What is no field is not looked at.
+	Fields *string `form:"fields,omitempty" json:"fields,omitempty"`
 }
-
-// ListCertificatesParamsSort defines parameters for ListCertificates.
-type ListCertificatesParamsSort string
 
 // UpdateCertificateParams defines parameters for UpdateCertificate.
 type UpdateCertificateParams struct {
@@ -1865,6 +2124,9 @@ type ListCertificateVersionsParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListDeadLettersParams defines parameters for ListDeadLetters.
@@ -1911,6 +2173,12 @@ type ListJobsParams struct {
 	Status        *JobStatus `form:"status,omitempty" json:"status,omitempty"`
 	Type          *JobType   `form:"type,omitempty" json:"type,omitempty"`
 	CertificateID *string    `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
+	CreatedAfter  *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListOwnersParams defines parameters for ListOwners.
@@ -2113,6 +2381,15 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
+// BulkArchiveCertificatesJSONRequestBody defines body for BulkArchiveCertificates for application/json ContentType.
+type BulkArchiveCertificatesJSONRequestBody = BulkRequest
+
+// BulkReassignCertificatesJSONRequestBody defines body for BulkReassignCertificates for application/json ContentType.
+type BulkReassignCertificatesJSONRequestBody = BulkReassign
+
+// BulkRenewCertificatesJSONRequestBody defines body for BulkRenewCertificates for application/json ContentType.
+type BulkRenewCertificatesJSONRequestBody = BulkRequest
+
 // UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
 type UpdateCertificateJSONRequestBody = CertificateUpdate
 
@@ -2175,6 +2452,239 @@ type CreateViewJSONRequestBody = ViewCreate
 
 // UpdateViewJSONRequestBody defines body for UpdateView for application/json ContentType.
 type UpdateViewJSONRequestBody = ViewUpdate
+
+// Getter for additional properties for BulkFilter. Returns the specified
+// element and whether it was found
+func (a BulkFilter) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for BulkFilter
+func (a *BulkFilter) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a *BulkFilter) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["agent_id"]; found {
+		err = json.Unmarshal(raw, &a.AgentID)
+		if err != nil {
+			return fmt.Errorf("error reading 'agent_id': %w", err)
+		}
+		delete(object, "agent_id")
+	}
+
+	if raw, found := object["created_after"]; found {
+		err = json.Unmarshal(raw, &a.CreatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'created_after': %w", err)
+		}
+		delete(object, "created_after")
+	}
+
+	if raw, found := object["environment"]; found {
+		err = json.Unmarshal(raw, &a.Environment)
+		if err != nil {
+			return fmt.Errorf("error reading 'environment': %w", err)
+		}
+		delete(object, "environment")
+	}
+
+	if raw, found := object["expires_after"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_after': %w", err)
+		}
+		delete(object, "expires_after")
+	}
+
+	if raw, found := object["expires_before"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresBefore)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_before': %w", err)
+		}
+		delete(object, "expires_before")
+	}
+
+	if raw, found := object["issuer_id"]; found {
+		err = json.Unmarshal(raw, &a.IssuerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'issuer_id': %w", err)
+		}
+		delete(object, "issuer_id")
+	}
+
+	if raw, found := object["owner_id"]; found {
+		err = json.Unmarshal(raw, &a.OwnerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'owner_id': %w", err)
+		}
+		delete(object, "owner_id")
+	}
+
+	if raw, found := object["profile_id"]; found {
+		err = json.Unmarshal(raw, &a.ProfileID)
+		if err != nil {
+			return fmt.Errorf("error reading 'profile_id': %w", err)
+		}
+		delete(object, "profile_id")
+	}
+
+	if raw, found := object["q"]; found {
+		err = json.Unmarshal(raw, &a.Q)
+		if err != nil {
+			return fmt.Errorf("error reading 'q': %w", err)
+		}
+		delete(object, "q")
+	}
+
+	if raw, found := object["status"]; found {
+		err = json.Unmarshal(raw, &a.Status)
+		if err != nil {
+			return fmt.Errorf("error reading 'status': %w", err)
+		}
+		delete(object, "status")
+	}
+
+	if raw, found := object["team_id"]; found {
+		err = json.Unmarshal(raw, &a.TeamID)
+		if err != nil {
+			return fmt.Errorf("error reading 'team_id': %w", err)
+		}
+		delete(object, "team_id")
+	}
+
+	if raw, found := object["updated_after"]; found {
+		err = json.Unmarshal(raw, &a.UpdatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'updated_after': %w", err)
+		}
+		delete(object, "updated_after")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a BulkFilter) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.AgentID != nil {
+		object["agent_id"], err = json.Marshal(a.AgentID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'agent_id': %w", err)
+		}
+	}
+
+	if a.CreatedAfter != nil {
+		object["created_after"], err = json.Marshal(a.CreatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'created_after': %w", err)
+		}
+	}
+
+	if a.Environment != nil {
+		object["environment"], err = json.Marshal(a.Environment)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'environment': %w", err)
+		}
+	}
+
+	if a.ExpiresAfter != nil {
+		object["expires_after"], err = json.Marshal(a.ExpiresAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_after': %w", err)
+		}
+	}
+
+	if a.ExpiresBefore != nil {
+		object["expires_before"], err = json.Marshal(a.ExpiresBefore)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_before': %w", err)
+		}
+	}
+
+	if a.IssuerID != nil {
+		object["issuer_id"], err = json.Marshal(a.IssuerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issuer_id': %w", err)
+		}
+	}
+
+	if a.OwnerID != nil {
+		object["owner_id"], err = json.Marshal(a.OwnerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'owner_id': %w", err)
+		}
+	}
+
+	if a.ProfileID != nil {
+		object["profile_id"], err = json.Marshal(a.ProfileID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'profile_id': %w", err)
+		}
+	}
+
+	if a.Q != nil {
+		object["q"], err = json.Marshal(a.Q)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'q': %w", err)
+		}
+	}
+
+	if a.Status != nil {
+		object["status"], err = json.Marshal(a.Status)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'status': %w", err)
+		}
+	}
+
+	if a.TeamID != nil {
+		object["team_id"], err = json.Marshal(a.TeamID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'team_id': %w", err)
+		}
+	}
+
+	if a.UpdatedAfter != nil {
+		object["updated_after"], err = json.Marshal(a.UpdatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'updated_after': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2400,12 +2910,39 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/auth/info (the `GetAuthInfo` operationId).
 	GetAuthInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBulkOperations List bulk operations, newest first
+	//
+	// Whoever is limited to some certificates sees the operations of their own key.
+	//
+	// Corresponds with GET /api/v1/bulk-operations (the `ListBulkOperations` operationId).
+	ListBulkOperations(ctx context.Context, params *ListBulkOperationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBulkOperation See how far a bulk operation is
+	//
+	// Corresponds with GET /api/v1/bulk-operations/{id} (the `GetBulkOperation` operationId).
+	GetBulkOperation(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelBulkOperation Stop a bulk operation
+	//
+	// What is done stays done; items that have no outcome yet become Cancelled. 409 if the operation has ended.
+	//
+	// Corresponds with POST /api/v1/bulk-operations/{id}/cancel (the `CancelBulkOperation` operationId).
+	CancelBulkOperation(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBulkItems List what became of each certificate
+	//
+	// Corresponds with GET /api/v1/bulk-operations/{id}/items (the `ListBulkItems` operationId).
+	ListBulkItems(ctx context.Context, id ID, params *ListBulkItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetCACertificates The certificates of an issuer's CA, in PEM
 	//
 	// Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 	GetCACertificates(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificates List certificates
+	//
+	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
+	// answer to a `cursor` has `page_size` in place of `page` and `per_page`.
 	//
 	// Corresponds with GET /api/v1/certificates (the `ListCertificates` operationId).
 	ListCertificates(ctx context.Context, params *ListCertificatesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2429,6 +2966,60 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates (the `CreateCertificate` operationId).
 	CreateCertificate(ctx context.Context, body CreateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkArchiveCertificatesWithBody Stop managing many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+	BulkArchiveCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkArchiveCertificates Stop managing many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+	BulkArchiveCertificates(ctx context.Context, body BulkArchiveCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkReassignCertificatesWithBody Give many certificates another owner, team or environment
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+	BulkReassignCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkReassignCertificates Give many certificates another owner, team or environment
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+	BulkReassignCertificates(ctx context.Context, body BulkReassignCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkRenewCertificatesWithBody Renew many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+	BulkRenewCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BulkRenewCertificates Renew many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+	BulkRenewCertificates(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ArchiveCertificate Stop managing a certificate
 	//
@@ -3433,6 +4024,70 @@ func (c *Client) GetAuthInfo(ctx context.Context, reqEditors ...RequestEditorFn)
 	return c.Client.Do(req)
 }
 
+// ListBulkOperations List bulk operations, newest first
+//
+// Whoever is limited to some certificates sees the operations of their own key.
+//
+// Corresponds with GET /api/v1/bulk-operations (the `ListBulkOperations` operationId).
+func (c *Client) ListBulkOperations(ctx context.Context, params *ListBulkOperationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBulkOperationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBulkOperation See how far a bulk operation is
+//
+// Corresponds with GET /api/v1/bulk-operations/{id} (the `GetBulkOperation` operationId).
+func (c *Client) GetBulkOperation(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBulkOperationRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelBulkOperation Stop a bulk operation
+//
+// What is done stays done; items that have no outcome yet become Cancelled. 409 if the operation has ended.
+//
+// Corresponds with POST /api/v1/bulk-operations/{id}/cancel (the `CancelBulkOperation` operationId).
+func (c *Client) CancelBulkOperation(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelBulkOperationRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBulkItems List what became of each certificate
+//
+// Corresponds with GET /api/v1/bulk-operations/{id}/items (the `ListBulkItems` operationId).
+func (c *Client) ListBulkItems(ctx context.Context, id ID, params *ListBulkItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBulkItemsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetCACertificates The certificates of an issuer's CA, in PEM
 //
 // Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
@@ -3449,6 +4104,9 @@ func (c *Client) GetCACertificates(ctx context.Context, issuerID IssuerID, reqEd
 }
 
 // ListCertificates List certificates
+//
+// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
+// answer to a `cursor` has `page_size` in place of `page` and `per_page`.
 //
 // Corresponds with GET /api/v1/certificates (the `ListCertificates` operationId).
 func (c *Client) ListCertificates(ctx context.Context, params *ListCertificatesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3493,6 +4151,120 @@ func (c *Client) CreateCertificateWithBody(ctx context.Context, contentType stri
 // Corresponds with POST /api/v1/certificates (the `CreateCertificate` operationId).
 func (c *Client) CreateCertificate(ctx context.Context, body CreateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateCertificateRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkArchiveCertificatesWithBody Stop managing many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+func (c *Client) BulkArchiveCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkArchiveCertificatesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkArchiveCertificates Stop managing many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+func (c *Client) BulkArchiveCertificates(ctx context.Context, body BulkArchiveCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkArchiveCertificatesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkReassignCertificatesWithBody Give many certificates another owner, team or environment
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+func (c *Client) BulkReassignCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkReassignCertificatesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkReassignCertificates Give many certificates another owner, team or environment
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+func (c *Client) BulkReassignCertificates(ctx context.Context, body BulkReassignCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkReassignCertificatesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkRenewCertificatesWithBody Renew many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+func (c *Client) BulkRenewCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkRenewCertificatesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BulkRenewCertificates Renew many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+func (c *Client) BulkRenewCertificates(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBulkRenewCertificatesRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5111,6 +5883,18 @@ func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Reques
 
 		}
 
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -5672,6 +6456,18 @@ func NewListAuditEventsRequest(server string, params *ListAuditEventsParams) (*h
 
 		}
 
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -6181,6 +6977,261 @@ func NewGetAuthInfoRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListBulkOperationsRequest constructs an http.Request for the ListBulkOperations method
+func NewListBulkOperationsRequest(server string, params *ListBulkOperationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/bulk-operations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBulkOperationRequest constructs an http.Request for the GetBulkOperation method
+func NewGetBulkOperationRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/bulk-operations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelBulkOperationRequest constructs an http.Request for the CancelBulkOperation method
+func NewCancelBulkOperationRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/bulk-operations/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBulkItemsRequest constructs an http.Request for the ListBulkItems method
+func NewListBulkItemsRequest(server string, id ID, params *ListBulkItemsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/bulk-operations/%s/items", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetCACertificatesRequest constructs an http.Request for the GetCACertificates method
 func NewGetCACertificatesRequest(server string, issuerID IssuerID) (*http.Request, error) {
 	var err error
@@ -6279,6 +7330,30 @@ func NewListCertificatesRequest(server string, params *ListCertificatesParams) (
 
 		}
 
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_size", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -6339,9 +7414,105 @@ func NewListCertificatesRequest(server string, params *ListCertificatesParams) (
 
 		}
 
+		if params.ProfileID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "profile_id", *params.ProfileID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AgentID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_id", *params.AgentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExpiresBefore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires_before", *params.ExpiresBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExpiresAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires_after", *params.ExpiresAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_after", *params.CreatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UpdatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "updated_after", *params.UpdatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Sort != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SortDesc != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort_desc", *params.SortDesc, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Fields != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "fields", *params.Fields, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -6386,6 +7557,126 @@ func NewCreateCertificateRequestWithBody(server string, contentType string, body
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/certificates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewBulkArchiveCertificatesRequest calls the generic BulkArchiveCertificates builder with application/json body
+func NewBulkArchiveCertificatesRequest(server string, body BulkArchiveCertificatesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBulkArchiveCertificatesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewBulkArchiveCertificatesRequestWithBody constructs an http.Request for the BulkArchiveCertificates method, with any body, and a specified content type
+func NewBulkArchiveCertificatesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/bulk/archive")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewBulkReassignCertificatesRequest calls the generic BulkReassignCertificates builder with application/json body
+func NewBulkReassignCertificatesRequest(server string, body BulkReassignCertificatesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBulkReassignCertificatesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewBulkReassignCertificatesRequestWithBody constructs an http.Request for the BulkReassignCertificates method, with any body, and a specified content type
+func NewBulkReassignCertificatesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/bulk/reassign")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewBulkRenewCertificatesRequest calls the generic BulkRenewCertificates builder with application/json body
+func NewBulkRenewCertificatesRequest(server string, body BulkRenewCertificatesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBulkRenewCertificatesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewBulkRenewCertificatesRequestWithBody constructs an http.Request for the BulkRenewCertificates method, with any body, and a specified content type
+func NewBulkRenewCertificatesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/bulk/renew")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6679,6 +7970,18 @@ func NewListCertificateVersionsRequest(server string, id ID, params *ListCertifi
 		if params.PerPage != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -7254,6 +8557,42 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 		if params.CertificateID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "certificate_id", *params.CertificateID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_after", *params.CreatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedBefore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_before", *params.CreatedBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Q != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "q", *params.Q, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -9957,6 +11296,38 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/auth/info (the `GetAuthInfo` operationId).
 	GetAuthInfoWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuthInfoResponse, error)
 
+	// ListBulkOperationsWithResponse List bulk operations, newest first
+	//
+	// Whoever is limited to some certificates sees the operations of their own key.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/bulk-operations (the `ListBulkOperations` operationId).
+	ListBulkOperationsWithResponse(ctx context.Context, params *ListBulkOperationsParams, reqEditors ...RequestEditorFn) (*ListBulkOperationsResponse, error)
+
+	// GetBulkOperationWithResponse See how far a bulk operation is
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/bulk-operations/{id} (the `GetBulkOperation` operationId).
+	GetBulkOperationWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetBulkOperationResponse, error)
+
+	// CancelBulkOperationWithResponse Stop a bulk operation
+	//
+	// What is done stays done; items that have no outcome yet become Cancelled. 409 if the operation has ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/bulk-operations/{id}/cancel (the `CancelBulkOperation` operationId).
+	CancelBulkOperationWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CancelBulkOperationResponse, error)
+
+	// ListBulkItemsWithResponse List what became of each certificate
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/bulk-operations/{id}/items (the `ListBulkItems` operationId).
+	ListBulkItemsWithResponse(ctx context.Context, id ID, params *ListBulkItemsParams, reqEditors ...RequestEditorFn) (*ListBulkItemsResponse, error)
+
 	// GetCACertificatesWithResponse The certificates of an issuer's CA, in PEM
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -9965,6 +11336,9 @@ type ClientWithResponsesInterface interface {
 	GetCACertificatesWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificatesResponse, error)
 
 	// ListCertificatesWithResponse List certificates
+	//
+	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
+	// answer to a `cursor` has `page_size` in place of `page` and `per_page`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9990,6 +11364,60 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates (the `CreateCertificate` operationId).
 	CreateCertificateWithResponse(ctx context.Context, body CreateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCertificateResponse, error)
+
+	// BulkArchiveCertificatesWithBodyWithResponse Stop managing many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+	BulkArchiveCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkArchiveCertificatesResponse, error)
+
+	// BulkArchiveCertificatesWithResponse Stop managing many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+	BulkArchiveCertificatesWithResponse(ctx context.Context, body BulkArchiveCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkArchiveCertificatesResponse, error)
+
+	// BulkReassignCertificatesWithBodyWithResponse Give many certificates another owner, team or environment
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+	BulkReassignCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkReassignCertificatesResponse, error)
+
+	// BulkReassignCertificatesWithResponse Give many certificates another owner, team or environment
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+	BulkReassignCertificatesWithResponse(ctx context.Context, body BulkReassignCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkReassignCertificatesResponse, error)
+
+	// BulkRenewCertificatesWithBodyWithResponse Renew many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+	BulkRenewCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkRenewCertificatesResponse, error)
+
+	// BulkRenewCertificatesWithResponse Renew many certificates
+	//
+	// With `dry_run`, nothing is changed, and the answer says what would be.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+	BulkRenewCertificatesWithResponse(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkRenewCertificatesResponse, error)
 
 	// ArchiveCertificateWithResponse Stop managing a certificate
 	//
@@ -11564,6 +12992,198 @@ func (r GetAuthInfoResponse) ContentType() string {
 	return ""
 }
 
+type ListBulkOperationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkOperationList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBulkOperationsResponse) GetJSON200() *BulkOperationList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBulkOperationsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBulkOperationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBulkOperationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBulkOperationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBulkOperationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBulkOperationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkOperation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBulkOperationResponse) GetJSON200() *BulkOperation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBulkOperationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBulkOperationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBulkOperationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBulkOperationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBulkOperationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CancelBulkOperationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkOperation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelBulkOperationResponse) GetJSON200() *BulkOperation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelBulkOperationResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelBulkOperationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelBulkOperationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelBulkOperationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelBulkOperationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBulkItemsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkItemList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBulkItemsResponse) GetJSON200() *BulkItemList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBulkItemsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBulkItemsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBulkItemsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBulkItemsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBulkItemsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetCACertificatesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -11695,6 +13315,171 @@ func (r CreateCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BulkArchiveCertificatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkPlan
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *BulkOperation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BulkArchiveCertificatesResponse) GetJSON200() *BulkPlan {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r BulkArchiveCertificatesResponse) GetJSON202() *BulkOperation {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BulkArchiveCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BulkArchiveCertificatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BulkArchiveCertificatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BulkArchiveCertificatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BulkArchiveCertificatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BulkReassignCertificatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkPlan
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *BulkOperation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BulkReassignCertificatesResponse) GetJSON200() *BulkPlan {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r BulkReassignCertificatesResponse) GetJSON202() *BulkOperation {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BulkReassignCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BulkReassignCertificatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BulkReassignCertificatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BulkReassignCertificatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BulkReassignCertificatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BulkRenewCertificatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BulkPlan
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *BulkOperation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BulkRenewCertificatesResponse) GetJSON200() *BulkPlan {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r BulkRenewCertificatesResponse) GetJSON202() *BulkOperation {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BulkRenewCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BulkRenewCertificatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BulkRenewCertificatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BulkRenewCertificatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BulkRenewCertificatesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15285,6 +17070,62 @@ func (c *ClientWithResponses) GetAuthInfoWithResponse(ctx context.Context, reqEd
 	return ParseGetAuthInfoResponse(rsp)
 }
 
+// ListBulkOperationsWithResponse List bulk operations, newest first
+//
+// Whoever is limited to some certificates sees the operations of their own key.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/bulk-operations (the `ListBulkOperations` operationId).
+func (c *ClientWithResponses) ListBulkOperationsWithResponse(ctx context.Context, params *ListBulkOperationsParams, reqEditors ...RequestEditorFn) (*ListBulkOperationsResponse, error) {
+	rsp, err := c.ListBulkOperations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBulkOperationsResponse(rsp)
+}
+
+// GetBulkOperationWithResponse See how far a bulk operation is
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/bulk-operations/{id} (the `GetBulkOperation` operationId).
+func (c *ClientWithResponses) GetBulkOperationWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetBulkOperationResponse, error) {
+	rsp, err := c.GetBulkOperation(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBulkOperationResponse(rsp)
+}
+
+// CancelBulkOperationWithResponse Stop a bulk operation
+//
+// What is done stays done; items that have no outcome yet become Cancelled. 409 if the operation has ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/bulk-operations/{id}/cancel (the `CancelBulkOperation` operationId).
+func (c *ClientWithResponses) CancelBulkOperationWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CancelBulkOperationResponse, error) {
+	rsp, err := c.CancelBulkOperation(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelBulkOperationResponse(rsp)
+}
+
+// ListBulkItemsWithResponse List what became of each certificate
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/bulk-operations/{id}/items (the `ListBulkItems` operationId).
+func (c *ClientWithResponses) ListBulkItemsWithResponse(ctx context.Context, id ID, params *ListBulkItemsParams, reqEditors ...RequestEditorFn) (*ListBulkItemsResponse, error) {
+	rsp, err := c.ListBulkItems(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBulkItemsResponse(rsp)
+}
+
 // GetCACertificatesWithResponse The certificates of an issuer's CA, in PEM
 //
 // Returns a wrapper object for the known response body format(s).
@@ -15299,6 +17140,9 @@ func (c *ClientWithResponses) GetCACertificatesWithResponse(ctx context.Context,
 }
 
 // ListCertificatesWithResponse List certificates
+//
+// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
+// answer to a `cursor` has `page_size` in place of `page` and `per_page`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15341,6 +17185,96 @@ func (c *ClientWithResponses) CreateCertificateWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseCreateCertificateResponse(rsp)
+}
+
+// BulkArchiveCertificatesWithBodyWithResponse Stop managing many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+func (c *ClientWithResponses) BulkArchiveCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkArchiveCertificatesResponse, error) {
+	rsp, err := c.BulkArchiveCertificatesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkArchiveCertificatesResponse(rsp)
+}
+
+// BulkArchiveCertificatesWithResponse Stop managing many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/archive (the `BulkArchiveCertificates` operationId).
+func (c *ClientWithResponses) BulkArchiveCertificatesWithResponse(ctx context.Context, body BulkArchiveCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkArchiveCertificatesResponse, error) {
+	rsp, err := c.BulkArchiveCertificates(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkArchiveCertificatesResponse(rsp)
+}
+
+// BulkReassignCertificatesWithBodyWithResponse Give many certificates another owner, team or environment
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+func (c *ClientWithResponses) BulkReassignCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkReassignCertificatesResponse, error) {
+	rsp, err := c.BulkReassignCertificatesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkReassignCertificatesResponse(rsp)
+}
+
+// BulkReassignCertificatesWithResponse Give many certificates another owner, team or environment
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/reassign (the `BulkReassignCertificates` operationId).
+func (c *ClientWithResponses) BulkReassignCertificatesWithResponse(ctx context.Context, body BulkReassignCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkReassignCertificatesResponse, error) {
+	rsp, err := c.BulkReassignCertificates(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkReassignCertificatesResponse(rsp)
+}
+
+// BulkRenewCertificatesWithBodyWithResponse Renew many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+func (c *ClientWithResponses) BulkRenewCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BulkRenewCertificatesResponse, error) {
+	rsp, err := c.BulkRenewCertificatesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkRenewCertificatesResponse(rsp)
+}
+
+// BulkRenewCertificatesWithResponse Renew many certificates
+//
+// With `dry_run`, nothing is changed, and the answer says what would be.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
+func (c *ClientWithResponses) BulkRenewCertificatesWithResponse(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkRenewCertificatesResponse, error) {
+	rsp, err := c.BulkRenewCertificates(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBulkRenewCertificatesResponse(rsp)
 }
 
 // ArchiveCertificateWithResponse Stop managing a certificate
@@ -17227,6 +19161,138 @@ func ParseGetAuthInfoResponse(rsp *http.Response) (*GetAuthInfoResponse, error) 
 	return response, nil
 }
 
+// ParseListBulkOperationsResponse parses an HTTP response from a ListBulkOperationsWithResponse call
+func ParseListBulkOperationsResponse(rsp *http.Response) (*ListBulkOperationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBulkOperationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkOperationList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBulkOperationResponse parses an HTTP response from a GetBulkOperationWithResponse call
+func ParseGetBulkOperationResponse(rsp *http.Response) (*GetBulkOperationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBulkOperationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkOperation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelBulkOperationResponse parses an HTTP response from a CancelBulkOperationWithResponse call
+func ParseCancelBulkOperationResponse(rsp *http.Response) (*CancelBulkOperationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelBulkOperationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkOperation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBulkItemsResponse parses an HTTP response from a ListBulkItemsWithResponse call
+func ParseListBulkItemsResponse(rsp *http.Response) (*ListBulkItemsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBulkItemsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkItemList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetCACertificatesResponse parses an HTTP response from a GetCACertificatesWithResponse call
 func ParseGetCACertificatesResponse(rsp *http.Response) (*GetCACertificatesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17306,6 +19372,126 @@ func ParseCreateCertificateResponse(rsp *http.Response) (*CreateCertificateRespo
 			return nil, err
 		}
 		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseBulkArchiveCertificatesResponse parses an HTTP response from a BulkArchiveCertificatesWithResponse call
+func ParseBulkArchiveCertificatesResponse(rsp *http.Response) (*BulkArchiveCertificatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BulkArchiveCertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest BulkOperation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseBulkReassignCertificatesResponse parses an HTTP response from a BulkReassignCertificatesWithResponse call
+func ParseBulkReassignCertificatesResponse(rsp *http.Response) (*BulkReassignCertificatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BulkReassignCertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest BulkOperation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseBulkRenewCertificatesResponse parses an HTTP response from a BulkRenewCertificatesWithResponse call
+func ParseBulkRenewCertificatesResponse(rsp *http.Response) (*BulkRenewCertificatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BulkRenewCertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest BulkOperation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

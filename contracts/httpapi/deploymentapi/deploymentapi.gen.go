@@ -438,6 +438,9 @@ type Page = int
 // PerPage defines model for PerPage.
 type PerPage = int
 
+// Q defines model for Q.
+type Q = string
+
 // StatsDays defines model for StatsDays.
 type StatsDays = int
 
@@ -450,6 +453,10 @@ type ListAgentsParams struct {
 	PerPage *PerPage     `form:"per_page,omitempty" json:"per_page,omitempty"`
 	Status  *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
 	SiteID  *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListJobsParams defines parameters for ListJobs.
@@ -465,6 +472,12 @@ type ListJobsParams struct {
 	Status        *JobStatus `form:"status,omitempty" json:"status,omitempty"`
 	Type          *JobType   `form:"type,omitempty" json:"type,omitempty"`
 	CertificateID *string    `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
+	CreatedAfter  *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListSitesParams defines parameters for ListSites.
@@ -746,6 +759,19 @@ func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Req
 		return
 	}
 
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListAgents(w, r, params)
 	}))
@@ -906,6 +932,45 @@ func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Reque
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "certificate_id"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "created_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_after", r.URL.Query(), &params.CreatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "created_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "created_after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "created_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_before", r.URL.Query(), &params.CreatedBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "created_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "created_before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
 		}
 		return
 	}

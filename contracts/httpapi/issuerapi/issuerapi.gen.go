@@ -17,6 +17,78 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BulkAction.
+const (
+	Archive  BulkAction = "archive"
+	Reassign BulkAction = "reassign"
+	Renew    BulkAction = "renew"
+)
+
+// Valid indicates whether the value is a known member of the BulkAction enum.
+func (e BulkAction) Valid() bool {
+	switch e {
+	case Archive:
+		return true
+	case Reassign:
+		return true
+	case Renew:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkItemStatus.
+const (
+	BulkItemStatusCancelled BulkItemStatus = "Cancelled"
+	BulkItemStatusPending   BulkItemStatus = "Pending"
+	BulkItemStatusRefused   BulkItemStatus = "Refused"
+	BulkItemStatusSucceeded BulkItemStatus = "Succeeded"
+)
+
+// Valid indicates whether the value is a known member of the BulkItemStatus enum.
+func (e BulkItemStatus) Valid() bool {
+	switch e {
+	case BulkItemStatusCancelled:
+		return true
+	case BulkItemStatusPending:
+		return true
+	case BulkItemStatusRefused:
+		return true
+	case BulkItemStatusSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BulkStatus.
+const (
+	BulkStatusCancelled BulkStatus = "Cancelled"
+	BulkStatusCompleted BulkStatus = "Completed"
+	BulkStatusFailed    BulkStatus = "Failed"
+	BulkStatusPending   BulkStatus = "Pending"
+	BulkStatusRunning   BulkStatus = "Running"
+)
+
+// Valid indicates whether the value is a known member of the BulkStatus enum.
+func (e BulkStatus) Valid() bool {
+	switch e {
+	case BulkStatusCancelled:
+		return true
+	case BulkStatusCompleted:
+		return true
+	case BulkStatusFailed:
+		return true
+	case BulkStatusPending:
+		return true
+	case BulkStatusRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
 	CertificateStatusActive            CertificateStatus = "Active"
@@ -158,36 +230,6 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
-// Defines values for ListCertificatesParamsSort.
-const (
-	ListCertificatesParamsSortCommonName      ListCertificatesParamsSort = "commonName"
-	ListCertificatesParamsSortCreatedAt       ListCertificatesParamsSort = "createdAt"
-	ListCertificatesParamsSortMinusCommonName ListCertificatesParamsSort = "-commonName"
-	ListCertificatesParamsSortMinusCreatedAt  ListCertificatesParamsSort = "-createdAt"
-	ListCertificatesParamsSortMinusNotAfter   ListCertificatesParamsSort = "-notAfter"
-	ListCertificatesParamsSortNotAfter        ListCertificatesParamsSort = "notAfter"
-)
-
-// Valid indicates whether the value is a known member of the ListCertificatesParamsSort enum.
-func (e ListCertificatesParamsSort) Valid() bool {
-	switch e {
-	case ListCertificatesParamsSortCommonName:
-		return true
-	case ListCertificatesParamsSortCreatedAt:
-		return true
-	case ListCertificatesParamsSortMinusCommonName:
-		return true
-	case ListCertificatesParamsSortMinusCreatedAt:
-		return true
-	case ListCertificatesParamsSortMinusNotAfter:
-		return true
-	case ListCertificatesParamsSortNotAfter:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for ListOwnersParamsSort.
 const (
 	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
@@ -235,6 +277,144 @@ func (e ListTeamsParamsSort) Valid() bool {
 		return false
 	}
 }
+
+// BulkAction defines model for BulkAction.
+type BulkAction string
+
+// BulkFilter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+// know is refused, since what it was to leave out would be touched.
+type BulkFilter struct {
+	AgentID              *string                `json:"agent_id,omitempty"`
+	CreatedAfter         *time.Time             `json:"created_after,omitempty"`
+	Environment          *string                `json:"environment,omitempty"`
+	ExpiresAfter         *time.Time             `json:"expires_after,omitempty"`
+	ExpiresBefore        *time.Time             `json:"expires_before,omitempty"`
+	IssuerID             *string                `json:"issuer_id,omitempty"`
+	OwnerID              *string                `json:"owner_id,omitempty"`
+	ProfileID            *string                `json:"profile_id,omitempty"`
+	Q                    *string                `json:"q,omitempty"`
+	Status               *string                `json:"status,omitempty"`
+	TeamID               *string                `json:"team_id,omitempty"`
+	UpdatedAfter         *time.Time             `json:"updated_after,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// BulkItem defines model for BulkItem.
+type BulkItem struct {
+	CertificateID string `json:"certificate_id"`
+
+	// JobID Of a renewal, the job that was begun.
+	JobID *string `json:"job_id,omitempty"`
+
+	// Reason Why it was refused.
+	Reason *string        `json:"reason,omitempty"`
+	Status BulkItemStatus `json:"status"`
+}
+
+// BulkItemList defines model for BulkItemList.
+type BulkItemList struct {
+	Data []BulkItem `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BulkItemStatus defines model for BulkItemStatus.
+type BulkItemStatus string
+
+// BulkOperation defines model for BulkOperation.
+type BulkOperation struct {
+	Action      BulkAction `json:"action"`
+	Cancelled   int        `json:"cancelled"`
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+	CreatedAt   time.Time  `json:"created_at"`
+	Environment *string    `json:"environment,omitempty"`
+
+	// Error Why it is Failed.
+	Error *string `json:"error,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter      *BulkFilter `json:"filter,omitempty"`
+	ID          string      `json:"id"`
+	OwnerID     *string     `json:"owner_id,omitempty"`
+	Pending     int         `json:"pending"`
+	Refused     int         `json:"refused"`
+	RequestedBy string      `json:"requested_by"`
+	StartedAt   *time.Time  `json:"started_at,omitempty"`
+	Status      BulkStatus  `json:"status"`
+	Succeeded   int         `json:"succeeded"`
+	TeamID      *string     `json:"team_id,omitempty"`
+	Total       int         `json:"total"`
+}
+
+// BulkOperationList defines model for BulkOperationList.
+type BulkOperationList struct {
+	Data []BulkOperation `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BulkPlan defines model for BulkPlan.
+type BulkPlan struct {
+	Action   BulkAction     `json:"action"`
+	ByIssuer map[string]int `json:"by_issuer"`
+	ByOwner  map[string]int `json:"by_owner"`
+
+	// ByStatus Of those that would change.
+	ByStatus map[string]int `json:"by_status"`
+	DryRun   bool           `json:"dry_run"`
+
+	// Ids The first 100 that would change.
+	Ids []string `json:"ids"`
+
+	// Refusals The first 100 that would be refused.
+	Refusals []BulkRefusal `json:"refusals"`
+
+	// Total How many are chosen.
+	Total       int `json:"total"`
+	WouldChange int `json:"would_change"`
+	WouldRefuse int `json:"would_refuse"`
+}
+
+// BulkReassign Either `ids` or `filter`, and at least one of the other three.
+type BulkReassign struct {
+	DryRun      *bool   `json:"dry_run,omitempty"`
+	Environment *string `json:"environment,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter  *BulkFilter `json:"filter,omitempty"`
+	Ids     *[]string   `json:"ids,omitempty"`
+	OwnerID *string     `json:"owner_id,omitempty"`
+	TeamID  *string     `json:"team_id,omitempty"`
+}
+
+// BulkRefusal defines model for BulkRefusal.
+type BulkRefusal struct {
+	CertificateID string `json:"certificate_id"`
+	Reason        string `json:"reason"`
+}
+
+// BulkRequest Either `ids` or `filter`.
+type BulkRequest struct {
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Filter As the parameters of the same names of the list of certificates. At least one is needed. A name that the list does not
+	// know is refused, since what it was to leave out would be touched.
+	Filter *BulkFilter `json:"filter,omitempty"`
+	Ids    *[]string   `json:"ids,omitempty"`
+}
+
+// BulkStatus defines model for BulkStatus.
+type BulkStatus string
 
 // CSRSubmit defines model for CSRSubmit.
 type CSRSubmit struct {
@@ -308,12 +488,20 @@ type CertificateCreate struct {
 
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
+	// Data With `fields`, each has those only.
 	Data []Certificate `json:"data"`
 
 	// NextCursor Left out at the end.
 	NextCursor *string `json:"next_cursor,omitempty"`
-	Page       int     `json:"page"`
-	PerPage    int     `json:"per_page"`
+
+	// Page Left out in the answer to a cursor.
+	Page *int `json:"page,omitempty"`
+
+	// PageSize Rows a page, in the answer to a cursor.
+	PageSize *int `json:"page_size,omitempty"`
+
+	// PerPage Left out in the answer to a cursor.
+	PerPage *int `json:"per_page,omitempty"`
 
 	// Total Exact up to 10,000; an estimate beyond that.
 	Total int64 `json:"total"`
@@ -364,10 +552,13 @@ type CertificateVersion struct {
 
 // CertificateVersionList defines model for CertificateVersionList.
 type CertificateVersionList struct {
-	Data    []CertificateVersion `json:"data"`
-	Page    int                  `json:"page"`
-	PerPage int                  `json:"per_page"`
-	Total   int64                `json:"total"`
+	Data []CertificateVersion `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // FleetMetrics defines model for FleetMetrics.
@@ -993,11 +1184,43 @@ type IssuerID = string
 // Page defines model for Page.
 type Page = int
 
+// PageSize defines model for PageSize.
+type PageSize = int
+
 // PerPage defines model for PerPage.
 type PerPage = int
 
+// Q defines model for Q.
+type Q = string
+
 // StatsDays defines model for StatsDays.
 type StatsDays = int
+
+// ListBulkOperationsParams defines parameters for ListBulkOperations.
+type ListBulkOperationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor     `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *BulkStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
+// ListBulkItemsParams defines parameters for ListBulkItems.
+type ListBulkItemsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor         `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *BulkItemStatus `form:"status,omitempty" json:"status,omitempty"`
+}
 
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
@@ -1008,19 +1231,47 @@ type ListCertificatesParams struct {
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
-	Cursor      *Cursor            `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Status      *CertificateStatus `form:"status,omitempty" json:"status,omitempty"`
-	Environment *string            `form:"environment,omitempty" json:"environment,omitempty"`
-	OwnerID     *string            `form:"owner_id,omitempty" json:"owner_id,omitempty"`
-	TeamID      *string            `form:"team_id,omitempty" json:"team_id,omitempty"`
-	IssuerID    *string            `form:"issuer_id,omitempty" json:"issuer_id,omitempty"`
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Sort Prefix with `-` for descending order. Without it, the order of creation.
-	Sort *ListCertificatesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+	// PageSize Rows a page, in place of `per_page`.
+	PageSize *PageSize `form:"page_size,omitempty" json:"page_size,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
+
+	// Status One state, or several with commas between them.
+	Status      *string `form:"status,omitempty" json:"status,omitempty"`
+	Environment *string `form:"environment,omitempty" json:"environment,omitempty"`
+	OwnerID     *string `form:"owner_id,omitempty" json:"owner_id,omitempty"`
+	TeamID      *string `form:"team_id,omitempty" json:"team_id,omitempty"`
+	IssuerID    *string `form:"issuer_id,omitempty" json:"issuer_id,omitempty"`
+	ProfileID   *string `form:"profile_id,omitempty" json:"profile_id,omitempty"`
+
+	// AgentID Certificates with a target that this agent looks after.
+	AgentID *string `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// ExpiresBefore Ends before this moment. What was never issued ends in the year 1.
+	ExpiresBefore *time.Time `form:"expires_before,omitempty" json:"expires_before,omitempty"`
+
+	// ExpiresAfter Ends after this moment.
+	ExpiresAfter *time.Time `form:"expires_after,omitempty" json:"expires_after,omitempty"`
+
+	// CreatedAfter Made after this moment.
+	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+
+	// UpdatedAfter Changed after this moment.
+	UpdatedAfter *time.Time `form:"updated_after,omitempty" json:"updated_after,omitempty"`
+
+	// Sort notAfter or expiresAt, createdAt, updatedAt, commonName, name, status, environment, also written expires_at and so on;
+	// with `-` before it, or with `sort_desc=true`, descending. Without it, the order of creation. Of rows that are
+	// equal in this, the one with the smaller id is the smaller. Names and common names compare by their bytes.
+	Sort     *string `form:"sort,omitempty" json:"sort,omitempty"`
+	SortDesc *bool   `form:"sort_desc,omitempty" json:"sort_desc,omitempty"`
+
+	// Fields The fields that are wanted of each row, with commas between them. What is no field is not looked at.
+	Fields *string `form:"fields,omitempty" json:"fields,omitempty"`
 }
-
-// ListCertificatesParamsSort defines parameters for ListCertificates.
-type ListCertificatesParamsSort string
 
 // UpdateCertificateParams defines parameters for UpdateCertificate.
 type UpdateCertificateParams struct {
@@ -1036,6 +1287,9 @@ type ListCertificateVersionsParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListIssuersParams defines parameters for ListIssuers.
@@ -1070,6 +1324,12 @@ type ListJobsParams struct {
 	Status        *JobStatus `form:"status,omitempty" json:"status,omitempty"`
 	Type          *JobType   `form:"type,omitempty" json:"type,omitempty"`
 	CertificateID *string    `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
+	CreatedAfter  *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
+	// asked for besides all other filters. The language is in docs/how-to/search.md.
+	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
 // ListOwnersParams defines parameters for ListOwners.
@@ -1225,6 +1485,15 @@ type ListViolationsParams struct {
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
+// BulkArchiveCertificatesJSONRequestBody defines body for BulkArchiveCertificates for application/json ContentType.
+type BulkArchiveCertificatesJSONRequestBody = BulkRequest
+
+// BulkReassignCertificatesJSONRequestBody defines body for BulkReassignCertificates for application/json ContentType.
+type BulkReassignCertificatesJSONRequestBody = BulkReassign
+
+// BulkRenewCertificatesJSONRequestBody defines body for BulkRenewCertificates for application/json ContentType.
+type BulkRenewCertificatesJSONRequestBody = BulkRequest
+
 // UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
 type UpdateCertificateJSONRequestBody = CertificateUpdate
 
@@ -1267,14 +1536,268 @@ type CreateTeamJSONRequestBody = TeamCreate
 // UpdateTeamJSONRequestBody defines body for UpdateTeam for application/json ContentType.
 type UpdateTeamJSONRequestBody = TeamUpdate
 
+// Getter for additional properties for BulkFilter. Returns the specified
+// element and whether it was found
+func (a BulkFilter) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for BulkFilter
+func (a *BulkFilter) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a *BulkFilter) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["agent_id"]; found {
+		err = json.Unmarshal(raw, &a.AgentID)
+		if err != nil {
+			return fmt.Errorf("error reading 'agent_id': %w", err)
+		}
+		delete(object, "agent_id")
+	}
+
+	if raw, found := object["created_after"]; found {
+		err = json.Unmarshal(raw, &a.CreatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'created_after': %w", err)
+		}
+		delete(object, "created_after")
+	}
+
+	if raw, found := object["environment"]; found {
+		err = json.Unmarshal(raw, &a.Environment)
+		if err != nil {
+			return fmt.Errorf("error reading 'environment': %w", err)
+		}
+		delete(object, "environment")
+	}
+
+	if raw, found := object["expires_after"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_after': %w", err)
+		}
+		delete(object, "expires_after")
+	}
+
+	if raw, found := object["expires_before"]; found {
+		err = json.Unmarshal(raw, &a.ExpiresBefore)
+		if err != nil {
+			return fmt.Errorf("error reading 'expires_before': %w", err)
+		}
+		delete(object, "expires_before")
+	}
+
+	if raw, found := object["issuer_id"]; found {
+		err = json.Unmarshal(raw, &a.IssuerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'issuer_id': %w", err)
+		}
+		delete(object, "issuer_id")
+	}
+
+	if raw, found := object["owner_id"]; found {
+		err = json.Unmarshal(raw, &a.OwnerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'owner_id': %w", err)
+		}
+		delete(object, "owner_id")
+	}
+
+	if raw, found := object["profile_id"]; found {
+		err = json.Unmarshal(raw, &a.ProfileID)
+		if err != nil {
+			return fmt.Errorf("error reading 'profile_id': %w", err)
+		}
+		delete(object, "profile_id")
+	}
+
+	if raw, found := object["q"]; found {
+		err = json.Unmarshal(raw, &a.Q)
+		if err != nil {
+			return fmt.Errorf("error reading 'q': %w", err)
+		}
+		delete(object, "q")
+	}
+
+	if raw, found := object["status"]; found {
+		err = json.Unmarshal(raw, &a.Status)
+		if err != nil {
+			return fmt.Errorf("error reading 'status': %w", err)
+		}
+		delete(object, "status")
+	}
+
+	if raw, found := object["team_id"]; found {
+		err = json.Unmarshal(raw, &a.TeamID)
+		if err != nil {
+			return fmt.Errorf("error reading 'team_id': %w", err)
+		}
+		delete(object, "team_id")
+	}
+
+	if raw, found := object["updated_after"]; found {
+		err = json.Unmarshal(raw, &a.UpdatedAfter)
+		if err != nil {
+			return fmt.Errorf("error reading 'updated_after': %w", err)
+		}
+		delete(object, "updated_after")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for BulkFilter to handle AdditionalProperties
+func (a BulkFilter) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.AgentID != nil {
+		object["agent_id"], err = json.Marshal(a.AgentID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'agent_id': %w", err)
+		}
+	}
+
+	if a.CreatedAfter != nil {
+		object["created_after"], err = json.Marshal(a.CreatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'created_after': %w", err)
+		}
+	}
+
+	if a.Environment != nil {
+		object["environment"], err = json.Marshal(a.Environment)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'environment': %w", err)
+		}
+	}
+
+	if a.ExpiresAfter != nil {
+		object["expires_after"], err = json.Marshal(a.ExpiresAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_after': %w", err)
+		}
+	}
+
+	if a.ExpiresBefore != nil {
+		object["expires_before"], err = json.Marshal(a.ExpiresBefore)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'expires_before': %w", err)
+		}
+	}
+
+	if a.IssuerID != nil {
+		object["issuer_id"], err = json.Marshal(a.IssuerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issuer_id': %w", err)
+		}
+	}
+
+	if a.OwnerID != nil {
+		object["owner_id"], err = json.Marshal(a.OwnerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'owner_id': %w", err)
+		}
+	}
+
+	if a.ProfileID != nil {
+		object["profile_id"], err = json.Marshal(a.ProfileID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'profile_id': %w", err)
+		}
+	}
+
+	if a.Q != nil {
+		object["q"], err = json.Marshal(a.Q)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'q': %w", err)
+		}
+	}
+
+	if a.Status != nil {
+		object["status"], err = json.Marshal(a.Status)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'status': %w", err)
+		}
+	}
+
+	if a.TeamID != nil {
+		object["team_id"], err = json.Marshal(a.TeamID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'team_id': %w", err)
+		}
+	}
+
+	if a.UpdatedAfter != nil {
+		object["updated_after"], err = json.Marshal(a.UpdatedAfter)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'updated_after': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListBulkOperations List bulk operations, newest first
+	// (GET /api/v1/bulk-operations)
+	ListBulkOperations(w http.ResponseWriter, r *http.Request, params ListBulkOperationsParams)
+	// GetBulkOperation See how far a bulk operation is
+	// (GET /api/v1/bulk-operations/{id})
+	GetBulkOperation(w http.ResponseWriter, r *http.Request, id ID)
+	// CancelBulkOperation Stop a bulk operation
+	// (POST /api/v1/bulk-operations/{id}/cancel)
+	CancelBulkOperation(w http.ResponseWriter, r *http.Request, id ID)
+	// ListBulkItems List what became of each certificate
+	// (GET /api/v1/bulk-operations/{id}/items)
+	ListBulkItems(w http.ResponseWriter, r *http.Request, id ID, params ListBulkItemsParams)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams)
 	// CreateCertificate Manage a certificate and have it issued
 	// (POST /api/v1/certificates)
 	CreateCertificate(w http.ResponseWriter, r *http.Request)
+	// BulkArchiveCertificates Stop managing many certificates
+	// (POST /api/v1/certificates/bulk/archive)
+	BulkArchiveCertificates(w http.ResponseWriter, r *http.Request)
+	// BulkReassignCertificates Give many certificates another owner, team or environment
+	// (POST /api/v1/certificates/bulk/reassign)
+	BulkReassignCertificates(w http.ResponseWriter, r *http.Request)
+	// BulkRenewCertificates Renew many certificates
+	// (POST /api/v1/certificates/bulk/renew)
+	BulkRenewCertificates(w http.ResponseWriter, r *http.Request)
 	// ArchiveCertificate Stop managing a certificate
 	// (DELETE /api/v1/certificates/{id})
 	ArchiveCertificate(w http.ResponseWriter, r *http.Request, id ID)
@@ -1416,6 +1939,30 @@ type ServerInterface interface {
 
 type Unimplemented struct{}
 
+// ListBulkOperations List bulk operations, newest first
+// (GET /api/v1/bulk-operations)
+func (_ Unimplemented) ListBulkOperations(w http.ResponseWriter, r *http.Request, params ListBulkOperationsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetBulkOperation See how far a bulk operation is
+// (GET /api/v1/bulk-operations/{id})
+func (_ Unimplemented) GetBulkOperation(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CancelBulkOperation Stop a bulk operation
+// (POST /api/v1/bulk-operations/{id}/cancel)
+func (_ Unimplemented) CancelBulkOperation(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListBulkItems List what became of each certificate
+// (GET /api/v1/bulk-operations/{id}/items)
+func (_ Unimplemented) ListBulkItems(w http.ResponseWriter, r *http.Request, id ID, params ListBulkItemsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListCertificates List certificates
 // (GET /api/v1/certificates)
 func (_ Unimplemented) ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams) {
@@ -1425,6 +1972,24 @@ func (_ Unimplemented) ListCertificates(w http.ResponseWriter, r *http.Request, 
 // CreateCertificate Manage a certificate and have it issued
 // (POST /api/v1/certificates)
 func (_ Unimplemented) CreateCertificate(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BulkArchiveCertificates Stop managing many certificates
+// (POST /api/v1/certificates/bulk/archive)
+func (_ Unimplemented) BulkArchiveCertificates(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BulkReassignCertificates Give many certificates another owner, team or environment
+// (POST /api/v1/certificates/bulk/reassign)
+func (_ Unimplemented) BulkReassignCertificates(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BulkRenewCertificates Renew many certificates
+// (POST /api/v1/certificates/bulk/renew)
+func (_ Unimplemented) BulkRenewCertificates(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1707,6 +2272,211 @@ type ServerInterfaceWrapper struct {
 
 type MiddlewareFunc func(http.Handler) http.Handler
 
+// ListBulkOperations operation middleware
+func (siw *ServerInterfaceWrapper) ListBulkOperations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBulkOperationsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBulkOperations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBulkOperation operation middleware
+func (siw *ServerInterfaceWrapper) GetBulkOperation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBulkOperation(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelBulkOperation operation middleware
+func (siw *ServerInterfaceWrapper) CancelBulkOperation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelBulkOperation(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBulkItems operation middleware
+func (siw *ServerInterfaceWrapper) ListBulkItems(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBulkItemsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBulkItems(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListCertificates operation middleware
 func (siw *ServerInterfaceWrapper) ListCertificates(w http.ResponseWriter, r *http.Request) {
 
@@ -1751,6 +2521,32 @@ func (siw *ServerInterfaceWrapper) ListCertificates(w http.ResponseWriter, r *ht
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_size", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_size"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_size", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
 		}
 		return
 	}
@@ -1820,6 +2616,84 @@ func (siw *ServerInterfaceWrapper) ListCertificates(w http.ResponseWriter, r *ht
 		return
 	}
 
+	// ------------- Optional query parameter "profile_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "profile_id", r.URL.Query(), &params.ProfileID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "profile_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "profile_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "agent_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_id", r.URL.Query(), &params.AgentID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "agent_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "expires_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "expires_before", r.URL.Query(), &params.ExpiresBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "expires_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "expires_before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "expires_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "expires_after", r.URL.Query(), &params.ExpiresAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "expires_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "expires_after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "created_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_after", r.URL.Query(), &params.CreatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "created_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "created_after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "updated_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "updated_after", r.URL.Query(), &params.UpdatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "updated_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "updated_after", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "sort" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -1829,6 +2703,32 @@ func (siw *ServerInterfaceWrapper) ListCertificates(w http.ResponseWriter, r *ht
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort_desc" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort_desc", r.URL.Query(), &params.SortDesc, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort_desc"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort_desc", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "fields" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "fields", r.URL.Query(), &params.Fields, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "fields"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "fields", Err: err})
 		}
 		return
 	}
@@ -1849,6 +2749,48 @@ func (siw *ServerInterfaceWrapper) CreateCertificate(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateCertificate(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BulkArchiveCertificates operation middleware
+func (siw *ServerInterfaceWrapper) BulkArchiveCertificates(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BulkArchiveCertificates(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BulkReassignCertificates operation middleware
+func (siw *ServerInterfaceWrapper) BulkReassignCertificates(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BulkReassignCertificates(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BulkRenewCertificates operation middleware
+func (siw *ServerInterfaceWrapper) BulkRenewCertificates(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BulkRenewCertificates(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2052,6 +2994,19 @@ func (siw *ServerInterfaceWrapper) ListCertificateVersions(w http.ResponseWriter
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
 		}
 		return
 	}
@@ -2351,6 +3306,45 @@ func (siw *ServerInterfaceWrapper) ListJobs(w http.ResponseWriter, r *http.Reque
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "certificate_id"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "created_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_after", r.URL.Query(), &params.CreatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "created_after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "created_after", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "created_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_before", r.URL.Query(), &params.CreatedBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "created_before"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "created_before", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", r.URL.Query(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "q"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "q", Err: err})
 		}
 		return
 	}
@@ -3653,6 +4647,27 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	}
 
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/bulk/renew", wrapper.BulkRenewCertificates)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/bulk/archive", wrapper.BulkArchiveCertificates)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/bulk/reassign", wrapper.BulkReassignCertificates)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/bulk-operations", wrapper.ListBulkOperations)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/bulk-operations/{id}", wrapper.GetBulkOperation)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/bulk-operations/{id}/items", wrapper.ListBulkItems)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/bulk-operations/{id}/cancel", wrapper.CancelBulkOperation)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates", wrapper.ListCertificates)
 	})
 	r.Group(func(r chi.Router) {
@@ -3799,6 +4814,163 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 
 type ProblemApplicationProblemPlusJSONResponse Problem
 
+type ListBulkOperationsRequestObject struct {
+	Params ListBulkOperationsParams
+}
+
+type ListBulkOperationsResponseObject interface {
+	VisitListBulkOperationsResponse(w http.ResponseWriter) error
+}
+
+type ListBulkOperations200JSONResponse BulkOperationList
+
+func (response ListBulkOperations200JSONResponse) VisitListBulkOperationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBulkOperationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBulkOperationsdefaultApplicationProblemPlusJSONResponse) VisitListBulkOperationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBulkOperationRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetBulkOperationResponseObject interface {
+	VisitGetBulkOperationResponse(w http.ResponseWriter) error
+}
+
+type GetBulkOperation200JSONResponse BulkOperation
+
+func (response GetBulkOperation200JSONResponse) VisitGetBulkOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBulkOperationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBulkOperationdefaultApplicationProblemPlusJSONResponse) VisitGetBulkOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelBulkOperationRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type CancelBulkOperationResponseObject interface {
+	VisitCancelBulkOperationResponse(w http.ResponseWriter) error
+}
+
+type CancelBulkOperation200JSONResponse BulkOperation
+
+func (response CancelBulkOperation200JSONResponse) VisitCancelBulkOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelBulkOperationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelBulkOperationdefaultApplicationProblemPlusJSONResponse) VisitCancelBulkOperationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBulkItemsRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListBulkItemsParams
+}
+
+type ListBulkItemsResponseObject interface {
+	VisitListBulkItemsResponse(w http.ResponseWriter) error
+}
+
+type ListBulkItems200JSONResponse BulkItemList
+
+func (response ListBulkItems200JSONResponse) VisitListBulkItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBulkItemsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBulkItemsdefaultApplicationProblemPlusJSONResponse) VisitListBulkItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCertificatesRequestObject struct {
 	Params ListCertificatesParams
 }
@@ -3866,6 +5038,165 @@ type CreateCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateCertificatedefaultApplicationProblemPlusJSONResponse) VisitCreateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkArchiveCertificatesRequestObject struct {
+	Body *BulkArchiveCertificatesJSONRequestBody
+}
+
+type BulkArchiveCertificatesResponseObject interface {
+	VisitBulkArchiveCertificatesResponse(w http.ResponseWriter) error
+}
+
+type BulkArchiveCertificates200JSONResponse BulkPlan
+
+func (response BulkArchiveCertificates200JSONResponse) VisitBulkArchiveCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkArchiveCertificates202JSONResponse BulkOperation
+
+func (response BulkArchiveCertificates202JSONResponse) VisitBulkArchiveCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkArchiveCertificatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BulkArchiveCertificatesdefaultApplicationProblemPlusJSONResponse) VisitBulkArchiveCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkReassignCertificatesRequestObject struct {
+	Body *BulkReassignCertificatesJSONRequestBody
+}
+
+type BulkReassignCertificatesResponseObject interface {
+	VisitBulkReassignCertificatesResponse(w http.ResponseWriter) error
+}
+
+type BulkReassignCertificates200JSONResponse BulkPlan
+
+func (response BulkReassignCertificates200JSONResponse) VisitBulkReassignCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkReassignCertificates202JSONResponse BulkOperation
+
+func (response BulkReassignCertificates202JSONResponse) VisitBulkReassignCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkReassignCertificatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BulkReassignCertificatesdefaultApplicationProblemPlusJSONResponse) VisitBulkReassignCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRenewCertificatesRequestObject struct {
+	Body *BulkRenewCertificatesJSONRequestBody
+}
+
+type BulkRenewCertificatesResponseObject interface {
+	VisitBulkRenewCertificatesResponse(w http.ResponseWriter) error
+}
+
+type BulkRenewCertificates200JSONResponse BulkPlan
+
+func (response BulkRenewCertificates200JSONResponse) VisitBulkRenewCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRenewCertificates202JSONResponse BulkOperation
+
+func (response BulkRenewCertificates202JSONResponse) VisitBulkRenewCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BulkRenewCertificatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BulkRenewCertificatesdefaultApplicationProblemPlusJSONResponse) VisitBulkRenewCertificatesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5749,12 +7080,33 @@ func (response ListViolationsdefaultApplicationProblemPlusJSONResponse) VisitLis
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListBulkOperations List bulk operations, newest first
+	// (GET /api/v1/bulk-operations)
+	ListBulkOperations(ctx context.Context, request ListBulkOperationsRequestObject) (ListBulkOperationsResponseObject, error)
+	// GetBulkOperation See how far a bulk operation is
+	// (GET /api/v1/bulk-operations/{id})
+	GetBulkOperation(ctx context.Context, request GetBulkOperationRequestObject) (GetBulkOperationResponseObject, error)
+	// CancelBulkOperation Stop a bulk operation
+	// (POST /api/v1/bulk-operations/{id}/cancel)
+	CancelBulkOperation(ctx context.Context, request CancelBulkOperationRequestObject) (CancelBulkOperationResponseObject, error)
+	// ListBulkItems List what became of each certificate
+	// (GET /api/v1/bulk-operations/{id}/items)
+	ListBulkItems(ctx context.Context, request ListBulkItemsRequestObject) (ListBulkItemsResponseObject, error)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
 	// CreateCertificate Manage a certificate and have it issued
 	// (POST /api/v1/certificates)
 	CreateCertificate(ctx context.Context, request CreateCertificateRequestObject) (CreateCertificateResponseObject, error)
+	// BulkArchiveCertificates Stop managing many certificates
+	// (POST /api/v1/certificates/bulk/archive)
+	BulkArchiveCertificates(ctx context.Context, request BulkArchiveCertificatesRequestObject) (BulkArchiveCertificatesResponseObject, error)
+	// BulkReassignCertificates Give many certificates another owner, team or environment
+	// (POST /api/v1/certificates/bulk/reassign)
+	BulkReassignCertificates(ctx context.Context, request BulkReassignCertificatesRequestObject) (BulkReassignCertificatesResponseObject, error)
+	// BulkRenewCertificates Renew many certificates
+	// (POST /api/v1/certificates/bulk/renew)
+	BulkRenewCertificates(ctx context.Context, request BulkRenewCertificatesRequestObject) (BulkRenewCertificatesResponseObject, error)
 	// ArchiveCertificate Stop managing a certificate
 	// (DELETE /api/v1/certificates/{id})
 	ArchiveCertificate(ctx context.Context, request ArchiveCertificateRequestObject) (ArchiveCertificateResponseObject, error)
@@ -5931,6 +7283,111 @@ type strictHandler struct {
 	options     StrictHTTPServerOptions
 }
 
+// ListBulkOperations operation middleware
+func (sh *strictHandler) ListBulkOperations(w http.ResponseWriter, r *http.Request, params ListBulkOperationsParams) {
+	var request ListBulkOperationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBulkOperations(ctx, request.(ListBulkOperationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBulkOperations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBulkOperationsResponseObject); ok {
+		if err := validResponse.VisitListBulkOperationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBulkOperation operation middleware
+func (sh *strictHandler) GetBulkOperation(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetBulkOperationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBulkOperation(ctx, request.(GetBulkOperationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBulkOperation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBulkOperationResponseObject); ok {
+		if err := validResponse.VisitGetBulkOperationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelBulkOperation operation middleware
+func (sh *strictHandler) CancelBulkOperation(w http.ResponseWriter, r *http.Request, id ID) {
+	var request CancelBulkOperationRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelBulkOperation(ctx, request.(CancelBulkOperationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelBulkOperation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelBulkOperationResponseObject); ok {
+		if err := validResponse.VisitCancelBulkOperationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBulkItems operation middleware
+func (sh *strictHandler) ListBulkItems(w http.ResponseWriter, r *http.Request, id ID, params ListBulkItemsParams) {
+	var request ListBulkItemsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBulkItems(ctx, request.(ListBulkItemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBulkItems")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBulkItemsResponseObject); ok {
+		if err := validResponse.VisitListBulkItemsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCertificates operation middleware
 func (sh *strictHandler) ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams) {
 	var request ListCertificatesRequestObject
@@ -5981,6 +7438,99 @@ func (sh *strictHandler) CreateCertificate(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateCertificateResponseObject); ok {
 		if err := validResponse.VisitCreateCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BulkArchiveCertificates operation middleware
+func (sh *strictHandler) BulkArchiveCertificates(w http.ResponseWriter, r *http.Request) {
+	var request BulkArchiveCertificatesRequestObject
+
+	var body BulkArchiveCertificatesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BulkArchiveCertificates(ctx, request.(BulkArchiveCertificatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BulkArchiveCertificates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BulkArchiveCertificatesResponseObject); ok {
+		if err := validResponse.VisitBulkArchiveCertificatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BulkReassignCertificates operation middleware
+func (sh *strictHandler) BulkReassignCertificates(w http.ResponseWriter, r *http.Request) {
+	var request BulkReassignCertificatesRequestObject
+
+	var body BulkReassignCertificatesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BulkReassignCertificates(ctx, request.(BulkReassignCertificatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BulkReassignCertificates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BulkReassignCertificatesResponseObject); ok {
+		if err := validResponse.VisitBulkReassignCertificatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BulkRenewCertificates operation middleware
+func (sh *strictHandler) BulkRenewCertificates(w http.ResponseWriter, r *http.Request) {
+	var request BulkRenewCertificatesRequestObject
+
+	var body BulkRenewCertificatesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BulkRenewCertificates(ctx, request.(BulkRenewCertificatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BulkRenewCertificates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BulkRenewCertificatesResponseObject); ok {
+		if err := validResponse.VisitBulkRenewCertificatesResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

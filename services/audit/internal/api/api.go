@@ -74,7 +74,7 @@ func (a API) ListAuditEvents(ctx context.Context, r auditapi.ListAuditEventsRequ
 	p := r.Params
 	list, err := a.list(ctx, asked{
 		actor: p.Actor, action: p.Action, resourceType: p.ResourceType, resourceID: p.ResourceID, resource: p.Resource,
-		since: p.Since, until: p.Until, after: p.After, before: p.Before,
+		since: p.Since, until: p.Until, after: p.After, before: p.Before, q: p.Q,
 	}, p.Page, p.PerPage, p.Cursor)
 	return auditapi.ListAuditEvents200JSONResponse(list), err
 }
@@ -99,6 +99,9 @@ func (a API) list(ctx context.Context, want asked, number, perPage *int, cursor 
 	}
 	f, err := filter(want)
 	if err != nil {
+		return none, err
+	}
+	if f.Search, err = postgres.Search.Ask(want.q, a.now()); err != nil {
 		return none, err
 	}
 	if f.Behind, err = behind(cursor); err != nil {

@@ -13,8 +13,8 @@ import (
 
 // asked is what a caller asks for; nil and empty ask for nothing.
 type asked struct {
-	actor, action, resourceType, resourceID, resource *string
-	since, until, after, before                       *time.Time
+	actor, action, resourceType, resourceID, resource, q *string
+	since, until, after, before                          *time.Time
 }
 
 // filter reads what is asked for, and names every parameter that is wrong.

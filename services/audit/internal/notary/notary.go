@@ -2,8 +2,8 @@
 //
 // Its key is made at the first start of an installation and kept, sealed, in the schema;
 // replicas share it. A checkpoint is signed when so many events have come since the last
-// one, or when so much time has passed and any has. Each is also written to the log,
-// which is usually kept elsewhere than the database.
+// one, or when so much time has passed and any has. Each is also told of in an event and
+// written to the log, which are usually kept elsewhere than the database.
 //
 // It signs nothing that contradicts what it has signed before.
 package notary
@@ -13,6 +13,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,11 +23,18 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/secret"
+	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/chain"
+	"github.com/certctl/certctl/services/audit/internal/export"
 	"github.com/certctl/certctl/services/audit/internal/postgres"
 )
 
@@ -50,6 +58,7 @@ type Notary struct {
 	key   ed25519.PrivateKey
 	pool  *pgxpool.Pool
 	rule  Rule
+	told  func()
 	clock clock.Clock
 	log   *slog.Logger
 
@@ -58,19 +67,20 @@ type Notary struct {
 }
 
 // Open reads the key, and makes it if the installation has none. Replicas that start
-// together come to the same key.
-func Open(ctx context.Context, pool *pgxpool.Pool, sealer *secret.Sealer, rule Rule, c clock.Clock, log *slog.Logger) (*Notary, error) {
-	key, err := read(ctx, pool, sealer)
+// together come to the same key. told is called after a commit that left an event to
+// publish.
+func Open(ctx context.Context, deps service.Deps, rule Rule, told func()) (*Notary, error) {
+	key, err := read(ctx, deps.DB, deps.Sealer)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if err := generate(ctx, pool, sealer); err != nil {
+		if err := generate(ctx, deps.DB, deps.Sealer); err != nil {
 			return nil, err
 		}
-		key, err = read(ctx, pool, sealer)
+		key, err = read(ctx, deps.DB, deps.Sealer)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Notary{key: key, pool: pool, rule: rule, clock: c, log: log, wake: make(chan struct{}, 1)}, nil
+	return &Notary{key: key, pool: deps.DB, rule: rule, told: told, clock: deps.Clock, log: deps.Log, wake: make(chan struct{}, 1)}, nil
 }
 
 func generate(ctx context.Context, pool *pgxpool.Pool, sealer *secret.Sealer) error {
@@ -161,14 +171,37 @@ func (n *Notary) SignIfDue(ctx context.Context) (signed bool, err error) {
 			return err
 		}
 		signed = true
-		return postgres.StoreCheckpoint(ctx, tx, &c)
+		if err := postgres.StoreCheckpoint(ctx, tx, &c); err != nil {
+			return err
+		}
+		return tell(ctx, tx, &c)
 	})
 	if err != nil || !signed {
 		return false, err
 	}
+	n.told()
 	n.log.InfoContext(ctx, "checkpoint signed", "sequence", c.Sequence, "hash", c.Hash.String(), "signed_at", chain.Time(c.SignedAt),
 		"key_id", c.KeyID.String(), "signature", base64.StdEncoding.EncodeToString(c.Signature))
 	return true, nil
+}
+
+// tell writes the event of a checkpoint into the outbox.
+func tell(ctx context.Context, tx pgx.Tx, c *chain.Checkpoint) error {
+	e := event.CheckpointSigned(export.Shown(c))
+	body, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", event.Type(e), err)
+	}
+	aggregate, of, _ := e.About()
+	m := bus.Message{
+		Subject: event.Subject(e), ID: id.New("ev-"), Type: event.Type(e), Source: "/certctl/audit", Entity: aggregate + "/" + of,
+		Time: c.SignedAt, AggVersion: 1, Body: body,
+	}
+	row, err := m.Outbox(subject.StreamEvents)
+	if err != nil {
+		return err
+	}
+	return outbox.Insert(ctx, tx, row)
 }
 
 // newest is the last checkpoint, which the chain must still hold; zero before the first.

@@ -17,6 +17,7 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/secret"
+	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/migrations"
 	"github.com/certctl/certctl/services/audit/internal/chain"
@@ -34,7 +35,7 @@ func open(t *testing.T, pool *pgxpool.Pool, rule Rule) (*Notary, *clock.Manual, 
 	t.Helper()
 	said := new(strings.Builder)
 	w := clock.At(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
-	n, err := Open(t.Context(), pool, sealer, rule, w, slog.New(slog.NewTextHandler(said, nil)))
+	n, err := Open(t.Context(), service.Deps{DB: pool, Sealer: sealer, Clock: w, Log: slog.New(slog.NewTextHandler(said, nil))}, rule, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestNotary_HasOneKeyHoweverManyReplicasStartAtOnce(t *testing.T) {
 	keys := make([]string, 8)
 	for i := range keys {
 		g.Go(func() error {
-			n, err := Open(t.Context(), pool, sealer, Rule{Events: 1, Interval: time.Minute}, clock.System, slog.New(slog.DiscardHandler))
+			n, err := Open(t.Context(), service.Deps{DB: pool, Sealer: sealer, Clock: clock.System}, Rule{Events: 1, Interval: time.Minute}, func() {})
 			if err == nil {
 				keys[i] = string(n.key)
 			}
@@ -129,7 +130,7 @@ func TestNotary_HasOneKeyHoweverManyReplicasStartAtOnce(t *testing.T) {
 		t.Errorf("the key lies open, or %v", err)
 	}
 	// What was sealed for another installation, or with another sealing key, is refused.
-	if _, err := Open(t.Context(), pool, secret.New(secret.Key{2}), Rule{}, clock.System, slog.Default()); !errors.Is(err, secret.ErrKey) {
+	if _, err := Open(t.Context(), service.Deps{DB: pool, Sealer: secret.New(secret.Key{2})}, Rule{}, func() {}); !errors.Is(err, secret.ErrKey) {
 		t.Errorf("%x: %v", public.ID(), err)
 	}
 }

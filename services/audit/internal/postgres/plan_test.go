@@ -39,8 +39,14 @@ func many(t *testing.T) (*pgxpool.Pool, *pgxpool.Conn) {
 
 func TestList_FindsByAnIndexWhatIsRare(t *testing.T) {
 	_, conn := many(t)
+	text := `actor == "key-rare" || resource_id == "mc-rare" && action in ["api_get"]`
+	search, err := Search.Ask(&text, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, f := range map[string]Filter{
 		"everything":             {},
+		"search":                 {Search: search},
 		"resource":               {ResourceID: "mc-rare"},
 		"resource and type":      {ResourceType: "api", ResourceID: "mc-rare"},
 		"type":                   {ResourceType: "ca"},

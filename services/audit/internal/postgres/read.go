@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/audit/internal/chain"
 )
 
@@ -19,6 +20,7 @@ type Filter struct {
 	Actor, Action, ResourceType, ResourceID string
 	// Since is the first moment that is wanted, Until the first that is not any more.
 	Since, Until time.Time
+	Search       search.Query
 	// Behind is the place behind which to go on; the zero place begins with the newest.
 	Behind        Place
 	Limit, Offset int
@@ -49,7 +51,7 @@ func (f Filter) conditions() (parts []string, args []any) {
 		args = append(args, microsecond(f.Until))
 		parts = append(parts, "happened_at < $"+strconv.Itoa(len(args)))
 	}
-	return parts, args
+	return searched(f.Search, parts, args)
 }
 
 // microsecond rounds up: an event within the microsecond before t is before t.

@@ -117,7 +117,7 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 		"revocation": {subject.Operation("issuer", "signCRL"), "$JS.API.CONSUMER.MSG.NEXT.EVT.revocation-evt"},
 		"audit": {
 			"$JS.API.CONSUMER.MSG.NEXT.EVT.audit-evt", "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit-records",
-			"$JS.API.STREAM.INFO.DLQ", "$JS.API.DIRECT.GET.DLQ",
+			subject.Event("checkpoint", "7", "signed"), "$JS.API.STREAM.INFO.DLQ", "$JS.API.DIRECT.GET.DLQ",
 		},
 	}
 	targets := []string{

@@ -37,6 +37,9 @@ func (a *Answers) ListAgents(ctx context.Context, r deploymentapi.ListAgentsRequ
 		}
 		filter.SiteID = *s
 	}
+	if filter.Search, err = postgres.AgentSearch.Ask(r.Params.Q, a.Clock.Now()); err != nil {
+		return nil, err
+	}
 	agents, total, err := postgres.ListAgents(ctx, a.DB, filter, w.size, w.offset())
 	if err != nil {
 		return nil, err

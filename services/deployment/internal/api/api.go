@@ -40,6 +40,7 @@ type Answers struct {
 	Committed func()
 
 	figures figures
+	totals  pg.Totals
 }
 
 var _ deploymentapi.StrictServerInterface = &Answers{}

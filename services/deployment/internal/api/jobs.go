@@ -24,12 +24,15 @@ func (a *Answers) ListJobs(ctx context.Context, r deploymentapi.ListJobsRequestO
 	if err != nil {
 		return nil, err
 	}
+	if filter.Search, err = postgres.JobSearch.Ask(r.Params.Q, a.Clock.Now()); err != nil {
+		return nil, err
+	}
 	offset := w.offset()
 	if filter.BehindID != "" {
 		offset = 0
 	}
 	// One more than is shown tells whether the list goes on.
-	jobs, total, err := postgres.ListJobs(ctx, a.DB, filter, w.size+1, offset)
+	jobs, total, err := postgres.ListJobs(ctx, a.DB, &a.totals, filter, w.size+1, offset)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +50,9 @@ func (a *Answers) ListJobs(ctx context.Context, r deploymentapi.ListJobsRequestO
 }
 
 func jobFilter(ctx context.Context, p deploymentapi.ListJobsParams) (postgres.JobFilter, error) {
-	f := postgres.JobFilter{Scope: authn.FromContext(ctx).Scope}
+	f := postgres.JobFilter{
+		Scope: authn.FromContext(ctx).Scope, CreatedAfter: p.CreatedAfter, CreatedBefore: p.CreatedBefore,
+	}
 	var bad []fault.Field
 	if p.Status != nil {
 		f.Status = string(*p.Status)

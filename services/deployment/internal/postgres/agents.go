@@ -10,6 +10,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 )
 
@@ -68,26 +69,30 @@ func Agents(ctx context.Context, tx pgx.Tx, ids []string) (map[string]fleet.Agen
 	return agents, nil
 }
 
-const (
-	selectAgents = `SELECT ` + agentColumns + ` FROM agents
-WHERE ($1 = '' OR status = $1) AND ($2 = '' OR site_id = $2)
-ORDER BY registered_at DESC, id DESC LIMIT $3 OFFSET $4`
-	countAgents = `SELECT count(*) FROM agents WHERE ($1 = '' OR status = $1) AND ($2 = '' OR site_id = $2)`
-)
-
 // AgentFilter limits a list of agents; empty fields limit nothing.
 type AgentFilter struct {
 	Status, SiteID string
+	Search         search.Query
 }
 
 // ListAgents reads one page of agents, newest first, and counts them all.
 func ListAgents(ctx context.Context, db Querier, f AgentFilter, limit, offset int) (agents []fleet.Agent, total int64, err error) {
-	agents, err = collect(ctx, db, scanAgent, selectAgents, f.Status, f.SiteID, limit, offset)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list agents: %w", err)
+	var where condition
+	if f.Status != "" {
+		where.add("status = ?", f.Status)
 	}
-	if err := db.QueryRow(ctx, countAgents, f.Status, f.SiteID).Scan(&total); err != nil {
+	if f.SiteID != "" {
+		where.add("site_id = ?", f.SiteID)
+	}
+	where.search(f.Search)
+	if err := db.QueryRow(ctx, `SELECT count(*) FROM agents`+where.String(), where.args...).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count agents: %w", err)
+	}
+	args := append(where.args, limit, offset)
+	sql := fmt.Sprintf(`SELECT %s FROM agents%s
+ORDER BY registered_at DESC, id DESC LIMIT $%d OFFSET $%d`, agentColumns, where.String(), len(args)-1, len(args))
+	if agents, err = collect(ctx, db, scanAgent, sql, args...); err != nil {
+		return nil, 0, fmt.Errorf("list agents: %w", err)
 	}
 	return agents, total, nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
@@ -25,6 +27,9 @@ type ListedJob struct {
 // JobFilter limits a list of jobs; empty fields limit nothing.
 type JobFilter struct {
 	Status, Type, CertificateID string
+	// CreatedAfter and CreatedBefore limit nothing if they are nil.
+	CreatedAfter, CreatedBefore *time.Time
+	Search                      search.Query
 	// Scope hides jobs of certificates that the caller may not see.
 	Scope authn.Scope
 	// Behind is the last job of the page before: its time and id; zero for the first.
@@ -78,6 +83,13 @@ func (f JobFilter) condition() *condition {
 	if f.CertificateID != "" {
 		c.add("j.certificate_id = ?", f.CertificateID)
 	}
+	if f.CreatedAfter != nil {
+		c.add("j.created_at > ?", *f.CreatedAfter)
+	}
+	if f.CreatedBefore != nil {
+		c.add("j.created_at < ?", *f.CreatedBefore)
+	}
+	c.search(f.Search)
 	c.scope(f.Scope)
 	return &c
 }
@@ -102,18 +114,23 @@ func (c *condition) scope(s authn.Scope) {
 	c.parts = append(c.parts, "EXISTS (SELECT FROM certificates c WHERE c.id = j.certificate_id AND "+strings.Join(of, " AND ")+")")
 }
 
+// planned has the server plan a query for the values at hand. A plan that is kept for any value walks the whole table for
+// what is rare.
+const planned = pgx.QueryExecModeCacheDescribe
+
 // ListJobs reads jobs, newest first, and counts all that the filter admits.
-func ListJobs(ctx context.Context, db Querier, f JobFilter, limit, offset int) (jobs []ListedJob, total int64, err error) {
+func ListJobs(ctx context.Context, db Querier, totals *pg.Totals, f JobFilter, limit, offset int) (jobs []ListedJob, total int64, err error) {
 	where := f.condition()
-	if err := db.QueryRow(ctx, `SELECT count(*) FROM jobs j`+where.String(), where.args...).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("count jobs: %w", err)
+	total, err = totals.Count(ctx, db, "jobs j", where.String(), append([]any{planned}, where.args...))
+	if err != nil {
+		return nil, 0, err
 	}
 	if f.BehindID != "" {
 		where.add("(j.created_at, j.id) < (?, ?)", f.Behind, f.BehindID)
 	}
-	args := append(where.args, limit, offset)
+	args := append(append([]any{planned}, where.args...), limit, offset)
 	sql := fmt.Sprintf(`SELECT %s FROM jobs j%s
-ORDER BY j.created_at DESC, j.id DESC LIMIT $%d OFFSET $%d`, listColumns, where, len(args)-1, len(args))
+ORDER BY j.created_at DESC, j.id DESC LIMIT $%d OFFSET $%d`, listColumns, where, len(args)-2, len(args)-1)
 	if jobs, err = collect(ctx, db, scanListed, sql, args...); err != nil {
 		return nil, 0, fmt.Errorf("list jobs: %w", err)
 	}

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,5 +142,42 @@ func TestList_RefusesPagesThatOnlyACursorCanReach(t *testing.T) {
 		if w.Code != want {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
 		}
+	}
+}
+
+// owner answers everything alike, and notes what it was asked.
+type owner struct {
+	status int
+	body   string
+	asked  chan url.Values
+}
+
+func (o owner) RoundTrip(r *http.Request) (*http.Response, error) {
+	o.asked <- r.URL.Query()
+	return &http.Response{StatusCode: o.status, Body: io.NopCloser(strings.NewReader(o.body))}, nil
+}
+
+func TestList_AsksBothOwnersWhatItWasAsked(t *testing.T) {
+	o := owner{http.StatusOK, `{"data":[],"total":0}`, make(chan url.Values, 2)}
+	w := httptest.NewRecorder()
+	query := url.Values{"q": {`status == "Failed" && attempts > 1`}, "created_after": {"2026-01-01T00:00:00Z"}, "page": {"2"}}
+	List(o).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/jobs?"+query.Encode(), nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	for range 2 {
+		asked := <-o.asked
+		if asked.Get("q") != query.Get("q") || asked.Get("created_after") != query.Get("created_after") || asked.Has("page") {
+			t.Errorf("asked %v", asked)
+		}
+	}
+}
+
+func TestList_PassesOnWhichParameterIsWrong(t *testing.T) {
+	o := owner{http.StatusBadRequest, `{"code":"invalid","message":"q: is wrong","errors":[{"field":"q","reason":"is wrong"}]}`, make(chan url.Values, 2)}
+	w := httptest.NewRecorder()
+	List(o).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/jobs?q=x", nil))
+	if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"field":"q"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

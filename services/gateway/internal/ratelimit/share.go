@@ -24,7 +24,7 @@ const (
 )
 
 // matter is what replicas speak of it under.
-var matter = subject.Replicas("gateway", "limits")
+var matter = subject.Replicas("gateway", "consumption")
 
 // consumption is what one replica tells the others. It is lost if nobody listens: a
 // token lasts some milliseconds.

@@ -204,6 +204,8 @@ func TestCheck_LetsDeployedClientsThrough(t *testing.T) {
 		{"listCertificates", "page=1&per_page=50", ""},
 		{"listCertificates", "page=1&per_page=100000&status=Active", ""},
 		{"listCertificates", "status=&environment=production&owner_id=o-1&team_id=t-1&issuer_id=iss-local&page=1&per_page=50", ""},
+		{"listCertificates", "agent_id=a&profile_id=p&expires_before=2026-01-31T00:00:00Z&expires_after=2026-01-31T00:00:00Z&created_after=2026-01-31T00:00:00Z&updated_after=2026-01-31T00:00:00Z", ""},
+		{"listCertificates", "sort=-notAfter&sort_desc=true&cursor=x&page_size=10&fields=id,name,whatever", ""},
 		{"listAgents", "page=1&per_page=50", ""},
 		{"listAgents", "page=1&per_page=50&status=Online", ""},
 		{"listJobs", "page=1&per_page=50&status=Pending&type=Renewal", ""},

@@ -12,10 +12,12 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
+	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
@@ -29,16 +31,17 @@ type Services struct {
 	Issuers      *registry.Service
 	Organisation *organisation.Service
 	Rules        *regulation.Service
+	Bulk         *bulk.Service
 }
 
 // New returns the handler of every operation that the issuer owns.
-func New(s Services, store *postgres.Store) http.Handler {
+func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
-		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, store: store,
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, bulk: s.Bulk, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -73,7 +76,9 @@ type server struct {
 	issuers      *registry.Service
 	organisation *organisation.Service
 	rules        *regulation.Service
+	bulk         *bulk.Service
 	store        *postgres.Store
+	clock        clock.Clock
 }
 
 // asking is who asks, and what follows from the request bears.

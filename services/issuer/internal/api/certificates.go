@@ -2,14 +2,12 @@ package api
 
 import (
 	"context"
-	"strings"
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
-	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 // Statuses of accepted requests, as clients of the older API know them.
@@ -26,57 +24,6 @@ func known(what, s string) error {
 		return fault.New(fault.NotFound, "there is no %s of this id", what)
 	}
 	return nil
-}
-
-// ListCertificates implements the operation of that name.
-func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertificatesRequestObject) (issuerapi.ListCertificatesResponseObject, error) {
-	p, _ := asking(ctx)
-	q := postgres.CertificateQuery{Scope: p.Scope, Sort: postgres.ByCreation}
-	var err error
-	if q.Page, err = pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor); err != nil {
-		return nil, err
-	}
-	if status := r.Params.Status; status != nil && *status != "" {
-		if !status.Valid() {
-			return nil, invalid("status", "is none of the states of a certificate")
-		}
-		text := string(*status)
-		q.Status = &text
-	}
-	for _, f := range []struct {
-		name string
-		in   *string
-		out  **string
-	}{
-		{"environment", r.Params.Environment, &q.Environment},
-		{"owner_id", r.Params.OwnerID, &q.OwnerID},
-		{"team_id", r.Params.TeamID, &q.TeamID},
-		{"issuer_id", r.Params.IssuerID, &q.IssuerID},
-	} {
-		if *f.out, err = filter(f.name, f.in); err != nil {
-			return nil, err
-		}
-	}
-	if sort := r.Params.Sort; sort != nil && *sort != "" {
-		if !sort.Valid() {
-			return nil, invalid("sort", "is none of createdAt, notAfter and commonName, with or without a leading -")
-		}
-		var name string
-		name, q.Descending = strings.CutPrefix(string(*sort), "-")
-		q.Sort = postgres.Sort(name)
-	}
-	list, err := s.store.Certificates(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	out := issuerapi.ListCertificates200JSONResponse{
-		Data: make([]issuerapi.Certificate, len(list.Rows)), Total: list.Total,
-		Page: q.Page.Number, PerPage: q.Page.Size, NextCursor: next(list.Next),
-	}
-	for i := range list.Rows {
-		out.Data[i] = certificate(&list.Rows[i])
-	}
-	return out, nil
 }
 
 // CreateCertificate implements the operation of that name.
@@ -197,7 +144,7 @@ func (s *server) ListCertificateVersions(ctx context.Context, r issuerapi.ListCe
 		return nil, err
 	}
 	p, _ := asking(ctx)
-	at, err := pageOf(r.Params.Page, r.Params.PerPage, nil)
+	at, err := pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +154,7 @@ func (s *server) ListCertificateVersions(ctx context.Context, r issuerapi.ListCe
 	}
 	out := issuerapi.ListCertificateVersions200JSONResponse{
 		Data: make([]issuerapi.CertificateVersion, len(list.Rows)), Total: list.Total, Page: at.Number, PerPage: at.Size,
+		NextCursor: next(list.Next),
 	}
 	for i := range list.Rows {
 		out.Data[i] = *version(&list.Rows[i])

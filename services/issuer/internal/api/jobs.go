@@ -32,6 +32,10 @@ func (s *server) ListJobs(ctx context.Context, r issuerapi.ListJobsRequestObject
 	if q.CertificateID, err = filter("certificate_id", r.Params.CertificateID); err != nil {
 		return nil, err
 	}
+	q.CreatedAfter, q.CreatedBefore = r.Params.CreatedAfter, r.Params.CreatedBefore
+	if q.Search, err = postgres.JobSearch.Ask(r.Params.Q, s.clock.Now()); err != nil {
+		return nil, err
+	}
 	list, err := s.store.Jobs(ctx, q)
 	if err != nil {
 		return nil, err

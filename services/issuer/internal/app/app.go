@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/issuer/internal/api"
+	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
@@ -32,6 +33,9 @@ type Settings struct {
 	Sweep, CSRDeadline    time.Duration
 }
 
+// bulkSweep is how soon a replica takes up bulk operations that another has left behind.
+const bulkSweep = 2 * time.Second
+
 // Run runs the issuer until ctx ends.
 func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
@@ -48,6 +52,9 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
+	var bulkWork *worker.Worker
+	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
+	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	if err := open(ctx, issuers, store, deps); err != nil {
 		if ctx.Err() != nil {
@@ -68,12 +75,13 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
 		}, api.New(api.Services{
 			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
-			Organisation: organisation.New(store, deps.Clock), Rules: rules,
-		}, store))
+			Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		}, store, deps.Clock))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
+	g.Go(func() error { return bulkWork.Run(ctx) })
 	g.Go(func() error { return forget(ctx, store, deps) })
 	err = g.Wait()
 	stop()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -256,4 +257,25 @@ func (m *meter) report(b *testing.B, elapsed time.Duration) {
 	b.ReportMetric(float64((here-m.here).Microseconds())/n, "µs-go/op")
 	b.ReportMetric(float64((postgres-m.postgres).Microseconds())/n, "µs-pg/op")
 	b.ReportMetric(float64(m.committed(b)-m.commits)/n, "tx/op")
+}
+
+// BenchmarkList reads pages of 50 certificates over the bus, the first and one deep in the list.
+func BenchmarkList(b *testing.B) {
+	w := newWorld(b)
+	w.start(app.Settings{})
+	w.fill(100_000)
+	deep := w.list(url.Values{"sort": {"-notAfter"}, "per_page": {"500"}, "page": {"20"}})
+	for name, query := range map[string]string{"first": "", "deep": "&cursor=" + *deep.NextCursor, "filtered": "&status=Failed"} {
+		b.Run(name, func(b *testing.B) {
+			cpu := newMeter(b, w)
+			b.ResetTimer()
+			each(8, b.N, func(int) {
+				if status, text := w.try(http.MethodGet, "listCertificates", "/api/v1/certificates?per_page=50&sort=-notAfter"+query, nil); status != http.StatusOK {
+					b.Errorf("%d %s", status, text)
+				}
+			})
+			b.StopTimer()
+			cpu.report(b, b.Elapsed())
+		})
+	}
 }

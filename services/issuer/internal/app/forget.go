@@ -14,7 +14,7 @@ import (
 // forgetEvery is how often the inbox is cleared of what can come no more.
 const forgetEvery = 12 * time.Hour
 
-// forget prunes the inbox, and what was refused long ago, until ctx ends. Replicas do it at different times.
+// forget prunes the inbox, and what was refused or done in bulk long ago, until ctx ends. Replicas do it at different times.
 func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error {
 	for {
 		select {
@@ -29,6 +29,11 @@ func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error
 		}
 		if _, err := store.ForgetRefused(ctx, deps.Clock.Now()); err != nil {
 			deps.Log.WarnContext(ctx, "violations of what was refused could not be pruned", obs.KeyError, err)
+		}
+		if n, err := store.PruneBulk(ctx, deps.Clock.Now().Add(-postgres.BulkKeep)); err != nil {
+			deps.Log.WarnContext(ctx, "bulk operations could not be pruned", obs.KeyError, err)
+		} else if n > 0 {
+			deps.Log.InfoContext(ctx, "bulk operations were pruned", obs.KeyCount, n)
 		}
 	}
 }

@@ -36,13 +36,15 @@ func renewal(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
+// Renewable says why a certificate cannot be renewed now; nil if it can. The error is a Conflict.
+func Renewable(c *Certificate) error {
+	_, _, err := renewal(c)
+	return err
+}
+
 // Renew begins a renewal. With a signing request it is signed at once, as on creation.
 func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certificateID, csr string) (Triggered, error) {
 	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
-	if err != nil {
-		return Triggered{}, err
-	}
-	status, kind, err := renewal(&c)
 	if err != nil {
 		return Triggered{}, err
 	}
@@ -50,28 +52,56 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	if err != nil {
 		return Triggered{}, err
 	}
+	start, at, err := s.renew(ctx, o, &c, targets, csr)
+	if err != nil {
+		return Triggered{}, err
+	}
+	if err := s.store.Begin(ctx, start, at); err != nil {
+		return Triggered{}, err
+	}
+	triggered := Triggered{JobID: start.Job.ID}
+	if at != nil {
+		triggered.Version = at.Version
+	}
+	return triggered, nil
+}
+
+// BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing.
+func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate) (Start, error) {
+	targets := make([]Target, len(c.TargetIDs))
+	for i, id := range c.TargetIDs {
+		targets[i].ID = id
+	}
+	start, _, err := s.renew(ctx, o, c, targets, "")
+	return start, err
+}
+
+// renew decides how a renewal begins, and with a signing request also what becomes of it at once.
+func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, *Change, error) {
+	status, kind, err := renewal(c)
+	if err != nil {
+		return Start{}, nil, err
+	}
 	now := s.clock.Now()
 	w := c.work(Job{
 		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
 	warnings, err := s.permit(ctx, &w, kind.policyStage(), now)
 	if err != nil {
-		return Triggered{}, err
+		return Start{}, nil, err
 	}
-	fact := *w.fact(requestedEvent(&c, w.ID, true), now, "")
+	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
-		return Triggered{}, asField(err)
+		return Start{}, nil, asField(err)
 	}
-	start := Start{Seen: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: warnings}
-	var at *Change
-	if first.Status.Final() {
-		// The job is stored as it was before it ended, so that its end is the same step as any other job's.
-		start.Job.Status, start.Job.NextActionAt = JobRunning, now
-		at = &first.Change
+	start := Start{
+		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: warnings,
 	}
-	if err := s.store.Begin(ctx, c.Status, start, at); err != nil {
-		return Triggered{}, err
+	if !first.Status.Final() {
+		return start, nil, nil
 	}
-	return Triggered{JobID: w.ID, Version: first.Version}, nil
+	// The job is stored as it was before it ended, so that its end is the same step as any other job's.
+	start.Job.Status, start.Job.NextActionAt = JobRunning, now
+	return start, &first.Change, nil
 }

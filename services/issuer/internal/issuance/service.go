@@ -57,7 +57,7 @@ type Store interface {
 	Job(ctx context.Context, scope authn.Scope, id string) (Work, error)
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
-	Begin(ctx context.Context, seen CertificateStatus, s Start, at *Change) error
+	Begin(ctx context.Context, s Start, at *Change) error
 	// Revise changes the record of a certificate as is decided while it is held, and returns it as it is then. It is
 	// NotFound if there is no such certificate within the scope, Invalid if it is to refer to what does not exist.
 	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)

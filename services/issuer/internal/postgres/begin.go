@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,31 +13,39 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
-var beginSQL = `WITH cert AS (
-	UPDATE certificates SET status = $3, status_reason = $4, version = version + 1, updated_at = $5
-	WHERE id = $1 AND status = $2 AND ($23::bigint = 0 OR version = $23)
-	RETURNING id, version
+var beginSQL = `WITH input AS (
+	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[])
+	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision)
+), cert AS (
+	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
+	FROM input i
+	WHERE c.id = i.certificate_id AND c.status = i.seen AND (i.revision = 0 OR c.version = i.revision)
+	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
 		requested_by, correlation_id, trace_parent, created_at)
-	SELECT $6, $7, cert.id, $8, $9, $10, $11, $12, $13, $14, $15, $16, $5 FROM cert
+	SELECT i.job_id, i.type, cert.id, i.job_status, i.attempts, i.max_attempts, i.csr_pem, i.last_error, i.next_action_at,
+		i.requested_by, i.correlation_id, i.trace_parent, i.at
+	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
 )
-SELECT version FROM cert`
+SELECT id FROM cert`
 
 // Begin implements [issuance.Store].
-func (s *Store) Begin(ctx context.Context, seen issuance.CertificateStatus, start issuance.Start, at *issuance.Change) error {
+func (s *Store) Begin(ctx context.Context, start issuance.Start, at *issuance.Change) error {
 	if at == nil && len(start.Breaches) == 0 {
 		// A single statement needs no transaction around it.
-		if err := begin(ctx, s.pool, seen, start); err != nil {
+		if err := beginOne(ctx, s.pool, start); err != nil {
 			return pg.Fault(err)
 		}
 		s.begun(start, at)
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := begin(ctx, tx, seen, start); err != nil {
+		if err := beginOne(ctx, tx, start); err != nil {
 			return err
 		}
 		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
@@ -62,30 +69,58 @@ func (s *Store) begun(start issuance.Start, at *issuance.Change) {
 	}
 }
 
-func begin(ctx context.Context, q querier, seen issuance.CertificateStatus, start issuance.Start) error {
-	j := &start.Job
+func beginOne(ctx context.Context, q querier, start issuance.Start) error {
+	begun, err := begin(ctx, q, []issuance.Start{start})
+	if err == nil && !begun[start.Job.CertificateID] || pg.IsUnique(err) && pg.Constraint(err) == "jobs_open" {
+		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or its record was changed; look at it again", start.Job.CertificateID)
+	}
+	return err
+}
+
+// begin stores renewals of certificates that are still in the state in which they were seen, and returns the ids of those.
+func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]bool, error) {
+	type row = issuance.Start
+	text := func(field func(*row) string) []string { return column(starts, field) }
 	var told events
-	if err := told.add(j.CertificateID, start.Fact, 0); err != nil {
-		return err
+	for i := range starts {
+		if err := told.add(starts[i].Job.CertificateID, starts[i].Fact, 0); err != nil {
+			return nil, err
+		}
 	}
 	eventArgs, err := told.args()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var version int64
-	err = q.QueryRow(ctx, beginSQL, append([]any{
-		j.CertificateID, string(seen), string(start.Status), start.Reason, j.CreatedAt,
-		j.ID, string(j.Type), string(j.Status), j.Attempts, j.MaxAttempts, j.CSRPEM, j.LastError, orNull(j.NextActionAt),
-		j.Origin.Actor, j.Origin.CorrelationID, j.Origin.TraceParent,
-	}, append(eventArgs, start.Seen)...)...).Scan(&version)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows), pg.IsUnique(err) && pg.Constraint(err) == "jobs_open":
-		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or its record was changed; look at it again", j.CertificateID)
-	case err != nil:
-		return fmt.Errorf("begin to renew %s: %w", j.CertificateID, err)
-	default:
-		return nil
+	rows, err := q.Query(ctx, beginSQL, append(append([]any{
+		text(func(r *row) string { return r.Job.CertificateID }),
+		text(func(r *row) string { return string(r.Seen) }),
+		text(func(r *row) string { return string(r.Status) }),
+		text(func(r *row) string { return r.Reason }),
+		column(starts, func(r *row) time.Time { return r.Job.CreatedAt }),
+		text(func(r *row) string { return r.Job.ID }),
+		text(func(r *row) string { return string(r.Job.Type) }),
+		text(func(r *row) string { return string(r.Job.Status) }),
+		column(starts, func(r *row) int { return r.Job.Attempts }),
+		column(starts, func(r *row) int { return r.Job.MaxAttempts }),
+		text(func(r *row) string { return r.Job.CSRPEM }),
+		text(func(r *row) string { return r.Job.LastError }),
+		column(starts, func(r *row) *time.Time { return orNull(r.Job.NextActionAt) }),
+		text(func(r *row) string { return r.Job.Origin.Actor }),
+		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
+		text(func(r *row) string { return r.Job.Origin.TraceParent }),
+	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }))...)
+	if err != nil {
+		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
 	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
+	}
+	begun := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		begun[id] = true
+	}
+	return begun, nil
 }
 
 const cancelOpenSQL = `UPDATE jobs SET status = 'Cancelled', last_error = 'the certificate was archived', next_action_at = NULL,
@@ -98,7 +133,15 @@ func (s *Store) Archive(ctx context.Context, scope authn.Scope, id string, f iss
 		if _, err := tx.Exec(ctx, cancelOpenSQL, id, f.At); err != nil {
 			return fmt.Errorf("cancel the job of %s: %w", id, err)
 		}
-		return archive(ctx, tx, scope, id, f)
+		if err := archive(ctx, tx, scope, id, f); err != nil {
+			return err
+		}
+		// One that began between the two; from here on none can. Its row is locked last for once: should that lead to a
+		// deadlock, all of it is done again.
+		if _, err := tx.Exec(ctx, cancelOpenSQL, id, f.At); err != nil {
+			return fmt.Errorf("cancel the new job of %s: %w", id, err)
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
@@ -16,27 +17,51 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
-const certificateColumns = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
+const certificateFields = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
 	c.renewal_policy_id, c.tags, c.status, c.status_reason, c.version, c.version_id, c.serial_number, c.fingerprint_sha256,
-	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id,
+	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id`
+
+const certificateColumns = certificateFields + `,
 	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
 
 func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
+	return certificateScan()(row)
+}
+
+// certificateScan reads certificates one after another. A page of them is read more often than anything, so what can be
+// is used again from row to row.
+func certificateScan() func(row pgx.CollectableRow) (issuance.Certificate, error) {
 	var c issuance.Certificate
-	var tags []byte
+	var tags pgtype.DriverBytes
 	var renewed, deployed *time.Time
-	err := row.Scan(&c.ID, &c.Name, &c.CommonName, &c.SANs, &c.Environment, &c.OwnerID, &c.TeamID, &c.IssuerID,
-		&c.RenewalPolicyID, &tags, &c.Status, &c.StatusReason, &c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint,
-		&c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt, &c.ProfileID, &c.TargetIDs)
-	if err != nil {
-		return c, err
+	into := []any{
+		&c.ID, &c.Name, &c.CommonName, &c.SANs, (*repeated)(&c.Environment), (*repeated)(&c.OwnerID), (*repeated)(&c.TeamID),
+		(*repeated)(&c.IssuerID), (*repeated)(&c.RenewalPolicyID), &tags, (*repeated)(&c.Status), (*repeated)(&c.StatusReason),
+		&c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint, &c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt,
+		(*repeated)(&c.ProfileID), &c.TargetIDs,
 	}
-	c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
-	c.Tags, err = decodeTags(tags)
-	if err != nil {
-		return c, fmt.Errorf("tags of %s: %w", c.ID, err)
+	return func(row pgx.CollectableRow) (issuance.Certificate, error) {
+		if err := row.Scan(into...); err != nil {
+			return issuance.Certificate{}, err
+		}
+		c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
+		var err error
+		if c.Tags, err = decodeTags(tags); err != nil {
+			return issuance.Certificate{}, fmt.Errorf("tags of %s: %w", c.ID, err)
+		}
+		return c, nil
 	}
-	return c, nil
+}
+
+// repeated is a text that is often the same as in the row before.
+type repeated string
+
+// ScanBytes implements [pgtype.BytesScanner].
+func (r *repeated) ScanBytes(v []byte) error {
+	if string(v) != string(*r) {
+		*r = repeated(v)
+	}
+	return nil
 }
 
 // decodeTags is nil for none.
@@ -66,33 +91,21 @@ func (s *Store) Certificate(ctx context.Context, scope authn.Scope, id string) (
 	}
 }
 
-// Sort is an order of certificates.
-type Sort string
-
-// The orders that are offered, each with an index.
-const (
-	ByCreation   Sort = "createdAt"
-	ByExpiry     Sort = "notAfter"
-	ByCommonName Sort = "commonName"
-)
-
-var sortColumns = map[Sort]string{
-	ByCreation: "c.created_at", ByExpiry: "c.expires_at", ByCommonName: "c.common_name",
-}
-
 // Page is which part of a list is asked for. With a cursor, Number is not looked at.
 type Page struct {
 	Number, Size int
 	Cursor       *page.Cursor
 }
 
-// CertificateQuery asks for a page of certificates. Nil filters ask for nothing.
+// CertificateQuery asks for a page of certificates.
 type CertificateQuery struct {
-	Scope                                          authn.Scope
-	Status, Environment, OwnerID, TeamID, IssuerID *string
-	Sort                                           Sort
-	Descending                                     bool
-	Page                                           Page
+	Scope      authn.Scope
+	Filter     issuance.Filter
+	Sort       Sort
+	Descending bool
+	// WithoutTargets leaves out the ids of targets, which are looked up for each row.
+	WithoutTargets bool
+	Page           Page
 }
 
 // List is a page of a list. Next is nil at the end.
@@ -104,62 +117,23 @@ type List[T any] struct {
 
 // Certificates returns a page of certificates.
 func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issuance.Certificate], error) {
-	var c conditions
-	c.scope(q.Scope)
-	c.equal("c.status", q.Status)
-	c.equal("c.environment", q.Environment)
-	c.equal("c.owner_id", q.OwnerID)
-	c.equal("c.team_id", q.TeamID)
-	c.equal("c.issuer_id", q.IssuerID)
-	column, ok := sortColumns[q.Sort]
+	o, ok := orders[q.Sort]
 	if !ok {
 		return List[issuance.Certificate]{}, fault.New(fault.Internal, "no order %q", q.Sort)
 	}
+	var c conditions
+	c.scope(q.Scope)
+	c.certificates(&q.Filter)
+	columns := certificateColumns
+	if q.WithoutTargets {
+		columns = certificateFields + ", '{}'::text[]"
+	}
 	return listPage(ctx, s, listing[issuance.Certificate]{
-		columns: certificateColumns, from: "certificates c", conditions: c, sort: column, id: "c.id",
-		descending: q.Descending, page: q.Page, scan: scanCertificate,
-		key: func(cur page.Cursor) (any, error) { return q.key(cur) },
-		place: func(row *issuance.Certificate) page.Cursor {
-			return q.place(row)
-		},
+		columns: columns, from: "certificates c", conditions: c, sort: o.column, id: "c.id",
+		descending: q.Descending, page: q.Page, scan: certificateScan(),
+		key:   func(cur page.Cursor) (any, error) { return q.key(o, cur) },
+		place: func(row *issuance.Certificate) page.Cursor { return q.place(o, row) },
 	})
-}
-
-// A cursor of certificates names its order, so that one of another order is refused and not misread.
-func (q *CertificateQuery) place(row *issuance.Certificate) page.Cursor {
-	var at page.Cursor
-	switch q.Sort {
-	case ByExpiry:
-		at = page.At(row.ExpiresAt, row.ID)
-	case ByCommonName:
-		at = page.Cursor{Key: row.CommonName, ID: row.ID}
-	default:
-		at = page.At(row.CreatedAt, row.ID)
-	}
-	at.Key = q.order() + at.Key
-	return at
-}
-
-func (q *CertificateQuery) key(cur page.Cursor) (any, error) {
-	prefix := q.order()
-	if len(cur.Key) < len(prefix) || cur.Key[:len(prefix)] != prefix {
-		return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "comes from a list in another order"})
-	}
-	cur.Key = cur.Key[len(prefix):]
-	if q.Sort == ByCommonName {
-		if !issuance.Printable(cur.Key) {
-			return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that a list has given"})
-		}
-		return cur.Key, nil
-	}
-	return cur.Time()
-}
-
-func (q *CertificateQuery) order() string {
-	if q.Descending {
-		return "-" + string(q.Sort) + ":"
-	}
-	return string(q.Sort) + ":"
 }
 
 const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,

@@ -3,8 +3,12 @@ package postgres
 import (
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/search"
 )
 
 // conditions grow the WHERE of a query over certificates c. Texts are this package's own; values travel as arguments.
@@ -23,6 +27,20 @@ func (c *conditions) arg(v any) string {
 func (c *conditions) equal(column string, v *string) {
 	if v != nil {
 		c.parts = append(c.parts, column+" = "+c.arg(*v))
+	}
+}
+
+// moment compares a column with a time, unless that is nil.
+func (c *conditions) moment(comparison string, at *time.Time) {
+	if at != nil {
+		c.parts = append(c.parts, comparison+" "+c.arg(*at))
+	}
+}
+
+// search asks for what a search expression says.
+func (c *conditions) search(q search.Query) {
+	if sql, asked := q.Condition(c.arg); asked {
+		c.parts = append(c.parts, sql)
 	}
 }
 
@@ -45,6 +63,15 @@ func (c *conditions) behind(column, id string, descending bool, key any, lastID 
 		operator = "<"
 	}
 	c.parts = append(c.parts, "("+column+", "+id+") "+operator+" ("+c.arg(key)+", "+c.arg(lastID)+")")
+}
+
+// planned are arguments for a query under these conditions. With any, the server is to plan it for the values at hand: a
+// plan that is kept for any value walks the whole table for what is rare. Without, one plan is as good as another.
+func (c *conditions) planned(args []any) []any {
+	if len(c.parts) == 0 {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 }
 
 // where is the whole WHERE, empty without conditions.

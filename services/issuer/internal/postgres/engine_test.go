@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,12 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(workerURL); url != "" {
+		workUntilKilled(url)
+	}
+	goleak.VerifyTestMain(pgtest.M{M: m})
+}
 
 // moody is a CA that signs unless it is told what to answer instead.
 type moody struct {

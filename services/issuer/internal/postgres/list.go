@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
+	"github.com/certctl/certctl/libs/search"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
@@ -49,14 +51,18 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		direction = " DESC"
 	}
 	// One row more than asked for tells whether there is a next page.
-	sql := fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s%s, %s%s LIMIT %d OFFSET %d",
-		l.columns, l.from, c.where(), l.sort, direction, l.id, direction, l.page.Size+1, offset)
-	rows, err := s.pool.Query(ctx, sql, c.args...)
+	sql := "SELECT " + l.columns + " FROM " + l.from + c.where() + " ORDER BY " + l.sort + direction + ", " + l.id + direction +
+		" LIMIT " + strconv.Itoa(l.page.Size+1)
+	if offset > 0 {
+		// As an argument: else each page would be a statement of its own to prepare.
+		sql += " OFFSET " + c.arg(offset)
+	}
+	rows, err := s.pool.Query(ctx, sql, counted.planned(c.args)...)
 	if err != nil {
 		return List[T]{}, pg.Fault(fmt.Errorf("list %s: %w", l.from, err))
 	}
-	out := List[T]{}
-	if out.Rows, err = pgx.CollectRows(rows, l.scan); err != nil {
+	out := List[T]{Rows: make([]T, 0, min(l.page.Size+1, page.DefaultSize+1))}
+	if out.Rows, err = pgx.AppendRows(out.Rows, rows, l.scan); err != nil {
 		return List[T]{}, pg.Fault(fmt.Errorf("list %s: %w", l.from, err))
 	}
 	if len(out.Rows) > l.page.Size {
@@ -67,7 +73,7 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		out.Total = int64(offset + len(out.Rows))
 		return out, nil
 	}
-	out.Total, err = s.total(ctx, l.from, &counted)
+	out.Total, err = s.totals.Count(ctx, s.pool, l.from, counted.where(), counted.planned(counted.args))
 	return out, err
 }
 
@@ -82,6 +88,8 @@ func (l *listing[T]) cursorKey(cur page.Cursor) (any, error) {
 type JobQuery struct {
 	Scope                       authn.Scope
 	Status, Type, CertificateID *string
+	CreatedAfter, CreatedBefore *time.Time
+	Search                      search.Query
 	Page                        Page
 }
 
@@ -103,6 +111,9 @@ func (s *Store) Jobs(ctx context.Context, q JobQuery) (List[issuance.Job], error
 	c.equal("j.status", q.Status)
 	c.equal("j.type", q.Type)
 	c.equal("j.certificate_id", q.CertificateID)
+	c.moment("j.created_at >", q.CreatedAfter)
+	c.moment("j.created_at <", q.CreatedBefore)
+	c.search(q.Search)
 	from := "jobs j"
 	if !q.Scope.Unlimited() {
 		from = "jobs j JOIN certificates c ON c.id = j.certificate_id"

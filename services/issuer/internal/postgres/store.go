@@ -44,7 +44,7 @@ type Store struct {
 	pool      *pgxpool.Pool
 	hooks     Hooks
 	creations *gather.Group[issuance.Creation]
-	totals    totals
+	totals    pg.Totals
 	figures   figures
 }
 
