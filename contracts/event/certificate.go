@@ -15,6 +15,10 @@ type CertificateRequested struct {
 	TargetIDs     []string `json:"target_ids"`
 	// Renewal tells that the certificate exists and a new version of it is wanted.
 	Renewal bool `json:"renewal"`
+	// Automatic tells that nobody asked for it: the renewal fell due by its policy. Reason
+	// says why then.
+	Automatic bool   `json:"automatic,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // CertificateKeyRequested asks the agent of the certificate's target to make a key
@@ -173,4 +177,34 @@ type CertificateDeploymentRequested struct {
 // About implements [Event].
 func (e CertificateDeploymentRequested) About() (string, string, string) {
 	return "certificate", e.CertificateID, "deploymentrequested"
+}
+
+// CertificateExpiring tells that the newest version has come within a threshold of its
+// end. Each threshold is told once a version, and of several that had passed unseen only
+// the nearest to the end.
+type CertificateExpiring struct {
+	CertificateID string    `json:"certificate_id"`
+	VersionID     string    `json:"version_id"`
+	NotAfter      time.Time `json:"not_after"`
+	// DaysLeft are whole days, Threshold the one that was reached.
+	DaysLeft  int `json:"days_left"`
+	Threshold int `json:"threshold"`
+}
+
+// CertificateExpired tells that the newest version has ended: the threshold of no days,
+// told whether or not the policy lists it.
+type CertificateExpired struct {
+	CertificateID string    `json:"certificate_id"`
+	VersionID     string    `json:"version_id"`
+	NotAfter      time.Time `json:"not_after"`
+}
+
+// About implements [Event].
+func (e CertificateExpiring) About() (string, string, string) {
+	return "certificate", e.CertificateID, "expiring"
+}
+
+// About implements [Event].
+func (e CertificateExpired) About() (string, string, string) {
+	return "certificate", e.CertificateID, "expired"
 }

@@ -427,6 +427,30 @@ func (e SiteStatus) Valid() bool {
 	}
 }
 
+// Defines values for ViewResource.
+const (
+	Agents       ViewResource = "agents"
+	Audit        ViewResource = "audit"
+	Certificates ViewResource = "certificates"
+	Jobs         ViewResource = "jobs"
+)
+
+// Valid indicates whether the value is a known member of the ViewResource enum.
+func (e ViewResource) Valid() bool {
+	switch e {
+	case Agents:
+		return true
+	case Audit:
+		return true
+	case Certificates:
+		return true
+	case Jobs:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportAuditEventsParamsFormat.
 const (
 	Csv   ExportAuditEventsParamsFormat = "csv"
@@ -1284,14 +1308,23 @@ type IssuerUpdate struct {
 
 // Job defines model for Job.
 type Job struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	Attempts      int        `json:"attempts"`
-	CertificateID string     `json:"certificate_id"`
-	CompletedAt   *time.Time `json:"completed_at,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ID            string     `json:"id"`
-	LastError     *string    `json:"last_error,omitempty"`
-	MaxAttempts   int        `json:"max_attempts"`
+	AgentID *string `json:"agent_id,omitempty"`
+
+	// ApprovalReason What was given as the reason for the approval or the rejection.
+	ApprovalReason *string    `json:"approval_reason,omitempty"`
+	ApprovedAt     *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy     *string    `json:"approved_by,omitempty"`
+	Attempts       int        `json:"attempts"`
+	CertificateID  string     `json:"certificate_id"`
+	CompletedAt    *time.Time `json:"completed_at,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ID             string     `json:"id"`
+	LastError      *string    `json:"last_error,omitempty"`
+	MaxAttempts    int        `json:"max_attempts"`
+	RejectedBy     *string    `json:"rejected_by,omitempty"`
+
+	// RequestedBy Who asked for it; `system` if it fell due by its policy.
+	RequestedBy *string `json:"requested_by,omitempty"`
 
 	// ScheduledAt When it is next worked on.
 	ScheduledAt time.Time  `json:"scheduled_at"`
@@ -1300,6 +1333,12 @@ type Job struct {
 	TargetID    *string    `json:"target_id,omitempty"`
 	Type        JobType    `json:"type"`
 	VersionID   *string    `json:"version_id,omitempty"`
+}
+
+// JobDecision defines model for JobDecision.
+type JobDecision struct {
+	// Reason Kept on the job and in the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // JobList defines model for JobList.
@@ -1324,6 +1363,23 @@ type JobStatus string
 
 // JobType defines model for JobType.
 type JobType string
+
+// MaintenanceWindow A span of time that comes again every week, by the clocks of its zone. With an `end` that is not later than `start` it
+// ends on the day after. A time that the clocks skip is the moment of the change; one that comes twice is the first as a
+// start and the second as an end.
+type MaintenanceWindow struct {
+	// End Examples: 04:00
+	End string `json:"end"`
+
+	// Start Examples: 22:00
+	Start string `json:"start"`
+
+	// TimeZone A name of the IANA database; UTC if it is left out.
+	TimeZone *string `json:"time_zone,omitempty"`
+
+	// Weekdays The days on which it begins, by their English names or the first three letters of them; none is every day.
+	Weekdays *[]string `json:"weekdays,omitempty"`
+}
 
 // MatchIPCIDR A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
 type MatchIPCIDR = string
@@ -1679,6 +1735,151 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// RenewalPlan defines model for RenewalPlan.
+type RenewalPlan struct {
+	CertificateID string `json:"certificate_id"`
+
+	// NextAlertAt When the next threshold, or the end, is reached.
+	NextAlertAt *time.Time `json:"next_alert_at,omitempty"`
+
+	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
+	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
+
+	// OpensAt When the renewal window opens. Left out without a version.
+	OpensAt *time.Time `json:"opens_at,omitempty"`
+	Reason  string     `json:"reason"`
+
+	// RenewalPolicyID The policy in force; `rp-default` if the certificate's own has a group that its agent is not in.
+	RenewalPolicyID string `json:"renewal_policy_id"`
+
+	// WindowMissed No maintenance window opens in time, so it begins outside of any.
+	WindowMissed bool `json:"window_missed"`
+}
+
+// RenewalPolicy defines model for RenewalPolicy.
+type RenewalPolicy struct {
+	AgentGroupID              string              `json:"agent_group_id"`
+	AlertThresholdsDays       []int               `json:"alert_thresholds_days"`
+	ApprovalExpiresAfterHours int                 `json:"approval_expires_after_hours"`
+	ApprovalRequired          bool                `json:"approval_required"`
+	AutoRenew                 bool                `json:"auto_renew"`
+	CreatedAt                 time.Time           `json:"created_at"`
+	ID                        string              `json:"id"`
+	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
+	MaxRetries                int                 `json:"max_retries"`
+	Name                      string              `json:"name"`
+	RenewalWindowDays         int                 `json:"renewal_window_days"`
+	RenewalWindowPercent      int                 `json:"renewal_window_percent"`
+	RetryIntervalSeconds      int                 `json:"retry_interval_seconds"`
+	RetryJitterPercent        int                 `json:"retry_jitter_percent"`
+	RetryMaxIntervalSeconds   int                 `json:"retry_max_interval_seconds"`
+	UpdatedAt                 time.Time           `json:"updated_at"`
+}
+
+// RenewalPolicyCreate defines model for RenewalPolicyCreate.
+type RenewalPolicyCreate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool   `json:"auto_renew,omitempty"`
+	ID        *string `json:"id,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int   `json:"max_retries,omitempty"`
+	Name       string `json:"name"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
+}
+
+// RenewalPolicyList defines model for RenewalPolicyList.
+type RenewalPolicyList struct {
+	Data []RenewalPolicy `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// RenewalPolicyUpdate defines model for RenewalPolicyUpdate.
+type RenewalPolicyUpdate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int    `json:"max_retries,omitempty"`
+	Name       *string `json:"name,omitempty"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
+}
+
 // RenewalTriggered defines model for RenewalTriggered.
 type RenewalTriggered struct {
 	JobID   string              `json:"job_id"`
@@ -1945,6 +2146,67 @@ type ValidationTriggered struct {
 	// JobIds One for each target; where one was under way already, that one.
 	JobIds []string `json:"job_ids"`
 	Status string   `json:"status"`
+}
+
+// View defines model for View.
+type View struct {
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+
+	// Own Whether you made it, and may change it.
+	Own bool `json:"own"`
+
+	// Query The list's parameters by their names, `q` too.
+	Query ViewQuery `json:"query"`
+
+	// Resource Which list a view is of.
+	Resource  ViewResource `json:"resource"`
+	Shared    bool         `json:"shared"`
+	UpdatedAt time.Time    `json:"updated_at"`
+}
+
+// ViewCreate defines model for ViewCreate.
+type ViewCreate struct {
+	Name string `json:"name"`
+
+	// Query The list's parameters by their names, `q` too.
+	Query ViewQuery `json:"query"`
+
+	// Resource Which list a view is of.
+	Resource ViewResource `json:"resource"`
+
+	// Shared Whether everybody sees it. What the view then shows is each one's own to see or not.
+	Shared *bool `json:"shared,omitempty"`
+}
+
+// ViewList defines model for ViewList.
+type ViewList struct {
+	Data []View `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// ViewQuery The list's parameters by their names, `q` too.
+type ViewQuery map[string]string
+
+// ViewResource Which list a view is of.
+type ViewResource string
+
+// ViewUpdate defines model for ViewUpdate.
+type ViewUpdate struct {
+	Name *string `json:"name,omitempty"`
+
+	// Query The list's parameters by their names, `q` too.
+	Query *ViewQuery `json:"query,omitempty"`
+
+	// Resource Which list a view is of.
+	Resource *ViewResource `json:"resource,omitempty"`
+	Shared   *bool         `json:"shared,omitempty"`
 }
 
 // AuditAction defines model for AuditAction.
@@ -2418,6 +2680,25 @@ type UpdateProfileParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
+type ListRenewalPoliciesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
+type UpdateRenewalPolicyParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListSitesParams defines parameters for ListSites.
 type ListSitesParams struct {
 	// Page The page, from 1.
@@ -2498,6 +2779,26 @@ type UpdateTeamParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListViewsParams defines parameters for ListViews.
+type ListViewsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor   *Cursor       `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Resource *ViewResource `form:"resource,omitempty" json:"resource,omitempty"`
+}
+
+// UpdateViewParams defines parameters for UpdateView.
+type UpdateViewParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListViolationsParams defines parameters for ListViolations.
 type ListViolationsParams struct {
 	// Page The page, from 1.
@@ -2565,6 +2866,12 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
 
+// ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
+type ApproveJobJSONRequestBody = JobDecision
+
+// RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
+type RejectJobJSONRequestBody = JobDecision
+
 // CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
 type CreateOwnerJSONRequestBody = OwnerCreate
 
@@ -2586,6 +2893,12 @@ type CreateProfileJSONRequestBody = ProfileCreate
 // UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
 type UpdateProfileJSONRequestBody = ProfileUpdate
 
+// CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
+type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
+
+// UpdateRenewalPolicyJSONRequestBody defines body for UpdateRenewalPolicy for application/json ContentType.
+type UpdateRenewalPolicyJSONRequestBody = RenewalPolicyUpdate
+
 // CreateSiteJSONRequestBody defines body for CreateSite for application/json ContentType.
 type CreateSiteJSONRequestBody = SiteCreate
 
@@ -2603,6 +2916,12 @@ type CreateTeamJSONRequestBody = TeamCreate
 
 // UpdateTeamJSONRequestBody defines body for UpdateTeam for application/json ContentType.
 type UpdateTeamJSONRequestBody = TeamUpdate
+
+// CreateViewJSONRequestBody defines body for CreateView for application/json ContentType.
+type CreateViewJSONRequestBody = ViewCreate
+
+// UpdateViewJSONRequestBody defines body for UpdateView for application/json ContentType.
+type UpdateViewJSONRequestBody = ViewUpdate
 
 // Getter for additional properties for BulkFilter. Returns the specified
 // element and whether it was found
@@ -3363,6 +3682,11 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificate(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+	GetRenewalPlan(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
 	//
 	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
@@ -3502,10 +3826,50 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/jobs/{id} (the `GetJob` operationId).
 	GetJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ApproveJobWithBody Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveJob Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJob(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CancelJob Cancel a job that has not ended
 	//
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectJobWithBody Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectJob Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJob(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RetryJob Do the work of a failed or cancelled job again
 	//
@@ -3738,6 +4102,62 @@ type ClientInterface interface {
 	// Corresponds with PUT /api/v1/profiles/{id} (the `UpdateProfile` operationId).
 	UpdateProfile(ctx context.Context, id ID, params *UpdateProfileParams, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListRenewalPolicies List renewal policies, in the order of their creation
+	//
+	// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+	ListRenewalPolicies(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRenewalPolicyWithBody Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRenewalPolicy Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicy(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+	//
+	// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+	// be deleted. Needs a key without limits of scope.
+	//
+	// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+	DeleteRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRenewalPolicy Get a renewal policy
+	//
+	// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+	GetRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRenewalPolicyWithBody Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithBody(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRenewalPolicy Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicy(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSites List sites
 	//
 	// Corresponds with GET /api/v1/sites (the `ListSites` operationId).
@@ -3916,6 +4336,53 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
 	UpdateTeam(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListViews List your saved views and those that others share, newest first
+	//
+	// Corresponds with GET /api/v1/views (the `ListViews` operationId).
+	ListViews(ctx context.Context, params *ListViewsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateViewWithBody Put a query by
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+	CreateViewWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateView Put a query by
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+	CreateView(ctx context.Context, body CreateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteView Remove a saved view of yours
+	//
+	// Corresponds with DELETE /api/v1/views/{id} (the `DeleteView` operationId).
+	DeleteView(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetView Get a saved view
+	//
+	// Corresponds with GET /api/v1/views/{id} (the `GetView` operationId).
+	GetView(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateViewWithBody Change a saved view of yours
+	//
+	// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+	UpdateViewWithBody(ctx context.Context, id ID, params *UpdateViewParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateView Change a saved view of yours
+	//
+	// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+	UpdateView(ctx context.Context, id ID, params *UpdateViewParams, body UpdateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListViolations List what broke policy rules, newest first
 	//
@@ -4957,6 +5424,21 @@ func (c *Client) RenewCertificate(ctx context.Context, id ID, body RenewCertific
 	return c.Client.Do(req)
 }
 
+// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+//
+// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+func (c *Client) GetRenewalPlan(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRenewalPlanRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
 //
 // A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
@@ -5276,11 +5758,91 @@ func (c *Client) GetJob(ctx context.Context, id ID, reqEditors ...RequestEditorF
 	return c.Client.Do(req)
 }
 
+// ApproveJobWithBody Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *Client) ApproveJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveJobRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveJob Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *Client) ApproveJob(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveJobRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CancelJob Cancel a job that has not ended
 //
 // Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 func (c *Client) CancelJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCancelJobRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectJobWithBody Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *Client) RejectJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectJobRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectJob Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *Client) RejectJob(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectJobRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5822,6 +6384,132 @@ func (c *Client) UpdateProfile(ctx context.Context, id ID, params *UpdateProfile
 	return c.Client.Do(req)
 }
 
+// ListRenewalPolicies List renewal policies, in the order of their creation
+//
+// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+func (c *Client) ListRenewalPolicies(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRenewalPoliciesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRenewalPolicyWithBody Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *Client) CreateRenewalPolicyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRenewalPolicyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRenewalPolicy Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *Client) CreateRenewalPolicy(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRenewalPolicyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+//
+// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+// be deleted. Needs a key without limits of scope.
+//
+// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+func (c *Client) DeleteRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteRenewalPolicyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRenewalPolicy Get a renewal policy
+//
+// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+func (c *Client) GetRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRenewalPolicyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRenewalPolicyWithBody Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *Client) UpdateRenewalPolicyWithBody(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRenewalPolicyRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRenewalPolicy Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *Client) UpdateRenewalPolicy(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRenewalPolicyRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSites List sites
 //
 // Corresponds with GET /api/v1/sites (the `ListSites` operationId).
@@ -6241,6 +6929,123 @@ func (c *Client) UpdateTeamWithBody(ctx context.Context, id ID, params *UpdateTe
 // Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
 func (c *Client) UpdateTeam(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateTeamRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListViews List your saved views and those that others share, newest first
+//
+// Corresponds with GET /api/v1/views (the `ListViews` operationId).
+func (c *Client) ListViews(ctx context.Context, params *ListViewsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListViewsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateViewWithBody Put a query by
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+func (c *Client) CreateViewWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateViewRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateView Put a query by
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+func (c *Client) CreateView(ctx context.Context, body CreateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateViewRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteView Remove a saved view of yours
+//
+// Corresponds with DELETE /api/v1/views/{id} (the `DeleteView` operationId).
+func (c *Client) DeleteView(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteViewRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetView Get a saved view
+//
+// Corresponds with GET /api/v1/views/{id} (the `GetView` operationId).
+func (c *Client) GetView(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetViewRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateViewWithBody Change a saved view of yours
+//
+// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+func (c *Client) UpdateViewWithBody(ctx context.Context, id ID, params *UpdateViewParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateViewRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateView Change a saved view of yours
+//
+// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+func (c *Client) UpdateView(ctx context.Context, id ID, params *UpdateViewParams, body UpdateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateViewRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9002,6 +9807,40 @@ func NewRenewCertificateRequestWithBody(server string, id ID, contentType string
 	return req, nil
 }
 
+// NewGetRenewalPlanRequest constructs an http.Request for the GetRenewalPlan method
+func NewGetRenewalPlanRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/renewal-plan", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewValidateCertificateRequest calls the generic ValidateCertificate builder with application/json body
 func NewValidateCertificateRequest(server string, id ID, body ValidateCertificateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -9779,6 +10618,53 @@ func NewGetJobRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewApproveJobRequest calls the generic ApproveJob builder with application/json body
+func NewApproveJobRequest(server string, id ID, body ApproveJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveJobRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewApproveJobRequestWithBody constructs an http.Request for the ApproveJob method, with any body, and a specified content type
+func NewApproveJobRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/jobs/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewCancelJobRequest constructs an http.Request for the CancelJob method
 func NewCancelJobRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -9809,6 +10695,53 @@ func NewCancelJobRequest(server string, id ID) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewRejectJobRequest calls the generic RejectJob builder with application/json body
+func NewRejectJobRequest(server string, id ID, body RejectJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRejectJobRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewRejectJobRequestWithBody constructs an http.Request for the RejectJob method, with any body, and a specified content type
+func NewRejectJobRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/jobs/%s/reject", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -10971,6 +11904,254 @@ func NewUpdateProfileRequestWithBody(server string, id ID, params *UpdateProfile
 	return req, nil
 }
 
+// NewListRenewalPoliciesRequest constructs an http.Request for the ListRenewalPolicies method
+func NewListRenewalPoliciesRequest(server string, params *ListRenewalPoliciesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateRenewalPolicyRequest calls the generic CreateRenewalPolicy builder with application/json body
+func NewCreateRenewalPolicyRequest(server string, body CreateRenewalPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRenewalPolicyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateRenewalPolicyRequestWithBody constructs an http.Request for the CreateRenewalPolicy method, with any body, and a specified content type
+func NewCreateRenewalPolicyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteRenewalPolicyRequest constructs an http.Request for the DeleteRenewalPolicy method
+func NewDeleteRenewalPolicyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRenewalPolicyRequest constructs an http.Request for the GetRenewalPolicy method
+func NewGetRenewalPolicyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateRenewalPolicyRequest calls the generic UpdateRenewalPolicy builder with application/json body
+func NewUpdateRenewalPolicyRequest(server string, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateRenewalPolicyRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateRenewalPolicyRequestWithBody constructs an http.Request for the UpdateRenewalPolicy method, with any body, and a specified content type
+func NewUpdateRenewalPolicyRequestWithBody(server string, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListSitesRequest constructs an http.Request for the ListSites method
 func NewListSitesRequest(server string, params *ListSitesParams) (*http.Request, error) {
 	var err error
@@ -11942,6 +13123,266 @@ func NewUpdateTeamRequestWithBody(server string, id ID, params *UpdateTeamParams
 	return req, nil
 }
 
+// NewListViewsRequest constructs an http.Request for the ListViews method
+func NewListViewsRequest(server string, params *ListViewsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/views")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Resource != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "resource", *params.Resource, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateViewRequest calls the generic CreateView builder with application/json body
+func NewCreateViewRequest(server string, body CreateViewJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateViewRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateViewRequestWithBody constructs an http.Request for the CreateView method, with any body, and a specified content type
+func NewCreateViewRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/views")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteViewRequest constructs an http.Request for the DeleteView method
+func NewDeleteViewRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/views/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetViewRequest constructs an http.Request for the GetView method
+func NewGetViewRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/views/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateViewRequest calls the generic UpdateView builder with application/json body
+func NewUpdateViewRequest(server string, id ID, params *UpdateViewParams, body UpdateViewJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateViewRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateViewRequestWithBody constructs an http.Request for the UpdateView method, with any body, and a specified content type
+func NewUpdateViewRequestWithBody(server string, id ID, params *UpdateViewParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/views/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListViolationsRequest constructs an http.Request for the ListViolations method
 func NewListViolationsRequest(server string, params *ListViolationsParams) (*http.Request, error) {
 	var err error
@@ -12640,6 +14081,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificateWithResponse(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewCertificateResponse, error)
 
+	// GetRenewalPlanWithResponse Say when a certificate is renewed of its own accord, and why then
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+	GetRenewalPlanWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPlanResponse, error)
+
 	// ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
 	//
 	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
@@ -12799,12 +14247,52 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/jobs/{id} (the `GetJob` operationId).
 	GetJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetJobResponse, error)
 
+	// ApproveJobWithBodyWithResponse Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error)
+
+	// ApproveJobWithResponse Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithResponse(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error)
+
 	// CancelJobWithResponse Cancel a job that has not ended
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CancelJobResponse, error)
+
+	// RejectJobWithBodyWithResponse Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectJobResponse, error)
+
+	// RejectJobWithResponse Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithResponse(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectJobResponse, error)
 
 	// RetryJobWithResponse Do the work of a failed or cancelled job again
 	//
@@ -13067,6 +14555,68 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/profiles/{id} (the `UpdateProfile` operationId).
 	UpdateProfileWithResponse(ctx context.Context, id ID, params *UpdateProfileParams, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
 
+	// ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+	ListRenewalPoliciesWithResponse(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*ListRenewalPoliciesResponse, error)
+
+	// CreateRenewalPolicyWithBodyWithResponse Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error)
+
+	// CreateRenewalPolicyWithResponse Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithResponse(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error)
+
+	// DeleteRenewalPolicyWithResponse Delete a renewal policy that no certificate uses
+	//
+	// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+	// be deleted. Needs a key without limits of scope.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+	DeleteRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteRenewalPolicyResponse, error)
+
+	// GetRenewalPolicyWithResponse Get a renewal policy
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+	GetRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPolicyResponse, error)
+
+	// UpdateRenewalPolicyWithBodyWithResponse Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithBodyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error)
+
+	// UpdateRenewalPolicyWithResponse Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error)
+
 	// ListSitesWithResponse List sites
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -13271,6 +14821,59 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/teams/{id} (the `UpdateTeam` operationId).
 	UpdateTeamWithResponse(ctx context.Context, id ID, params *UpdateTeamParams, body UpdateTeamJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTeamResponse, error)
+
+	// ListViewsWithResponse List your saved views and those that others share, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/views (the `ListViews` operationId).
+	ListViewsWithResponse(ctx context.Context, params *ListViewsParams, reqEditors ...RequestEditorFn) (*ListViewsResponse, error)
+
+	// CreateViewWithBodyWithResponse Put a query by
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+	CreateViewWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateViewResponse, error)
+
+	// CreateViewWithResponse Put a query by
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+	CreateViewWithResponse(ctx context.Context, body CreateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateViewResponse, error)
+
+	// DeleteViewWithResponse Remove a saved view of yours
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/views/{id} (the `DeleteView` operationId).
+	DeleteViewWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteViewResponse, error)
+
+	// GetViewWithResponse Get a saved view
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/views/{id} (the `GetView` operationId).
+	GetViewWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetViewResponse, error)
+
+	// UpdateViewWithBodyWithResponse Change a saved view of yours
+	//
+	// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+	UpdateViewWithBodyWithResponse(ctx context.Context, id ID, params *UpdateViewParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateViewResponse, error)
+
+	// UpdateViewWithResponse Change a saved view of yours
+	//
+	// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+	UpdateViewWithResponse(ctx context.Context, id ID, params *UpdateViewParams, body UpdateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateViewResponse, error)
 
 	// ListViolationsWithResponse List what broke policy rules, newest first
 	//
@@ -15402,6 +17005,54 @@ func (r RenewCertificateResponse) ContentType() string {
 	return ""
 }
 
+type GetRenewalPlanResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPlan
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRenewalPlanResponse) GetJSON200() *RenewalPlan {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRenewalPlanResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRenewalPlanResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRenewalPlanResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRenewalPlanResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRenewalPlanResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ValidateCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16081,6 +17732,54 @@ func (r GetJobResponse) ContentType() string {
 	return ""
 }
 
+type ApproveJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Status
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveJobResponse) GetJSON200() *Status {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CancelJobResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16123,6 +17822,54 @@ func (r CancelJobResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CancelJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RejectJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Status
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RejectJobResponse) GetJSON200() *Status {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RejectJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RejectJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RejectJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RejectJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RejectJobResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -17261,6 +19008,260 @@ func (r UpdateProfileResponse) ContentType() string {
 	return ""
 }
 
+type ListRenewalPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRenewalPoliciesResponse) GetJSON200() *RenewalPolicyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRenewalPoliciesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRenewalPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRenewalPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRenewalPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRenewalPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateRenewalPolicyResponse201Headers the declared response headers of an HTTP 201 response for CreateRenewalPolicy
+type CreateRenewalPolicyResponse201Headers struct {
+	ETag string
+}
+
+type CreateRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateRenewalPolicyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateRenewalPolicyResponse) GetJSON201() *RenewalPolicy {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetRenewalPolicy
+type GetRenewalPolicyResponse200Headers struct {
+	ETag string
+}
+
+type GetRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRenewalPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRenewalPolicyResponse) GetJSON200() *RenewalPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for UpdateRenewalPolicy
+type UpdateRenewalPolicyResponse200Headers struct {
+	ETag string
+}
+
+type UpdateRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateRenewalPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateRenewalPolicyResponse) GetJSON200() *RenewalPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSitesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -18201,6 +20202,260 @@ func (r UpdateTeamResponse) ContentType() string {
 	return ""
 }
 
+type ListViewsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ViewList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListViewsResponse) GetJSON200() *ViewList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListViewsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListViewsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListViewsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListViewsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListViewsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateViewResponse201Headers the declared response headers of an HTTP 201 response for CreateView
+type CreateViewResponse201Headers struct {
+	ETag string
+}
+
+type CreateViewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *View
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateViewResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateViewResponse) GetJSON201() *View {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateViewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateViewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateViewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateViewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateViewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteViewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteViewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteViewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteViewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteViewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteViewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetViewResponse200Headers the declared response headers of an HTTP 200 response for GetView
+type GetViewResponse200Headers struct {
+	ETag string
+}
+
+type GetViewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *View
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetViewResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetViewResponse) GetJSON200() *View {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetViewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetViewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetViewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetViewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetViewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateViewResponse200Headers the declared response headers of an HTTP 200 response for UpdateView
+type UpdateViewResponse200Headers struct {
+	ETag string
+}
+
+type UpdateViewResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *View
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateViewResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateViewResponse) GetJSON200() *View {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateViewResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateViewResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateViewResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateViewResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateViewResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListViolationsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -18304,6 +20559,8 @@ type GetReadyResponse struct {
 	JSON200 *Readiness
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Readiness
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -18314,6 +20571,11 @@ func (r GetReadyResponse) GetJSON200() *Readiness {
 // GetJSON503 returns the response for an HTTP 503 `application/json` response
 func (r GetReadyResponse) GetJSON503() *Readiness {
 	return r.JSON503
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReadyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -19197,6 +21459,19 @@ func (c *ClientWithResponses) RenewCertificateWithResponse(ctx context.Context, 
 	return ParseRenewCertificateResponse(rsp)
 }
 
+// GetRenewalPlanWithResponse Say when a certificate is renewed of its own accord, and why then
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+func (c *ClientWithResponses) GetRenewalPlanWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPlanResponse, error) {
+	rsp, err := c.GetRenewalPlan(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRenewalPlanResponse(rsp)
+}
+
 // ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
 //
 // A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
@@ -19464,6 +21739,38 @@ func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, id ID, req
 	return ParseGetJobResponse(rsp)
 }
 
+// ApproveJobWithBodyWithResponse Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *ClientWithResponses) ApproveJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error) {
+	rsp, err := c.ApproveJobWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveJobResponse(rsp)
+}
+
+// ApproveJobWithResponse Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *ClientWithResponses) ApproveJobWithResponse(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error) {
+	rsp, err := c.ApproveJob(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveJobResponse(rsp)
+}
+
 // CancelJobWithResponse Cancel a job that has not ended
 //
 // Returns a wrapper object for the known response body format(s).
@@ -19475,6 +21782,38 @@ func (c *ClientWithResponses) CancelJobWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseCancelJobResponse(rsp)
+}
+
+// RejectJobWithBodyWithResponse Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *ClientWithResponses) RejectJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectJobResponse, error) {
+	rsp, err := c.RejectJobWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectJobResponse(rsp)
+}
+
+// RejectJobWithResponse Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *ClientWithResponses) RejectJobWithResponse(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectJobResponse, error) {
+	rsp, err := c.RejectJob(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectJobResponse(rsp)
 }
 
 // RetryJobWithResponse Do the work of a failed or cancelled job again
@@ -19918,6 +22257,110 @@ func (c *ClientWithResponses) UpdateProfileWithResponse(ctx context.Context, id 
 	return ParseUpdateProfileResponse(rsp)
 }
 
+// ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+func (c *ClientWithResponses) ListRenewalPoliciesWithResponse(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*ListRenewalPoliciesResponse, error) {
+	rsp, err := c.ListRenewalPolicies(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRenewalPoliciesResponse(rsp)
+}
+
+// CreateRenewalPolicyWithBodyWithResponse Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *ClientWithResponses) CreateRenewalPolicyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error) {
+	rsp, err := c.CreateRenewalPolicyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRenewalPolicyResponse(rsp)
+}
+
+// CreateRenewalPolicyWithResponse Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *ClientWithResponses) CreateRenewalPolicyWithResponse(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error) {
+	rsp, err := c.CreateRenewalPolicy(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRenewalPolicyResponse(rsp)
+}
+
+// DeleteRenewalPolicyWithResponse Delete a renewal policy that no certificate uses
+//
+// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+// be deleted. Needs a key without limits of scope.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+func (c *ClientWithResponses) DeleteRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteRenewalPolicyResponse, error) {
+	rsp, err := c.DeleteRenewalPolicy(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteRenewalPolicyResponse(rsp)
+}
+
+// GetRenewalPolicyWithResponse Get a renewal policy
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+func (c *ClientWithResponses) GetRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPolicyResponse, error) {
+	rsp, err := c.GetRenewalPolicy(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRenewalPolicyResponse(rsp)
+}
+
+// UpdateRenewalPolicyWithBodyWithResponse Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *ClientWithResponses) UpdateRenewalPolicyWithBodyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error) {
+	rsp, err := c.UpdateRenewalPolicyWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRenewalPolicyResponse(rsp)
+}
+
+// UpdateRenewalPolicyWithResponse Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *ClientWithResponses) UpdateRenewalPolicyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error) {
+	rsp, err := c.UpdateRenewalPolicy(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRenewalPolicyResponse(rsp)
+}
+
 // ListSitesWithResponse List sites
 //
 // Returns a wrapper object for the known response body format(s).
@@ -20271,6 +22714,101 @@ func (c *ClientWithResponses) UpdateTeamWithResponse(ctx context.Context, id ID,
 		return nil, err
 	}
 	return ParseUpdateTeamResponse(rsp)
+}
+
+// ListViewsWithResponse List your saved views and those that others share, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/views (the `ListViews` operationId).
+func (c *ClientWithResponses) ListViewsWithResponse(ctx context.Context, params *ListViewsParams, reqEditors ...RequestEditorFn) (*ListViewsResponse, error) {
+	rsp, err := c.ListViews(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListViewsResponse(rsp)
+}
+
+// CreateViewWithBodyWithResponse Put a query by
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+func (c *ClientWithResponses) CreateViewWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateViewResponse, error) {
+	rsp, err := c.CreateViewWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateViewResponse(rsp)
+}
+
+// CreateViewWithResponse Put a query by
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/views (the `CreateView` operationId).
+func (c *ClientWithResponses) CreateViewWithResponse(ctx context.Context, body CreateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateViewResponse, error) {
+	rsp, err := c.CreateView(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateViewResponse(rsp)
+}
+
+// DeleteViewWithResponse Remove a saved view of yours
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/views/{id} (the `DeleteView` operationId).
+func (c *ClientWithResponses) DeleteViewWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteViewResponse, error) {
+	rsp, err := c.DeleteView(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteViewResponse(rsp)
+}
+
+// GetViewWithResponse Get a saved view
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/views/{id} (the `GetView` operationId).
+func (c *ClientWithResponses) GetViewWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetViewResponse, error) {
+	rsp, err := c.GetView(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetViewResponse(rsp)
+}
+
+// UpdateViewWithBodyWithResponse Change a saved view of yours
+//
+// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+func (c *ClientWithResponses) UpdateViewWithBodyWithResponse(ctx context.Context, id ID, params *UpdateViewParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateViewResponse, error) {
+	rsp, err := c.UpdateViewWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateViewResponse(rsp)
+}
+
+// UpdateViewWithResponse Change a saved view of yours
+//
+// Merges; what is left out stays as it is. A query replaces the one before. Nobody changes a view that somebody else has made.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/views/{id} (the `UpdateView` operationId).
+func (c *ClientWithResponses) UpdateViewWithResponse(ctx context.Context, id ID, params *UpdateViewParams, body UpdateViewJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateViewResponse, error) {
+	rsp, err := c.UpdateView(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateViewResponse(rsp)
 }
 
 // ListViolationsWithResponse List what broke policy rules, newest first
@@ -21853,6 +24391,39 @@ func ParseRenewCertificateResponse(rsp *http.Response) (*RenewCertificateRespons
 	return response, nil
 }
 
+// ParseGetRenewalPlanResponse parses an HTTP response from a GetRenewalPlanWithResponse call
+func ParseGetRenewalPlanResponse(rsp *http.Response) (*GetRenewalPlanResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRenewalPlanResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseValidateCertificateResponse parses an HTTP response from a ValidateCertificateWithResponse call
 func ParseValidateCertificateResponse(rsp *http.Response) (*ValidateCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22343,6 +24914,39 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 	return response, nil
 }
 
+// ParseApproveJobResponse parses an HTTP response from a ApproveJobWithResponse call
+func ParseApproveJobResponse(rsp *http.Response) (*ApproveJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Status
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCancelJobResponse parses an HTTP response from a CancelJobWithResponse call
 func ParseCancelJobResponse(rsp *http.Response) (*CancelJobResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22352,6 +24956,39 @@ func ParseCancelJobResponse(rsp *http.Response) (*CancelJobResponse, error) {
 	}
 
 	response := &CancelJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Status
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRejectJobResponse parses an HTTP response from a RejectJobWithResponse call
+func ParseRejectJobResponse(rsp *http.Response) (*RejectJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RejectJobResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
@@ -23226,6 +25863,206 @@ func ParseUpdateProfileResponse(rsp *http.Response) (*UpdateProfileResponse, err
 	return response, nil
 }
 
+// ParseListRenewalPoliciesResponse parses an HTTP response from a ListRenewalPoliciesWithResponse call
+func ParseListRenewalPoliciesResponse(rsp *http.Response) (*ListRenewalPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRenewalPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateRenewalPolicyResponse parses an HTTP response from a CreateRenewalPolicyWithResponse call
+func ParseCreateRenewalPolicyResponse(rsp *http.Response) (*CreateRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateRenewalPolicyResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteRenewalPolicyResponse parses an HTTP response from a DeleteRenewalPolicyWithResponse call
+func ParseDeleteRenewalPolicyResponse(rsp *http.Response) (*DeleteRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRenewalPolicyResponse parses an HTTP response from a GetRenewalPolicyWithResponse call
+func ParseGetRenewalPolicyResponse(rsp *http.Response) (*GetRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRenewalPolicyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateRenewalPolicyResponse parses an HTTP response from a UpdateRenewalPolicyWithResponse call
+func ParseUpdateRenewalPolicyResponse(rsp *http.Response) (*UpdateRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateRenewalPolicyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListSitesResponse parses an HTTP response from a ListSitesWithResponse call
 func ParseListSitesResponse(rsp *http.Response) (*ListSitesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -23923,6 +26760,206 @@ func ParseUpdateTeamResponse(rsp *http.Response) (*UpdateTeamResponse, error) {
 	return response, nil
 }
 
+// ParseListViewsResponse parses an HTTP response from a ListViewsWithResponse call
+func ParseListViewsResponse(rsp *http.Response) (*ListViewsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListViewsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ViewList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateViewResponse parses an HTTP response from a CreateViewWithResponse call
+func ParseCreateViewResponse(rsp *http.Response) (*CreateViewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateViewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest View
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateViewResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteViewResponse parses an HTTP response from a DeleteViewWithResponse call
+func ParseDeleteViewResponse(rsp *http.Response) (*DeleteViewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteViewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetViewResponse parses an HTTP response from a GetViewWithResponse call
+func ParseGetViewResponse(rsp *http.Response) (*GetViewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetViewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest View
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetViewResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateViewResponse parses an HTTP response from a UpdateViewWithResponse call
+func ParseUpdateViewResponse(rsp *http.Response) (*UpdateViewResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateViewResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest View
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateViewResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListViolationsResponse parses an HTTP response from a ListViolationsWithResponse call
 func ParseListViolationsResponse(rsp *http.Response) (*ListViolationsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -24016,6 +27053,13 @@ func ParseGetReadyResponse(rsp *http.Response) (*GetReadyResponse, error) {
 			return nil, err
 		}
 		response.JSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
 
 	}
 

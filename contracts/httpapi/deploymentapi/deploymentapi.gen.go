@@ -350,14 +350,23 @@ type FleetMetrics struct {
 
 // Job defines model for Job.
 type Job struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	Attempts      int        `json:"attempts"`
-	CertificateID string     `json:"certificate_id"`
-	CompletedAt   *time.Time `json:"completed_at,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ID            string     `json:"id"`
-	LastError     *string    `json:"last_error,omitempty"`
-	MaxAttempts   int        `json:"max_attempts"`
+	AgentID *string `json:"agent_id,omitempty"`
+
+	// ApprovalReason What was given as the reason for the approval or the rejection.
+	ApprovalReason *string    `json:"approval_reason,omitempty"`
+	ApprovedAt     *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy     *string    `json:"approved_by,omitempty"`
+	Attempts       int        `json:"attempts"`
+	CertificateID  string     `json:"certificate_id"`
+	CompletedAt    *time.Time `json:"completed_at,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ID             string     `json:"id"`
+	LastError      *string    `json:"last_error,omitempty"`
+	MaxAttempts    int        `json:"max_attempts"`
+	RejectedBy     *string    `json:"rejected_by,omitempty"`
+
+	// RequestedBy Who asked for it; `system` if it fell due by its policy.
+	RequestedBy *string `json:"requested_by,omitempty"`
 
 	// ScheduledAt When it is next worked on.
 	ScheduledAt time.Time  `json:"scheduled_at"`
@@ -366,6 +375,12 @@ type Job struct {
 	TargetID    *string    `json:"target_id,omitempty"`
 	Type        JobType    `json:"type"`
 	VersionID   *string    `json:"version_id,omitempty"`
+}
+
+// JobDecision defines model for JobDecision.
+type JobDecision struct {
+	// Reason Kept on the job and in the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // JobList defines model for JobList.
@@ -756,6 +771,12 @@ type ValidateCertificateJSONRequestBody = CertificateValidate
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
 
+// ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
+type ApproveJobJSONRequestBody = JobDecision
+
+// RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
+type RejectJobJSONRequestBody = JobDecision
+
 // CreateSiteJSONRequestBody defines body for CreateSite for application/json ContentType.
 type CreateSiteJSONRequestBody = SiteCreate
 
@@ -821,9 +842,15 @@ type ServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(w http.ResponseWriter, r *http.Request, id ID)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(w http.ResponseWriter, r *http.Request, id ID)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(w http.ResponseWriter, r *http.Request, id ID)
 	// RetryJob Do the work of a failed or cancelled job again
 	// (POST /api/v1/jobs/{id}/retry)
 	RetryJob(w http.ResponseWriter, r *http.Request, id ID)
@@ -971,9 +998,21 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ApproveJob Approve a job that waits for it
+// (POST /api/v1/jobs/{id}/approve)
+func (_ Unimplemented) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RejectJob Reject a job that waits for approval
+// (POST /api/v1/jobs/{id}/reject)
+func (_ Unimplemented) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1821,6 +1860,32 @@ func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// ApproveJob operation middleware
+func (siw *ServerInterfaceWrapper) ApproveJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ApproveJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CancelJob operation middleware
 func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Request) {
 
@@ -1838,6 +1903,32 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CancelJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RejectJob operation middleware
+func (siw *ServerInterfaceWrapper) RejectJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RejectJob(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2442,6 +2533,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/retry", wrapper.RetryJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/approve", wrapper.ApproveJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/reject", wrapper.RejectJob)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/sites", wrapper.ListSites)
@@ -3161,6 +3258,46 @@ func (response GetJobdefaultApplicationProblemPlusJSONResponse) VisitGetJobRespo
 	return err
 }
 
+type ApproveJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ApproveJobJSONRequestBody
+}
+
+type ApproveJobResponseObject interface {
+	VisitApproveJobResponse(w http.ResponseWriter) error
+}
+
+type ApproveJob200JSONResponse Status
+
+func (response ApproveJob200JSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveJobdefaultApplicationProblemPlusJSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CancelJobRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -3189,6 +3326,46 @@ type CancelJobdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *RejectJobJSONRequestBody
+}
+
+type RejectJobResponseObject interface {
+	VisitRejectJobResponse(w http.ResponseWriter) error
+}
+
+type RejectJob200JSONResponse Status
+
+func (response RejectJob200JSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RejectJobdefaultApplicationProblemPlusJSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3779,9 +3956,15 @@ type StrictServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(ctx context.Context, request GetJobRequestObject) (GetJobResponseObject, error)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(ctx context.Context, request ApproveJobRequestObject) (ApproveJobResponseObject, error)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(ctx context.Context, request RejectJobRequestObject) (RejectJobResponseObject, error)
 	// RetryJob Do the work of a failed or cancelled job again
 	// (POST /api/v1/jobs/{id}/retry)
 	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
@@ -4345,6 +4528,42 @@ func (sh *strictHandler) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	}
 }
 
+// ApproveJob operation middleware
+func (sh *strictHandler) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ApproveJobRequestObject
+
+	request.ID = id
+
+	var body ApproveJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveJob(ctx, request.(ApproveJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ApproveJobResponseObject); ok {
+		if err := validResponse.VisitApproveJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CancelJob operation middleware
 func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
 	var request CancelJobRequestObject
@@ -4364,6 +4583,42 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RejectJob operation middleware
+func (sh *strictHandler) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RejectJobRequestObject
+
+	request.ID = id
+
+	var body RejectJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectJob(ctx, request.(RejectJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RejectJobResponseObject); ok {
+		if err := validResponse.VisitRejectJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

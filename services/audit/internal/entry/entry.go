@@ -34,9 +34,13 @@ var actions = map[string]string{
 	event.Type(event.TargetUpdated{}):                  "update_target",
 	event.Type(event.TargetDeleted{}):                  "delete_target",
 	event.Type(event.PolicyViolated{}):                 "policy_violation_detected",
+	event.Type(event.CertificateExpiring{}):            "expiration_alert_sent",
 }
 
-const renewalTriggered = "renewal_triggered"
+const (
+	renewalTriggered = "renewal_triggered"
+	renewalCreated   = "renewal_job_created"
+)
 
 // verbs are what was done to a record, as actions spell it.
 var verbs = map[string]string{event.Created: "create", event.Updated: "update", event.Deleted: "delete"}
@@ -105,6 +109,9 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 
 func action(ceType string, body map[string]json.RawMessage) string {
 	if ceType == event.Type(event.CertificateRequested{}) && string(body["renewal"]) == "true" {
+		if string(body["automatic"]) == "true" {
+			return renewalCreated
+		}
 		return renewalTriggered
 	}
 	if a, ok := actions[ceType]; ok {

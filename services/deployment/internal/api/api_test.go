@@ -450,6 +450,13 @@ func TestJobs_AreHiddenWithTheirCertificates(t *testing.T) {
 	s.caller.Scope = authn.Scope{Teams: []string{"t-blue"}}
 	s.refused(404, "GET", "/api/v1/jobs/job-d-mc-11", nil)
 	s.refused(404, "POST", "/api/v1/jobs/job-d-mc-11/cancel", nil)
+	s.refused(404, "POST", "/api/v1/jobs/job-d-mc-11/approve", nil)
+	for _, verb := range []string{"approve", "reject"} {
+		want := "cannot " + verb + " job with status Pending (must be AwaitingApproval)"
+		if message := s.refused(400, "POST", "/api/v1/jobs/job-d-mc-21/"+verb, nil); message != want {
+			t.Errorf("%s: %q", verb, message)
+		}
+	}
 	s.call(200, "POST", "/api/v1/jobs/job-d-mc-21/cancel", nil, nil)
 	s.refused(409, "POST", "/api/v1/jobs/job-d-mc-21/cancel", nil)
 }

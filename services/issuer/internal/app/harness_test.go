@@ -52,8 +52,10 @@ type world struct {
 	as     authn.Principal
 	// contentType is that of requests, JSON's if it is empty.
 	contentType string
-	runs        int // issuers that are running
-	heard       *recording
+	// ifMatch is sent with requests unless it is empty.
+	ifMatch string
+	runs    int // issuers that are running
+	heard   *recording
 }
 
 // admin is somebody without limits.
@@ -183,6 +185,9 @@ func (w *world) exchange(method, operation, path string, body any, header http.H
 	}
 	maps.Copy(req.Header, header)
 	req.Header.Set("Content-Type", cmp.Or(w.contentType, "application/json"))
+	if w.ifMatch != "" {
+		req.Header.Set("If-Match", w.ifMatch)
+	}
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -38,6 +38,7 @@ func (s *Store) Revise(
 		return issuance.Certificate{}, err
 	}
 	s.hooks.Told()
+	s.hooks.Look()
 	if r.Wake {
 		s.hooks.Due()
 	}
