@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -126,6 +127,24 @@ func TestRollback_OfARenewalThatIsNotServedYetMakesTheCertificateActiveAgain(t *
 	w.served(c.ID, second.VersionID, "tgt-1", "tgt-2")
 	if now := w.isNow(c.ID, issuerapi.CertificateStatusActive, ""); !now.ExpiresAt.Equal(newest.ExpiresAt) {
 		t.Errorf("it expires at %s, want %s", now.ExpiresAt, newest.ExpiresAt)
+	}
+}
+
+func TestRollback_IsNotUndoneAtOnceByTheNextRenewal(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	c, first, second := w.twoVersions()
+	w.served(c.ID, second.VersionID, "tgt-1", "tgt-2")
+	// The older version is deep within the window of its policy.
+	w.exec(`UPDATE issuer.certificate_versions SET not_after = now() + interval '2 days' WHERE id = $1`, first.VersionID)
+	w.exec(`UPDATE issuer.certificate_versions SET not_before = now() - interval '60 days' WHERE id = $1`, second.VersionID)
+	w.deploy(c.ID, map[string]any{"version_id": first.VersionID})
+	w.served(c.ID, first.VersionID, "tgt-1", "tgt-2")
+	w.isNow(c.ID, issuerapi.CertificateStatusActive, "rolled back to "+first.VersionID)
+	var plan issuerapi.RenewalPlan
+	w.must(http.StatusOK, http.MethodGet, "getRenewalPlan", certificates+"/"+c.ID+"/renewal-plan", nil, &plan)
+	if plan.NextRenewalAt == nil || plan.NextRenewalAt.Before(time.Now().Add(23*time.Hour)) || plan.NextRenewalAt.After(time.Now().Add(25*time.Hour)) {
+		t.Errorf("the plan is %+v", plan)
 	}
 }
 

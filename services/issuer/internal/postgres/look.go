@@ -19,7 +19,10 @@ const lookColumns = certificateColumns + `, v.not_before, f.at, c.alerted_days, 
 
 const lookJoins = `LEFT JOIN certificate_versions v ON v.id = c.version_id
 	LEFT JOIN LATERAL (
-		SELECT max(j.completed_at) AS at FROM jobs j
+		-- A rollback undoes a renewal: the next one waits as it does after one that has failed.
+		SELECT GREATEST(max(j.completed_at), (SELECT max(t.deployed_at) FROM certificate_targets t
+			WHERE t.certificate_id = c.id AND t.rolled_back_from = c.version_id AND t.version_id = t.rolled_back_to)) AS at
+		FROM jobs j
 		WHERE j.certificate_id = c.id AND j.type = 'Renewal' AND j.status IN ('Failed', 'Cancelled') AND j.created_at >= v.created_at
 	) f ON true ` + workTargets
 

@@ -27,7 +27,8 @@ type Certificate struct {
 	Why       string
 	// NotBefore and NotAfter are those of the newest version.
 	NotBefore, NotAfter time.Time
-	// Failed is when the latest renewal of this version failed or was called off; zero if none did.
+	// Failed is when the latest renewal of this version failed or was called off, or this version was rolled back; zero if
+	// none did.
 	Failed time.Time
 	// Told is the lowest threshold that people have been told of for this version; nil if none.
 	Told *int
