@@ -27,7 +27,7 @@ T ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Use
 
@@ -47,11 +47,11 @@ build: ## Build every binary, static, into dist/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(COMMANDS)
 
 .PHONY: test
-test: peers ## Run the tests of every module
+test: peers authorities ## Run the tests of every module
 	go test -timeout 20m $(T) $(PACKAGES)
 
 .PHONY: race
-race: peers ## Run the tests of whatever is concurrent under the race detector
+race: peers authorities ## Run the tests of whatever is concurrent under the race detector
 	CGO_ENABLED=1 go test -race -timeout 30m $(T) $(CONCURRENT)
 
 .PHONY: lint
@@ -60,8 +60,9 @@ lint: $(call stamp,$(GOLANGCI_LINT)) ## Check formatting and the linters' rules 
 
 .PHONY: generate
 generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Write generated code, schemas and documents anew
-	go generate $(PACKAGES)
+	go generate ./contracts/...
 	@cd contracts && for config in httpapi/*/oapi.yaml; do oapi-codegen -config $$config openapi/openapi.gen.yaml || exit 1; done
+	go generate $(filter-out ./contracts/...,$(PACKAGES)) # after the contract, which they compile against
 
 .PHONY: verify
 verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generated files, go.mod files, module and import boundaries
@@ -71,8 +72,14 @@ verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generate
 tidy: ## Tidy the go.mod of every module
 	@for module in $(RELATIVE); do (cd $$module && GOWORK=off go mod tidy) || exit 1; done
 
+# FUZZ_SEED=n makes the choices of an earlier run, which printed it.
+FUZZ_TIME ?= 10m
+.PHONY: fuzz
+fuzz: peers ## Ask a running installation whatever the contract allows and forbids (FUZZ_TIME=10m)
+	FUZZ_TIME=$(FUZZ_TIME) go test -count=1 -timeout 0 -v -run TestContract_ ./e2e
+
 .PHONY: bench
-bench: build peers $(call stamp,$(STEP_CA)) ## Measure, with step-ca beside it (no part of the tests)
+bench: build peers authorities ## Measure, with step-ca beside it (no part of the tests)
 	go run ./e2e/bench
 
 ##@ Set up
@@ -84,6 +91,9 @@ tools: $(call stamp,$(GOLANGCI_LINT)) $(call stamp,$(GOFUMPT)) $(call stamp,$(OA
 peers: ## Find or fetch Postgres and NGINX (done when needed)
 	@.setup/postgres.sh '$(PEERS)'
 	@.setup/nginx.sh '$(PEERS)'
+
+.PHONY: authorities
+authorities: $(call stamp,$(STEP_CA)) ## Build the CAs that tests and the benchmark run against (done when needed)
 
 .PHONY: clean
 clean: ## Remove what was built (tools and peers stay; remove .bin and .peers by hand)

@@ -7,7 +7,7 @@ BIN := $(CURDIR)/.bin
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 OAPI_CODEGEN  := github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2
-# Only `make bench` wants it: the certificate authority that certctl is measured beside.
+# The certificate authority that tests run against and that certctl is measured beside.
 STEP_CA       := github.com/smallstep/certificates/cmd/step-ca@v0.30.2
 
 stamp = $(BIN)/.$(notdir $(1))

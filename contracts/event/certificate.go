@@ -47,6 +47,9 @@ type Version struct {
 	PEMChain string `json:"pem_chain"`
 	// SPKISHA256 identifies the key: lower-case hex over the SubjectPublicKeyInfo.
 	SPKISHA256 string `json:"spki_sha256"`
+	// ShortLived tells that it ends before anybody would have heard of a revocation: it
+	// points to no CRL and no OCSP, and need not stand in them.
+	ShortLived bool `json:"short_lived,omitempty"`
 }
 
 // CertificateIssued tells of the first version of a certificate.
@@ -139,6 +142,10 @@ type CertificateUpdated struct {
 	Environment string   `json:"environment"`
 	TargetIDs   []string `json:"target_ids"`
 	Changes     Changes  `json:"changes"`
+	// Newest is the newest version, if there is one and the targets were changed: it may have to be installed by one who
+	// has not kept it. KeyAgentID is the agent that holds its key, empty if the CSR came from outside.
+	Newest     Version `json:"newest,omitzero"`
+	KeyAgentID string  `json:"key_agent_id,omitempty"`
 }
 
 // About implements [Event].

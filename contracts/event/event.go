@@ -66,9 +66,11 @@ func All() []Event {
 		IssuerChanged{},
 		ProfileChanged{},
 		PolicyChanged{},
+		PolicyViolated{},
 		RenewalPolicyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
+		CheckpointSigned{},
 		APICalled{},
 	}
 }

@@ -12,6 +12,7 @@
 //	certctl.audit.<kind>.<source>                        audit records, CORE
 //	certctl.dlq.<service>.<consumer>                     what a consumer gave up on, CORE
 //	svc.<service>.v1.<operation>                         request and reply, CORE
+//	certctl.replicas.<service>.<matter>                  what a service's replicas tell each other, stored nowhere, CORE
 //	certctl.agent.cmd.<site>.<agent>.<verb>.<job>        commands to agents, EDGE, hub side
 //	certctl.agent.evt.<site>.<agent>.<kind>.<job>        agents' reports, EDGE, hub side
 //	certctl.agent.rpc.<site>.<agent>.<verb>              agents' questions, EDGE, hub side
@@ -132,6 +133,10 @@ func Operations(service string) string { return join("svc", service) + ".v1.>" }
 // Answers filters the subjects by which a caller asks for the parts of an answer that is
 // too long for one message.
 func Answers(service string) string { return join("svc", service) + ".v1._stream.>" }
+
+// Replicas is where the replicas of a service tell each other of a matter. Who is not
+// there does not hear it.
+func Replicas(service, matter string) string { return join("certctl.replicas", service, matter) }
 
 // AgentCommand is a command to one agent, on the hub.
 func AgentCommand(site, agent, verb, job string) string {

@@ -6,26 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
-
-	"github.com/jackc/pgx/v5"
+	"strings"
+	"time"
 )
-
-const rows = 100_000
-
-// fill puts certificates into the issuer's tables, as many as an inventory holds.
-const fill = `
-INSERT INTO issuer.certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id, status, tags,
-                                 expires_at, serial_number, fingerprint_sha256, created_at, updated_at)
-SELECT 'mc-row-' || lpad(i::text, 7, '0'), 'host-' || i, 'host-' || i || '.bench.test', ARRAY['host-' || i || '.bench.test'],
-       (ARRAY['production', 'staging', 'test'])[1 + i % 3], 'o-default', 't-default', 'iss-local', 'rp-default', 'Active', '{}',
-       now() + (i % 90) * interval '1 day', md5(i::text), md5(i::text) || md5((i + 1)::text),
-       now() - (i % 1000) * interval '1 hour', now()
-FROM generate_series(1, $1) AS i`
 
 func measureRead(ctx context.Context, b *bench) error {
 	in, err := b.up(ctx, "read")
@@ -33,67 +21,71 @@ func measureRead(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer in.stop()
-	if err := in.fill(ctx); err != nil {
+	if err := in.inventory(ctx, b.many(fullCertificates), b.many(fullJobs), b.many(fullAudit)); err != nil {
 		return err
 	}
-	deep, err := in.deepCursor(ctx)
+	if err := b.verifyAudit(ctx, in); err != nil {
+		return err
+	}
+	depth := b.many(fullCertificates) * 9 / 10
+	deep, err := in.deepCursor(ctx, depth)
 	if err != nil {
 		return err
 	}
-	const list = "/api/v1/certificates?per_page=50"
+	rows := b.many(fullCertificates)
+	certificates := func(query string) func(int) string {
+		return func(int) string { return "/api/v1/certificates?per_page=50&" + query }
+	}
+	fixed := func(path string) func(int) string { return func(int) string { return path } }
 	for _, c := range []struct {
 		name string
 		path func(int) string
 		n    int
 	}{
-		{"get one certificate of 100,000, 8 clients", func(i int) string { return fmt.Sprintf("/api/v1/certificates/mc-row-%07d", 1+i*7919%rows) }, 20000},
-		{"list 50 by -notAfter of 100,000, 8 clients", func(int) string { return list + "&sort=-notAfter" }, 5000},
-		{"the same behind 10,000 rows, by cursor", func(int) string { return list + "&sort=-notAfter&cursor=" + url.QueryEscape(deep) }, 5000},
+		{"get one certificate", func(i int) string { return fmt.Sprintf("/api/v1/certificates/mc-row-%07d", 1+i*7919%rows) }, 20000},
+		{"list 50 by -notAfter", certificates("sort=-notAfter"), 10000},
+		{fmt.Sprintf("the same behind %d rows, by cursor", depth), certificates("sort=-notAfter&cursor=" + url.QueryEscape(deep)), 10000},
+		{"list 50 Expiring by notAfter", certificates("status=Expiring&sort=notAfter"), 5000},
+		{"list 50 Failed", certificates("status=Failed"), 5000},
+		{"list 50 of a team", certificates("team_id=t-bench-7"), 5000},
+		{"list 50 jobs", fixed("/api/v1/jobs?per_page=50"), 5000},
+		{"list 50 Failed jobs", fixed("/api/v1/jobs?per_page=50&status=Failed"), 5000},
+		{"list 50 audit events", fixed("/api/v1/audit?per_page=50"), 5000},
+		{"list 50 audit events of an actor", fixed("/api/v1/audit?per_page=50&actor=key-bench-7"), 5000},
 	} {
 		before := in.settle(ctx)
 		times, took, err := load(ctx, 8, b.many(c.n), func(ctx context.Context, i int) error {
 			return in.call(ctx, "GET", c.path(i), nil, nil)
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		b.add(figure("read", c.name, times, took, in.settle(ctx)-before))
 	}
 	return nil
 }
 
-func (in *installation) fill(ctx context.Context) error {
-	text, err := os.ReadFile(filepath.Join(in.dataDir, "running.json"))
+// verifyAudit has the whole chain checked by the operator's tool.
+func (b *bench) verifyAudit(ctx context.Context, in *installation) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "certctl"), "admin", "audit", "verify")
+	cmd.Env = append(os.Environ(), "CERTCTL_DATA_DIR="+in.dataDir)
+	begun := time.Now()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return err
+		return fmt.Errorf("verify the audit chain: %w: %s", err, out)
 	}
-	var running struct {
-		DatabaseURL string `json:"database_url"`
-	}
-	if err := json.Unmarshal(text, &running); err != nil {
-		return err
-	}
-	config, err := pgx.ParseConfig(running.DatabaseURL)
-	if err != nil {
-		return err
-	}
-	config.Database = "certctl"
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, fill, rows); err != nil {
-		return err
-	}
-	_, err = conn.Exec(ctx, "VACUUM ANALYZE issuer.certificates")
-	return err
+	took := time.Since(begun)
+	b.add(result{
+		Measure: "read", Case: "verify the audit chain, one event", Rate: float64(b.many(fullAudit)) / took.Seconds(),
+		Note: strings.TrimSpace(string(out)),
+	})
+	return nil
 }
 
-// deepCursor walks 10,000 rows into the list.
-func (in *installation) deepCursor(ctx context.Context) (string, error) {
+// deepCursor walks into the list, as many rows as that.
+func (in *installation) deepCursor(ctx context.Context, depth int) (string, error) {
 	cursor := ""
-	for range 20 {
+	for range depth / 500 {
 		var page struct {
 			NextCursor string `json:"next_cursor"`
 		}

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/certctl/certctl/libs/nearest"
 )
 
 // Suggestion is a variable that nobody reads, and the name that was perhaps meant. Nearest is empty when none is near.
@@ -35,39 +37,8 @@ func Unknown(prefix string, known ...[]Var) []Suggestion {
 		if !strings.HasPrefix(name, prefix+"_") || slices.Contains(names, name) || injected.MatchString(entry) {
 			continue
 		}
-		out = append(out, Suggestion{Name: name, Nearest: nearest(name, names)})
+		out = append(out, Suggestion{Name: name, Nearest: nearest.Name(name, names)})
 	}
 	slices.SortFunc(out, func(a, b Suggestion) int { return strings.Compare(a.Name, b.Name) })
 	return out
-}
-
-func nearest(name string, names []string) string {
-	best, bestDistance := "", len(name)/5+1
-	for _, n := range names {
-		if d := distance(name, n); d < bestDistance {
-			best, bestDistance = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of characters to insert, delete or replace on the way from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -24,7 +24,8 @@ import (
 type Error struct {
 	Code    Code
 	Message string
-	// Fields names the parts of the input at fault, in the order in which they were found. Only Invalid has them.
+	// Fields names the parts of the input at fault, in the order in which they were found. Invalid has them, and a Conflict
+	// that several things are in the way of.
 	Fields []Field
 	// RetryAfter asks the caller to wait that long before it tries again. Zero leaves the delay to the caller.
 	RetryAfter time.Duration
@@ -32,9 +33,11 @@ type Error struct {
 	cause error
 }
 
-// Field is one part of an input at fault. Name is a path in the terms of the input, such as "sans[2]".
+// Field is one part of an input at fault. Name is a path in the terms of the input, such as "sans[2]". In says where the
+// input holds it (query, path, header, body), and is empty where that is plain.
 type Field struct {
 	Name   string `json:"field"`
+	In     string `json:"in,omitempty"`
 	Reason string `json:"reason"`
 }
 

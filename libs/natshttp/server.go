@@ -20,6 +20,9 @@ import (
 const (
 	queueGroup         = "q"
 	defaultMaxInFlight = 256
+	// residents is how many goroutines stay to handle requests, with stacks that have grown already; what they have no
+	// hand free for gets a goroutine of its own. Growing a stack anew is a tenth of a small request.
+	residents = 16
 	// stopGrace is how long requests in hand may take once the server was told to stop, and stopLimit how long those
 	// may that then find their context ended.
 	stopGrace = 10 * time.Second
@@ -51,8 +54,16 @@ type server struct {
 	slots   chan struct{}
 	streams *streams
 	running sync.WaitGroup
+	arrived chan request // taken by a resident goroutine that is free, if one is
 
 	principals principals
+}
+
+// request is a message and when it came.
+type request struct {
+	msg  *nats.Msg
+	stat *operation
+	at   time.Time
 }
 
 // Serve answers requests with h until ctx ends. Then it takes no more, finishes those in hand (for at most 10 s, then
@@ -73,6 +84,7 @@ func Serve(ctx context.Context, nc *nats.Conn, opts Options, h http.Handler) err
 	s := &server{
 		nc: nc, opts: opts, handler: h, log: opts.Log, ctx: work,
 		slots:   make(chan struct{}, opts.MaxInFlight),
+		arrived: make(chan request),
 		streams: newStreams(nc, subjectPrefix(opts.Service)+streamToken+"."+instance+"."),
 	}
 	var guard sync.WaitGroup
@@ -80,6 +92,9 @@ func Serve(ctx context.Context, nc *nats.Conn, opts Options, h http.Handler) err
 	stop := make(chan struct{})
 	defer close(stop)
 	guard.Go(func() { s.streams.guard(stop) })
+	for range residents {
+		go s.reside(stop) // not waited for: a handler that does not end must not keep Serve
+	}
 
 	operations, rest, err := s.subscribe(instance)
 	if err != nil {
@@ -182,22 +197,41 @@ func (s *server) finish(cancel context.CancelFunc) error {
 
 // accept runs in the goroutine of the operation's subscription and must not wait.
 func (s *server) accept(m *nats.Msg, stat *operation) {
-	arrived := time.Now()
+	r := request{msg: m, stat: stat, at: time.Now()}
 	select {
 	case s.slots <- struct{}{}:
 	default:
 		s.refuse(m)
-		stat.count(time.Since(arrived), "too many requests at once")
+		stat.count(time.Since(r.at), "too many requests at once")
 		return
 	}
 	s.running.Add(1)
-	go func() {
-		defer func() {
-			<-s.slots
-			s.running.Done()
-		}()
-		stat.count(s.answer(m, arrived))
+	select {
+	case s.arrived <- r:
+	default:
+		go s.handle(r)
+	}
+}
+
+// reside handles one request after the other.
+func (s *server) reside(stop <-chan struct{}) {
+	for {
+		select {
+		case r := <-s.arrived:
+			s.handle(r)
+		case <-stop:
+			return
+		}
+	}
+}
+
+// handle answers a request that has a slot, and gives the slot back.
+func (s *server) handle(r request) {
+	defer func() {
+		<-s.slots
+		s.running.Done()
 	}()
+	r.stat.count(s.answer(r.msg, r.at))
 }
 
 // refuse tells a caller that all slots are taken.

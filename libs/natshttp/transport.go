@@ -66,6 +66,9 @@ func RouteOf(ctx context.Context) (Route, bool) {
 	return r, ok
 }
 
+// ErrUndelivered is the cause of an error if the request has certainly not reached the service.
+var ErrUndelivered = errors.New("the request was not delivered")
+
 // Transport is an http.RoundTripper over NATS. It is safe for concurrent use.
 //
 // Its errors are faults: Unavailable when nobody answers, TooLarge or Invalid when the request cannot be sent; the
@@ -100,7 +103,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	// A message that is sent while the connection is down would only wait for its deadline.
 	if !t.nc.IsConnected() {
-		return nil, fault.New(fault.Unavailable, "message bus is not connected")
+		return nil, fault.Wrap(ErrUndelivered, fault.Unavailable, "message bus is not connected")
 	}
 	wait := ctx
 	if !bounded {
@@ -188,7 +191,7 @@ func (t *Transport) failure(ctx context.Context, route Route, err error) error {
 	case ctx.Err() != nil:
 		return fault.Wrap(ctx.Err(), fault.Unavailable, "%s did not answer in time", route.Service)
 	case errors.Is(err, nats.ErrNoResponders):
-		return fault.Wrap(err, fault.Unavailable, "%s is not running", route.Service)
+		return fault.Wrap(fmt.Errorf("%w: %w", ErrUndelivered, err), fault.Unavailable, "%s is not running", route.Service)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge()
 	case errors.Is(err, context.DeadlineExceeded):

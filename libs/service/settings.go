@@ -33,8 +33,9 @@ func (s *Settings) Validate() error {
 	if s.DatabaseURL == "" {
 		missing = append(missing, errors.New("CERTCTL_DATABASE_URL is not set"))
 	}
-	if s.DatabaseMaxConns < 1 {
-		missing = append(missing, errors.New("CERTCTL_DATABASE_MAX_CONNS must be at least 1"))
+	// What is done in a transaction may have to ask for something beside it.
+	if s.DatabaseMaxConns < 2 {
+		missing = append(missing, errors.New("CERTCTL_DATABASE_MAX_CONNS must be at least 2"))
 	}
 	return errors.Join(missing...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/testkit/natstest"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
@@ -42,7 +44,10 @@ type world struct {
 	pool *pgxpool.Pool
 	nats *natstest.Server
 	conn *bus.Conn
+	cfg  audit.Config
 }
+
+var sealer = secret.New(secret.Key{1})
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -66,10 +71,10 @@ func (w *world) run() (end func()) {
 	log := slog.New(slog.DiscardHandler)
 	deps := service.Deps{
 		Log: log, DB: w.pool, Bus: w.nats.Connect(bus.Options{Name: "audit"}), Metrics: obs.NewRegistry(),
-		Health: health.New(log), Clock: clock.System,
+		Health: health.New(log), Clock: clock.System, Sealer: sealer,
 	}
 	done := make(chan error, 1)
-	go func() { done <- audit.Run(ctx, audit.Config{}, deps) }()
+	go func() { done <- audit.Run(ctx, w.cfg, deps) }()
 	ended := false
 	end = func() {
 		if ended {
@@ -102,11 +107,11 @@ func (w *world) await(what string, done func() bool) {
 // recorded verifies the chain and returns its length.
 func (w *world) recorded() int64 {
 	w.Helper()
-	n, _, err := audit.Verify(w.Context(), w.pool)
+	r, err := audit.Verify(w.Context(), w.pool, audit.Evidence{})
 	if err != nil {
 		w.Fatal(err)
 	}
-	return n
+	return r.Events
 }
 
 // publish stores a message, as often as the server lets it.
@@ -152,20 +157,30 @@ func again(m *nats.Msg) *nats.Msg {
 	return &copied
 }
 
-// list asks the service over the bus, as the gateway does.
-func (w *world) list(query string) (auditapi.AuditEventList, bool) {
+// ask asks the service over the bus, as the gateway does. It is nil while the service is
+// not up.
+func (w *world) ask(operation, path string) *http.Response {
 	w.Helper()
-	ctx := natshttp.WithRoute(w.Context(), natshttp.Route{Service: "audit", Operation: "listAuditEvents"})
+	ctx := natshttp.WithRoute(w.Context(), natshttp.Route{Service: "audit", Operation: operation})
 	ctx = authn.NewContext(ctx, authn.Principal{ID: "key-1", Kind: authn.KindUser})
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://audit/api/v1/audit?"+query, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://audit"+path, nil)
 	if err != nil {
 		w.Fatal(err)
 	}
 	res, err := natshttp.NewTransport(w.conn.NC).RoundTrip(r)
 	if err != nil {
-		return auditapi.AuditEventList{}, false // not up yet
+		return nil
 	}
-	defer res.Body.Close()
+	w.Cleanup(func() { res.Body.Close() })
+	return res
+}
+
+func (w *world) list(query string) (auditapi.AuditEventList, bool) {
+	w.Helper()
+	res := w.ask("listAuditEvents", "/api/v1/audit?"+query)
+	if res == nil {
+		return auditapi.AuditEventList{}, false
+	}
 	var l auditapi.AuditEventList
 	if err := json.NewDecoder(res.Body).Decode(&l); err != nil || res.StatusCode != http.StatusOK {
 		w.Fatalf("status %d, %v", res.StatusCode, err)
@@ -317,4 +332,91 @@ func TestAudit_LosesNothingWhileTheBusIsAway(t *testing.T) {
 		return err == nil
 	})
 	w.await("the second", func() bool { return w.recorded() == 2 })
+}
+
+// TestAudit_SignsCheckpointsAndExportsWhatAnOutsiderCanVerify takes the export in chunks
+// over the bus: it is larger than a message.
+func TestAudit_SignsCheckpointsAndExportsWhatAnOutsiderCanVerify(t *testing.T) {
+	w := newWorld(t)
+	w.cfg = audit.Config{AuditCheckpointEvents: 400, AuditCheckpointInterval: 24 * time.Hour}
+	end := w.run()
+	const groups, each = 60, 50
+	for i := range groups {
+		w.publish(w.calls(fmt.Sprintf("api-%d", i), each, "/api/v1/jobs"))
+	}
+	w.await("everything to be on record", func() bool { return w.recorded() == groups*each && w.settled() })
+	end()
+	// The first checkpoint is signed at once, later ones after 400 events; another start signs what is due.
+	w.cfg.AuditCheckpointInterval = time.Second
+	w.run()
+	w.await("a checkpoint of the end", func() bool {
+		r, err := audit.Verify(t.Context(), w.pool, audit.Evidence{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Signatures && r.Signed == groups*each
+	})
+	var key []byte
+	w.await("the service", func() bool {
+		res := w.ask("getAuditCheckpointKey", "/api/v1/audit/checkpoints/key")
+		if res == nil {
+			return false
+		}
+		var err error
+		if key, err = io.ReadAll(res.Body); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+	// The newest was told of, and what was told is evidence as it is.
+	told := w.told(groups * each)
+	for _, format := range []string{"json", "jsonl", "csv"} {
+		res := w.ask("exportAuditEvents", "/api/v1/audit/export?format="+format)
+		kept := w.ask("listAuditCheckpoints", "/api/v1/audit/checkpoints")
+		if res == nil || kept == nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%+v", res)
+		}
+		checkpoints, err := io.ReadAll(kept.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := audit.VerifyExport(res.Body, audit.Evidence{Key: key, Checkpoints: checkpoints})
+		if err != nil || r.Events != groups*each || r.Checkpoints < 1 || r.Signed != groups*each {
+			t.Errorf("%s: %+v, %v", format, r, err)
+		}
+		export := w.ask("exportAuditEvents", "/api/v1/audit/export?format="+format)
+		if r, err = audit.VerifyExport(export.Body, audit.Evidence{Key: key, Checkpoints: told}); err != nil || r.Signed != groups*each {
+			t.Errorf("%s, by what was told: %+v, %v", format, r, err)
+		}
+	}
+	// A checkpoint calls for no further one.
+	w.await("its own word to be passed over", w.settled)
+	if n := w.recorded(); n != groups*each {
+		t.Errorf("%d are on record", n)
+	}
+}
+
+// told is the event of the checkpoint at a place, once it is published.
+func (w *world) told(sequence int64) (body []byte) {
+	w.Helper()
+	stream, err := w.conn.JS.Stream(w.Context(), subject.StreamEvents)
+	if err != nil {
+		w.Fatal(err)
+	}
+	subj := event.Subject(event.CheckpointSigned{Sequence: sequence})
+	w.await(subj, func() bool {
+		m, err := stream.GetLastMsgForSubject(w.Context(), subj)
+		if err != nil {
+			return false
+		}
+		body = m.Data
+		return true
+	})
+	return body
+}
+
+func TestAudit_DoesNotRunWithoutASealingKey(t *testing.T) {
+	if err := audit.Run(t.Context(), audit.Config{}, service.Deps{}); err == nil {
+		t.Error("it ran")
+	}
 }

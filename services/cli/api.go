@@ -70,6 +70,22 @@ func decode(res *http.Response, err error, v any) ([]byte, error) {
 	return body, nil
 }
 
+// done reads an answer that has nothing to say but that all went well.
+func done(res *http.Response, err error) error {
+	if err != nil {
+		return fmt.Errorf("the server was not reached: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Errorf("the server broke off its answer: %w", err)
+	}
+	if res.StatusCode >= http.StatusBadRequest {
+		return refusal(res, body)
+	}
+	return nil
+}
+
 func refusal(res *http.Response, body []byte) error {
 	var p client.Problem
 	text := "the server refuses without a reason"

@@ -46,6 +46,10 @@ func commands() []command {
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
+		{"list-keys", "[--all] [--limit N]", "list API keys, newest first", listKeys},
+		{"create-key", "NAME --role R... [--team T]... [--environment E]... [--issuer-id I]... [--profile-id P]... [--expires-in D]", "make an API key, and show it once", createKey},
+		{"rotate-key", "ID [--overlap D]", "replace an API key, and show the new one once", rotateKey},
+		{"revoke-key", "ID", "revoke an API key at once", revokeKey},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
 	}

@@ -3,7 +3,9 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -25,6 +27,7 @@ import (
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/testkit/natstest"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
@@ -35,6 +38,9 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
+
+// sealer is that of every gateway of the tests.
+var sealer = secret.New(secret.NewKey())
 
 // world is a running gateway with its bus, its database and a client.
 type world struct {
@@ -51,6 +57,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, byKeys())
+}
+
+func newWorldWith(t *testing.T, cfg gateway.Config) *world {
+	t.Helper()
 	w := &world{
 		T: t, nats: natstest.Start(t), pool: pgtest.New(t, migrations.FS("gateway"), "gateway"),
 		log: slog.New(slog.DiscardHandler), client: &http.Client{Transport: &http.Transport{}, Timeout: patience},
@@ -63,24 +74,27 @@ func newWorld(t *testing.T) *world {
 	if _, err := (bus.Manifest{Rev: stream.Revision, Streams: streams}).Scaled(0.01).Apply(t.Context(), w.conn.JS); err != nil {
 		t.Fatal(err)
 	}
-	w.start(gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key"})
+	cfg.ServerHost, cfg.AuthType = byKeys().ServerHost, byKeys().AuthType
+	w.start(cfg)
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
 }
+
+func byKeys() gateway.Config { return gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key"} }
 
 func (w *world) start(cfg gateway.Config) {
 	w.Helper()
 	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
 	listening := make(chan string, 1)
 	cfg.Listening = func(url string) { listening <- url }
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: "gateway"})
 	checks := health.New(w.log)
 	checks.Add("bus", func(ctx context.Context) error { return conn.Ready(ctx) })
 	done := make(chan error, 1)
 	go func() {
 		done <- gateway.Run(ctx, cfg, service.Deps{
-			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System,
+			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: checks, Clock: clock.System, Sealer: sealer,
 		})
 	}()
 	ended := false
@@ -102,16 +116,32 @@ func (w *world) start(cfg gateway.Config) {
 		w.Fatalf("the gateway ended: %v", err)
 	}
 	key, err := os.ReadFile(cfg.AdminKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // another gateway has made the first key
+	}
 	if err != nil {
 		w.Fatal(err)
 	}
 	w.key = strings.TrimSpace(string(key))
 }
 
+// another is a second gateway beside w, over the same bus and database.
+func (w *world) another(cfg gateway.Config) *world {
+	w.Helper()
+	other := *w
+	other.start(cfg)
+	return &other
+}
+
+// contextOf outlives the test, so that what it runs is ended by the one who cleans up.
+func contextOf(w *world) (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.WithoutCancel(w.Context()))
+}
+
 // own has a service's operations answered by h until the returned function is called.
 func (w *world) own(name string, h http.HandlerFunc) (leave func()) {
 	w.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
+	ctx, cancel := contextOf(w)
 	conn := w.nats.Connect(bus.Options{Name: name})
 	done, up := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -156,6 +186,43 @@ func (w *world) do(r *http.Request) (*http.Response, []byte) {
 		w.Fatal(err)
 	}
 	return res, body
+}
+
+// as sends a request with a credential and decodes what is answered.
+func (w *world) as(credential, method, path string, body any) (*http.Response, map[string]any) {
+	w.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if body == nil {
+		text = nil
+	}
+	r := w.request(method, path, string(text))
+	r.Header.Set("Authorization", "Bearer "+credential)
+	if credential == "" {
+		r.Header.Del("Authorization")
+	}
+	res, answer := w.do(r)
+	got := map[string]any{}
+	if len(answer) > 0 {
+		if err := json.Unmarshal(answer, &got); err != nil {
+			w.Fatalf("%s %s: %q is no object: %v", method, path, answer, err)
+		}
+	}
+	return res, got
+}
+
+// makeKey makes an API key and returns its id and the key.
+func (w *world) makeKey(body map[string]any) (id, key string) {
+	w.Helper()
+	res, got := w.as(w.key, http.MethodPost, "/api/v1/api-keys", body)
+	id, _ = got["id"].(string)
+	key, _ = got["key"].(string)
+	if res.StatusCode != http.StatusCreated || id == "" || key == "" {
+		w.Fatalf("%d %v", res.StatusCode, got)
+	}
+	return id, key
 }
 
 func (w *world) get(path string) (*http.Response, []byte) {

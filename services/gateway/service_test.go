@@ -21,6 +21,9 @@ import (
 	"github.com/certctl/certctl/services/gateway"
 )
 
+// valid is a body that the contract allows for a certificate.
+const valid = `{"common_name":"a.example"}`
+
 // echo answers with what it was asked.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
@@ -34,7 +37,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 func TestGateway_HasTheOwnerAnswerAndPutsTheCallOnRecord(t *testing.T) {
 	w := newWorld(t)
 	w.own("issuer", echo)
-	r := w.request(http.MethodPost, "/api/v1/certificates?dry=a%20b", `{"x":1}`)
+	r := w.request(http.MethodPost, "/api/v1/certificates", `{"common_name":"a b","x":1}`)
 	r.Header.Set("Cookie", "a=b")
 	r.Header.Set(authn.Header, authn.ToHeader(authn.System("issuer")))
 	res, body := w.do(r)
@@ -44,7 +47,7 @@ func TestGateway_HasTheOwnerAnswerAndPutsTheCallOnRecord(t *testing.T) {
 	}
 	id := res.Header.Get("X-Request-ID")
 	for what, want := range map[string]string{
-		"method": "POST", "uri": "/api/v1/certificates?dry=a%20b", "body": `{"x":1}`, "as": "key-first-admin", "request": id, "secrets": "",
+		"method": "POST", "uri": "/api/v1/certificates", "body": `{"common_name":"a b","x":1}`, "as": "key-first-admin", "request": id, "secrets": "",
 	} {
 		if got[what] != want {
 			t.Errorf("%s is %q, want %q", what, got[what], want)
@@ -78,7 +81,7 @@ func TestGateway_SaysAtOnceThatAnOwnerIsAway(t *testing.T) {
 	}
 	leave()
 	for _, r := range []*http.Request{
-		w.request(http.MethodGet, "/api/v1/certificates", ""), w.request(http.MethodPost, "/api/v1/certificates", "{}"),
+		w.request(http.MethodGet, "/api/v1/certificates", ""), w.request(http.MethodPost, "/api/v1/certificates", valid),
 		w.request(http.MethodGet, "/api/v1/jobs", ""), w.request(http.MethodGet, "/api/v1/jobs/job-i-1", ""),
 	} {
 		start := time.Now()
@@ -162,7 +165,7 @@ func TestGateway_BreaksOffWhatItsOwnerBreaksOff(t *testing.T) {
 	// What breaks before it has begun is an error like any other.
 	w.own("issuer", func(http.ResponseWriter, *http.Request) { panic("at once") })
 	for _, r := range []*http.Request{
-		w.request(http.MethodGet, "/api/v1/certificates", ""), w.request(http.MethodPost, "/api/v1/certificates", "{}"),
+		w.request(http.MethodGet, "/api/v1/certificates", ""), w.request(http.MethodPost, "/api/v1/certificates", valid),
 	} {
 		res, body := w.do(r)
 		if res.StatusCode < 500 || strings.Contains(string(body), "at once") {
@@ -244,7 +247,7 @@ func TestGateway_FinishesTheCallsInHandWhenItIsTold(t *testing.T) {
 		echo(out, r)
 	})
 	answered := make(chan error, 1)
-	r := w.request(http.MethodPost, "/api/v1/certificates", "{}")
+	r := w.request(http.MethodPost, "/api/v1/certificates", valid)
 	go func() {
 		res, err := w.client.Do(r)
 		if err == nil {
@@ -255,7 +258,11 @@ func TestGateway_FinishesTheCallsInHandWhenItIsTold(t *testing.T) {
 		}
 		answered <- err
 	}()
-	<-begun
+	select {
+	case <-begun:
+	case err := <-answered:
+		t.Fatalf("answered without its owner: %v", err)
+	}
 	ended := make(chan struct{})
 	go func() { w.end(); close(ended) }()
 	w.await("the door to be closed", func() bool {
@@ -276,7 +283,13 @@ func TestGateway_FinishesTheCallsInHandWhenItIsTold(t *testing.T) {
 func TestGateway_SurvivesWhatNoClientSends(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"issuer", "deployment", "audit"} {
-		w.own(name, echo)
+		w.own(name, func(out http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/v1/jobs" { // the gateway reads these answers
+				httpx.WriteJSON(out, http.StatusOK, map[string]any{"data": []any{}})
+				return
+			}
+			echo(out, r)
+		})
 	}
 	auth := "Host: x\r\nAuthorization: Bearer " + w.key + "\r\n"
 	line := func(method, target string) string { return method + " " + target + " HTTP/1.1\r\n" + auth + "\r\n" }
@@ -358,9 +371,21 @@ func TestConfig_RefusesWhatCannotWork(t *testing.T) {
 		want string
 	}{
 		{gateway.Config{AuthType: "api-key"}, ""},
-		{gateway.Config{AuthType: "none"}, "CERTCTL_AUTH_TYPE"},
+		{gateway.Config{AuthType: "kerberos"}, "it can be api-key, jwt or none"},
+		{gateway.Config{AuthType: "api-key", AuthSecret: "change-me"}, "openssl rand"},
+		{gateway.Config{AuthType: "api-key", AuthSecret: "change-me-to-this"}, ""},
+		{gateway.Config{AuthType: "jwt"}, "CERTCTL_JWT_JWKS_URL"},
+		{gateway.Config{AuthType: "none", ServerHost: "127.0.0.1"}, "CERTCTL_AUTH_NONE_ACKNOWLEDGED=yes"},
+		{gateway.Config{AuthType: "none", ServerHost: "127.0.0.1", AuthNoneAcknowledged: "true"}, "CERTCTL_AUTH_NONE_ACKNOWLEDGED=yes"},
+		{gateway.Config{AuthType: "none", ServerHost: "0.0.0.0", AuthNoneAcknowledged: "yes"}, "CERTCTL_SERVER_HOST"},
+		{gateway.Config{AuthType: "none", ServerHost: "certctl.example.org", AuthNoneAcknowledged: "yes"}, "CERTCTL_SERVER_HOST"},
+		{gateway.Config{AuthType: "none", ServerHost: "localhost", AuthNoneAcknowledged: "yes"}, ""},
 		{gateway.Config{AuthType: "api-key", ServerTLSCertFile: "x"}, "CERTCTL_SERVER_TLS_KEY_FILE"},
 		{gateway.Config{AuthType: "api-key", ServerTLSKeyFile: "x"}, "CERTCTL_SERVER_TLS_CERT_FILE"},
+		{gateway.Config{AuthType: "api-key", RateLimitEnabled: true, RateLimitRPS: 50}, "CERTCTL_RATE_LIMIT_BURST"},
+		{gateway.Config{AuthType: "api-key", RateLimitEnabled: true, RateLimitBurst: 1}, "CERTCTL_RATE_LIMIT_RPS"},
+		{gateway.Config{AuthType: "api-key", CORSOrigins: []string{"ops.example.com"}}, "CERTCTL_CORS_ORIGINS"},
+		{gateway.Config{AuthType: "api-key", TrustedProxies: []string{"proxy"}}, "CERTCTL_TRUSTED_PROXIES"},
 	} {
 		if got := fmt.Sprint(c.cfg.Validate()); c.want != "" && !strings.Contains(got, c.want) || c.want == "" && got != "<nil>" {
 			t.Errorf("%+v: %s", c.cfg, got)

@@ -169,7 +169,7 @@ func TestRelyingParties_AreToldWhatIsNotServedHere(t *testing.T) {
 		"crl/iss-none", "ca/iss-none", "ocsp/iss-none/01",
 		"crl/iss-acme", "ca/iss-acme", "ocsp/iss-acme/01",
 		"crl/iss-step", "ocsp/iss-step/01",
-		"crl/" + strings.Repeat("x", 3000), "crl/%2e%2e", "crl/..%2f", "ocsp/iss-step/01/02", "nothing",
+		"crl/" + strings.Repeat("x", 3000), "crl/%2e%2e", "crl/..%2f", "crl/%00", "ca/%ff", "ocsp/%00/01", "ocsp/iss-step/01/02", "nothing",
 	} {
 		w.wantStatus(url+"/api/v1/"+path, http.StatusNotFound)
 	}

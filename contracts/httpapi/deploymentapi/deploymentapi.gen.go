@@ -162,6 +162,38 @@ type EnrolmentTokenCreate struct {
 	TTLSeconds *int    `json:"ttl_seconds,omitempty"`
 }
 
+// FleetMetrics defines model for FleetMetrics.
+type FleetMetrics struct {
+	Counter struct {
+		IssuanceCompletedTotal int64 `json:"issuance_completed_total"`
+		IssuanceFailedTotal    int64 `json:"issuance_failed_total"`
+		JobCompletedTotal      int64 `json:"job_completed_total"`
+		JobFailedTotal         int64 `json:"job_failed_total"`
+		RenewalCompletedTotal  int64 `json:"renewal_completed_total"`
+		RenewalFailedTotal     int64 `json:"renewal_failed_total"`
+	} `json:"counter"`
+	Gauge struct {
+		AgentOffline                 int64 `json:"agent_offline"`
+		AgentOnline                  int64 `json:"agent_online"`
+		AgentTotal                   int64 `json:"agent_total"`
+		CertificateActive            int64 `json:"certificate_active"`
+		CertificateArchived          int64 `json:"certificate_archived"`
+		CertificateExpired           int64 `json:"certificate_expired"`
+		CertificateExpiringSoon      int64 `json:"certificate_expiring_soon"`
+		CertificateFailed            int64 `json:"certificate_failed"`
+		CertificatePending           int64 `json:"certificate_pending"`
+		CertificateRenewalInProgress int64 `json:"certificate_renewal_in_progress"`
+		CertificateRevoked           int64 `json:"certificate_revoked"`
+		CertificateTotal             int64 `json:"certificate_total"`
+		JobPending                   int64 `json:"job_pending"`
+	} `json:"gauge"`
+	Uptime struct {
+		MeasuredAt    time.Time `json:"measured_at"`
+		ServerStarted time.Time `json:"server_started"`
+		UptimeSeconds float64   `json:"uptime_seconds"`
+	} `json:"uptime"`
+}
+
 // Job defines model for Job.
 type Job struct {
 	AgentID       *string    `json:"agent_id,omitempty"`
@@ -208,8 +240,11 @@ type Problem struct {
 
 	// Errors Which fields or parameters are wrong.
 	Errors *[]struct {
-		Field  string `json:"field"`
-		Reason string `json:"reason"`
+		Field string `json:"field"`
+
+		// In Where it stands, one of query, path, header and body, if that was told.
+		In     *string `json:"in,omitempty"`
+		Reason string  `json:"reason"`
 	} `json:"errors,omitempty"`
 	Instance *string `json:"instance,omitempty"`
 
@@ -271,6 +306,71 @@ type SiteList struct {
 	Page    int    `json:"page"`
 	PerPage int    `json:"per_page"`
 	Total   int64  `json:"total"`
+}
+
+// StatsFigures defines model for StatsFigures.
+type StatsFigures struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time `json:"completed_at"`
+	ExpiredCertificates int64     `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
+// StatsJobs defines model for StatsJobs.
+type StatsJobs struct {
+	CompletedCount int64  `json:"completed_count"`
+	Date           string `json:"date"`
+	FailedCount    int64  `json:"failed_count"`
+
+	// SuccessRate In percent; 0 if none ended.
+	SuccessRate float64 `json:"success_rate"`
+}
+
+// StatsSummary defines model for StatsSummary.
+type StatsSummary struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time     `json:"completed_at"`
+	Data                *StatsFigures `json:"data,omitempty"`
+	ExpiredCertificates int64         `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
 }
 
 // Status defines model for Status.
@@ -341,6 +441,9 @@ type PerPage = int
 // Q defines model for Q.
 type Q = string
 
+// StatsDays defines model for StatsDays.
+type StatsDays = int
+
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
 	// Page The page, from 1.
@@ -384,6 +487,12 @@ type ListSitesParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+}
+
+// GetStatsJobTrendsParams defines parameters for GetStatsJobTrends.
+type GetStatsJobTrendsParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
 }
 
 // ListTargetsParams defines parameters for ListTargets.
@@ -433,6 +542,9 @@ type ServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
 	// ListSites List sites
 	// (GET /api/v1/sites)
 	ListSites(w http.ResponseWriter, r *http.Request, params ListSitesParams)
@@ -442,6 +554,12 @@ type ServerInterface interface {
 	// EnrolSite Give a new leaf its identity
 	// (POST /api/v1/sites/{id}/enrol)
 	EnrolSite(w http.ResponseWriter, r *http.Request, id ID)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(w http.ResponseWriter, r *http.Request)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams)
@@ -505,6 +623,12 @@ func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// GetFleetMetrics Get the fleet's gauges and counters
+// (GET /api/v1/metrics)
+func (_ Unimplemented) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ListSites List sites
 // (GET /api/v1/sites)
 func (_ Unimplemented) ListSites(w http.ResponseWriter, r *http.Request, params ListSitesParams) {
@@ -520,6 +644,18 @@ func (_ Unimplemented) CreateSite(w http.ResponseWriter, r *http.Request) {
 // EnrolSite Give a new leaf its identity
 // (POST /api/v1/sites/{id}/enrol)
 func (_ Unimplemented) EnrolSite(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsJobTrends Count the jobs that ended, by day
+// (GET /api/v1/stats/job-trends)
+func (_ Unimplemented) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsSummary Get the figures of a dashboard
+// (GET /api/v1/stats/summary)
+func (_ Unimplemented) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -902,6 +1038,20 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetFleetMetrics operation middleware
+func (siw *ServerInterfaceWrapper) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetFleetMetrics(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListSites operation middleware
 func (siw *ServerInterfaceWrapper) ListSites(w http.ResponseWriter, r *http.Request) {
 
@@ -979,6 +1129,53 @@ func (siw *ServerInterfaceWrapper) EnrolSite(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.EnrolSite(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsJobTrends operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsJobTrends(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsJobTrendsParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsJobTrends(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsSummary operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsSummary(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1270,6 +1467,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/sites/{id}/enrol", wrapper.EnrolSite)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/summary", wrapper.GetStatsSummary)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/job-trends", wrapper.GetStatsJobTrends)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/metrics", wrapper.GetFleetMetrics)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/targets", wrapper.ListTargets)
 	})
 	r.Group(func(r chi.Router) {
@@ -1557,6 +1763,44 @@ func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJo
 	return err
 }
 
+type GetFleetMetricsRequestObject struct {
+}
+
+type GetFleetMetricsResponseObject interface {
+	VisitGetFleetMetricsResponse(w http.ResponseWriter) error
+}
+
+type GetFleetMetrics200JSONResponse FleetMetrics
+
+func (response GetFleetMetrics200JSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetFleetMetricsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetFleetMetricsdefaultApplicationProblemPlusJSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListSitesRequestObject struct {
 	Params ListSitesParams
 }
@@ -1664,6 +1908,83 @@ type EnrolSitedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response EnrolSitedefaultApplicationProblemPlusJSONResponse) VisitEnrolSiteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsRequestObject struct {
+	Params GetStatsJobTrendsParams
+}
+
+type GetStatsJobTrendsResponseObject interface {
+	VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error
+}
+
+type GetStatsJobTrends200JSONResponse []StatsJobs
+
+func (response GetStatsJobTrends200JSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummaryRequestObject struct {
+}
+
+type GetStatsSummaryResponseObject interface {
+	VisitGetStatsSummaryResponse(w http.ResponseWriter) error
+}
+
+type GetStatsSummary200JSONResponse StatsSummary
+
+func (response GetStatsSummary200JSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummarydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsSummarydefaultApplicationProblemPlusJSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1888,6 +2209,9 @@ type StrictServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
 	// ListSites List sites
 	// (GET /api/v1/sites)
 	ListSites(ctx context.Context, request ListSitesRequestObject) (ListSitesResponseObject, error)
@@ -1897,6 +2221,12 @@ type StrictServerInterface interface {
 	// EnrolSite Give a new leaf its identity
 	// (POST /api/v1/sites/{id}/enrol)
 	EnrolSite(ctx context.Context, request EnrolSiteRequestObject) (EnrolSiteResponseObject, error)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(ctx context.Context, request GetStatsJobTrendsRequestObject) (GetStatsJobTrendsResponseObject, error)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(ctx context.Context, request GetStatsSummaryRequestObject) (GetStatsSummaryResponseObject, error)
 	// ListTargets List targets
 	// (GET /api/v1/targets)
 	ListTargets(ctx context.Context, request ListTargetsRequestObject) (ListTargetsResponseObject, error)
@@ -2143,6 +2473,30 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 	}
 }
 
+// GetFleetMetrics operation middleware
+func (sh *strictHandler) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	var request GetFleetMetricsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetFleetMetrics(ctx, request.(GetFleetMetricsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetFleetMetrics")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetFleetMetricsResponseObject); ok {
+		if err := validResponse.VisitGetFleetMetricsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListSites operation middleware
 func (sh *strictHandler) ListSites(w http.ResponseWriter, r *http.Request, params ListSitesParams) {
 	var request ListSitesRequestObject
@@ -2226,6 +2580,56 @@ func (sh *strictHandler) EnrolSite(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(EnrolSiteResponseObject); ok {
 		if err := validResponse.VisitEnrolSiteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsJobTrends operation middleware
+func (sh *strictHandler) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	var request GetStatsJobTrendsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsJobTrends(ctx, request.(GetStatsJobTrendsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsJobTrends")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsJobTrendsResponseObject); ok {
+		if err := validResponse.VisitGetStatsJobTrendsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsSummary operation middleware
+func (sh *strictHandler) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+	var request GetStatsSummaryRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsSummary(ctx, request.(GetStatsSummaryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsSummary")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsSummaryResponseObject); ok {
+		if err := validResponse.VisitGetStatsSummaryResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -182,6 +182,102 @@ func (e JobType) Valid() bool {
 	}
 }
 
+// Defines values for PolicySeverity.
+const (
+	PolicySeverityCritical PolicySeverity = "Critical"
+	PolicySeverityError    PolicySeverity = "Error"
+	PolicySeverityWarning  PolicySeverity = "Warning"
+)
+
+// Valid indicates whether the value is a known member of the PolicySeverity enum.
+func (e PolicySeverity) Valid() bool {
+	switch e {
+	case PolicySeverityCritical:
+		return true
+	case PolicySeverityError:
+		return true
+	case PolicySeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyType.
+const (
+	PolicyTypeAllowedDomains      PolicyType = "AllowedDomains"
+	PolicyTypeAllowedEnvironments PolicyType = "AllowedEnvironments"
+	PolicyTypeAllowedIssuers      PolicyType = "AllowedIssuers"
+	PolicyTypeRenewalLeadTime     PolicyType = "RenewalLeadTime"
+	PolicyTypeRequiredMetadata    PolicyType = "RequiredMetadata"
+)
+
+// Valid indicates whether the value is a known member of the PolicyType enum.
+func (e PolicyType) Valid() bool {
+	switch e {
+	case PolicyTypeAllowedDomains:
+		return true
+	case PolicyTypeAllowedEnvironments:
+		return true
+	case PolicyTypeAllowedIssuers:
+		return true
+	case PolicyTypeRenewalLeadTime:
+		return true
+	case PolicyTypeRequiredMetadata:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListOwnersParamsSort.
+const (
+	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
+	ListOwnersParamsSortMinusCreatedAt ListOwnersParamsSort = "-createdAt"
+	ListOwnersParamsSortMinusName      ListOwnersParamsSort = "-name"
+	ListOwnersParamsSortName           ListOwnersParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListOwnersParamsSort enum.
+func (e ListOwnersParamsSort) Valid() bool {
+	switch e {
+	case ListOwnersParamsSortCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusCreatedAt:
+		return true
+	case ListOwnersParamsSortMinusName:
+		return true
+	case ListOwnersParamsSortName:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListTeamsParamsSort.
+const (
+	ListTeamsParamsSortCreatedAt      ListTeamsParamsSort = "createdAt"
+	ListTeamsParamsSortMinusCreatedAt ListTeamsParamsSort = "-createdAt"
+	ListTeamsParamsSortMinusName      ListTeamsParamsSort = "-name"
+	ListTeamsParamsSortName           ListTeamsParamsSort = "name"
+)
+
+// Valid indicates whether the value is a known member of the ListTeamsParamsSort enum.
+func (e ListTeamsParamsSort) Valid() bool {
+	switch e {
+	case ListTeamsParamsSortCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusCreatedAt:
+		return true
+	case ListTeamsParamsSortMinusName:
+		return true
+	case ListTeamsParamsSortName:
+		return true
+	default:
+		return false
+	}
+}
+
 // BulkAction defines model for BulkAction.
 type BulkAction string
 
@@ -327,9 +423,11 @@ type CSRSubmit struct {
 
 // Certificate defines model for Certificate.
 type Certificate struct {
-	CommonName  string    `json:"common_name"`
-	CreatedAt   time.Time `json:"created_at"`
-	Environment string    `json:"environment"`
+	// CertificateProfileID Left out if it has none.
+	CertificateProfileID *string   `json:"certificate_profile_id,omitempty"`
+	CommonName           string    `json:"common_name"`
+	CreatedAt            time.Time `json:"created_at"`
+	Environment          string    `json:"environment"`
 
 	// ExpiresAt When the newest version ends; 0001-01-01T00:00:00Z before the first.
 	ExpiresAt time.Time `json:"expires_at"`
@@ -363,7 +461,9 @@ type Certificate struct {
 
 // CertificateCreate defines model for CertificateCreate.
 type CertificateCreate struct {
-	CommonName string `json:"common_name"`
+	// CertificateProfileID The profile whose rules it keeps, which must be enabled.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+	CommonName           string  `json:"common_name"`
 
 	// CsrPem A PKCS#10 request in PEM, whose names are those of this record.
 	CsrPem      *string `json:"csr_pem,omitempty"`
@@ -378,7 +478,8 @@ type CertificateCreate struct {
 	OwnerID         *string `json:"owner_id,omitempty"`
 	RenewalPolicyID *string `json:"renewal_policy_id,omitempty"`
 
-	// Sans DNS names and IP addresses. The common name is always one of them.
+	// Sans DNS names and IP addresses, and one SPIFFE id if the profile has a pattern for it. The common name is always one of
+	// them.
 	Sans      *[]string          `json:"sans,omitempty"`
 	Tags      *map[string]string `json:"tags,omitempty"`
 	TargetIds *[]string          `json:"target_ids,omitempty"`
@@ -414,6 +515,24 @@ type CertificateRenew struct {
 // CertificateStatus defines model for CertificateStatus.
 type CertificateStatus string
 
+// CertificateUpdate defines model for CertificateUpdate.
+type CertificateUpdate struct {
+	// CertificateProfileID Empty holds the certificate to no profile any more.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+	CommonName           *string `json:"common_name,omitempty"`
+	Environment          *string `json:"environment,omitempty"`
+	IssuerID             *string `json:"issuer_id,omitempty"`
+	Name                 *string `json:"name,omitempty"`
+	OwnerID              *string `json:"owner_id,omitempty"`
+	RenewalPolicyID      *string `json:"renewal_policy_id,omitempty"`
+
+	// Sans Given alone, the common name stays one of them; a common name given alone takes the place of the one before.
+	Sans      *[]string          `json:"sans,omitempty"`
+	Tags      *map[string]string `json:"tags,omitempty"`
+	TargetIds *[]string          `json:"target_ids,omitempty"`
+	TeamID    *string            `json:"team_id,omitempty"`
+}
+
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
 	CertificateID     string    `json:"certificate_id"`
@@ -442,6 +561,38 @@ type CertificateVersionList struct {
 	Total      int64   `json:"total"`
 }
 
+// FleetMetrics defines model for FleetMetrics.
+type FleetMetrics struct {
+	Counter struct {
+		IssuanceCompletedTotal int64 `json:"issuance_completed_total"`
+		IssuanceFailedTotal    int64 `json:"issuance_failed_total"`
+		JobCompletedTotal      int64 `json:"job_completed_total"`
+		JobFailedTotal         int64 `json:"job_failed_total"`
+		RenewalCompletedTotal  int64 `json:"renewal_completed_total"`
+		RenewalFailedTotal     int64 `json:"renewal_failed_total"`
+	} `json:"counter"`
+	Gauge struct {
+		AgentOffline                 int64 `json:"agent_offline"`
+		AgentOnline                  int64 `json:"agent_online"`
+		AgentTotal                   int64 `json:"agent_total"`
+		CertificateActive            int64 `json:"certificate_active"`
+		CertificateArchived          int64 `json:"certificate_archived"`
+		CertificateExpired           int64 `json:"certificate_expired"`
+		CertificateExpiringSoon      int64 `json:"certificate_expiring_soon"`
+		CertificateFailed            int64 `json:"certificate_failed"`
+		CertificatePending           int64 `json:"certificate_pending"`
+		CertificateRenewalInProgress int64 `json:"certificate_renewal_in_progress"`
+		CertificateRevoked           int64 `json:"certificate_revoked"`
+		CertificateTotal             int64 `json:"certificate_total"`
+		JobPending                   int64 `json:"job_pending"`
+	} `json:"gauge"`
+	Uptime struct {
+		MeasuredAt    time.Time `json:"measured_at"`
+		ServerStarted time.Time `json:"server_started"`
+		UptimeSeconds float64   `json:"uptime_seconds"`
+	} `json:"uptime"`
+}
+
 // Issuer defines model for Issuer.
 type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
@@ -457,6 +608,23 @@ type Issuer struct {
 	UpdatedAt time.Time              `json:"updated_at"`
 }
 
+// IssuerCreate defines model for IssuerCreate.
+type IssuerCreate struct {
+	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
+	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
+	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA or OpenSSL; case does not matter. A type whose
+	// connector this build lacks is refused with 400.
+	Type string `json:"type"`
+}
+
 // IssuerList defines model for IssuerList.
 type IssuerList struct {
 	Data []Issuer `json:"data"`
@@ -466,6 +634,27 @@ type IssuerList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// IssuerTested defines model for IssuerTested.
+type IssuerTested struct {
+	Enabled bool `json:"enabled"`
+
+	// NotAfter When the CA's certificate ends; nothing that it issues outlives it.
+	NotAfter *time.Time `json:"not_after,omitempty"`
+	SignsCrl bool       `json:"signs_crl"`
+	Status   string     `json:"status"`
+
+	// Subject Of the CA's certificate.
+	Subject *string `json:"subject,omitempty"`
+}
+
+// IssuerUpdate defines model for IssuerUpdate.
+type IssuerUpdate struct {
+	Config  *map[string]interface{} `json:"config,omitempty"`
+	Enabled *bool                   `json:"enabled,omitempty"`
+	Name    *string                 `json:"name,omitempty"`
+	Type    *string                 `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -505,6 +694,230 @@ type JobStatus string
 // JobType defines model for JobType.
 type JobType string
 
+// Owner defines model for Owner.
+type Owner struct {
+	CreatedAt time.Time `json:"created_at"`
+	Email     string    `json:"email"`
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	TeamID    string    `json:"team_id"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// OwnerCreate defines model for OwnerCreate.
+type OwnerCreate struct {
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID   *string `json:"id,omitempty"`
+	Name string  `json:"name"`
+
+	// TeamID The default team if left out.
+	TeamID *string `json:"team_id,omitempty"`
+}
+
+// OwnerList defines model for OwnerList.
+type OwnerList struct {
+	Data []Owner `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// OwnerUpdate defines model for OwnerUpdate.
+type OwnerUpdate struct {
+	Email  *string `json:"email,omitempty"`
+	Name   *string `json:"name,omitempty"`
+	TeamID *string `json:"team_id,omitempty"`
+}
+
+// PolicyConfig By the rule's type:
+//
+//   - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+//   - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+//     below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+//     Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+//     A wildcard certificate is denied too if it could serve a host that is denied.
+//   - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+//     keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+//     counts as missing.
+//   - AllowedEnvironments: `environments`.
+//   - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+type PolicyConfig map[string]interface{}
+
+// PolicyDryRun defines model for PolicyDryRun.
+type PolicyDryRun struct {
+	// ByEnvironment Of those, how many are in each environment.
+	ByEnvironment []PolicyDryRunCount `json:"by_environment"`
+	ByOwner       []PolicyDryRunCount `json:"by_owner"`
+
+	// Complete Whether every certificate has been looked at.
+	Complete bool `json:"complete"`
+
+	// Cursor Where to go on; left out at the end.
+	Cursor *string `json:"cursor,omitempty"`
+
+	// Evaluated How many certificates were looked at.
+	Evaluated int64 `json:"evaluated"`
+
+	// Violating How many of them would break the rule.
+	Violating int64 `json:"violating"`
+
+	// Violations The first hundred.
+	Violations []PolicyDryRunViolation `json:"violations"`
+}
+
+// PolicyDryRunCount defines model for PolicyDryRunCount.
+type PolicyDryRunCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// PolicyDryRunViolation defines model for PolicyDryRunViolation.
+type PolicyDryRunViolation struct {
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+	Message       string `json:"message"`
+}
+
+// PolicyRule defines model for PolicyRule.
+type PolicyRule struct {
+	// AgentGroupID Left out where the rule is for all.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config    PolicyConfig `json:"config"`
+	CreatedAt time.Time    `json:"created_at"`
+	Enabled   bool         `json:"enabled"`
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity  PolicySeverity `json:"severity"`
+	Type      PolicyType     `json:"type"`
+	UpdatedAt time.Time      `json:"updated_at"`
+}
+
+// PolicyRuleCreate defines model for PolicyRuleCreate.
+type PolicyRuleCreate struct {
+	// AgentGroupID Only certificates that are installed by an agent of this group are looked at; empty is all.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config  PolicyConfig `json:"config"`
+	Enabled *bool        `json:"enabled,omitempty"`
+	ID      *string      `json:"id,omitempty"`
+	Name    string       `json:"name"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity *PolicySeverity `json:"severity,omitempty"`
+	Type     PolicyType      `json:"type"`
+}
+
+// PolicyRuleList defines model for PolicyRuleList.
+type PolicyRuleList struct {
+	Data []PolicyRule `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// PolicyRuleUpdate defines model for PolicyRuleUpdate.
+type PolicyRuleUpdate struct {
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// Config By the rule's type:
+	//
+	// - AllowedIssuers: `issuer_ids`, the issuers that certificates may be of.
+	// - AllowedDomains: `allow` and `deny`, lists of patterns. `example.com` is that name alone; `*.example.com` is every name
+	//   below it, at any depth, but not `example.com` itself; an address or a range such as `10.0.0.0/8` is for IP addresses.
+	//   Every name must fit one of `allow`, unless that is left out, and none of `deny`, which wins. Of a URI its host counts.
+	//   A wildcard certificate is denied too if it could serve a host that is denied.
+	// - RequiredMetadata: `fields`, of name, environment, owner_id, team_id, certificate_profile_id and tags, and `tags`, the
+	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
+	//   counts as missing.
+	// - AllowedEnvironments: `environments`.
+	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	Config  *PolicyConfig `json:"config,omitempty"`
+	Enabled *bool         `json:"enabled,omitempty"`
+	Name    *string       `json:"name,omitempty"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity *PolicySeverity `json:"severity,omitempty"`
+	Type     *PolicyType     `json:"type,omitempty"`
+}
+
+// PolicySeverity Error and Critical forbid what breaks the rule; Warning puts it on record.
+type PolicySeverity string
+
+// PolicyType defines model for PolicyType.
+type PolicyType string
+
+// PolicyViolation defines model for PolicyViolation.
+type PolicyViolation struct {
+	// Blocked Whether it was refused for it.
+	Blocked bool `json:"blocked"`
+
+	// CertificateID Empty where the certificate was refused, and therefore never was.
+	CertificateID string `json:"certificate_id"`
+	CommonName    string `json:"common_name"`
+
+	// Count How often it was found.
+	Count      int64     `json:"count"`
+	CreatedAt  time.Time `json:"created_at"`
+	ID         string    `json:"id"`
+	LastSeenAt time.Time `json:"last_seen_at"`
+
+	// Message Which rule objects to which value.
+	Message string `json:"message"`
+	RuleID  string `json:"rule_id"`
+
+	// Severity Error and Critical forbid what breaks the rule; Warning puts it on record.
+	Severity PolicySeverity `json:"severity"`
+
+	// Stage issue, renew or deploy.
+	Stage string `json:"stage"`
+}
+
+// PolicyViolationList defines model for PolicyViolationList.
+type PolicyViolationList struct {
+	Data []PolicyViolation `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
 // Problem defines model for Problem.
 type Problem struct {
 	Detail *string `json:"detail,omitempty"`
@@ -514,8 +927,11 @@ type Problem struct {
 
 	// Errors Which fields or parameters are wrong.
 	Errors *[]struct {
-		Field  string `json:"field"`
-		Reason string `json:"reason"`
+		Field string `json:"field"`
+
+		// In Where it stands, one of query, path, header and body, if that was told.
+		In     *string `json:"in,omitempty"`
+		Reason string  `json:"reason"`
 	} `json:"errors,omitempty"`
 	Instance *string `json:"instance,omitempty"`
 
@@ -527,6 +943,88 @@ type Problem struct {
 	Type      *string `json:"type,omitempty"`
 }
 
+// Profile defines model for Profile.
+type Profile struct {
+	AllowShortLived      bool                  `json:"allow_short_lived"`
+	AllowedEkus          []string              `json:"allowed_ekus"`
+	AllowedKeyAlgorithms []ProfileKeyAlgorithm `json:"allowed_key_algorithms"`
+	CreatedAt            time.Time             `json:"created_at"`
+	Description          string                `json:"description"`
+	Enabled              bool                  `json:"enabled"`
+	ID                   string                `json:"id"`
+	MaxTTLSeconds        int64                 `json:"max_ttl_seconds"`
+	Name                 string                `json:"name"`
+	RequiredSanPatterns  []string              `json:"required_san_patterns"`
+	SpiffeURIPattern     string                `json:"spiffe_uri_pattern"`
+	UpdatedAt            time.Time             `json:"updated_at"`
+}
+
+// ProfileCreate defines model for ProfileCreate.
+type ProfileCreate struct {
+	// AllowShortLived Allows `max_ttl_seconds` below an hour. Such certificates are exempt from CRL and OCSP: they end before anybody
+	// would have heard of their revocation.
+	AllowShortLived *bool `json:"allow_short_lived,omitempty"`
+
+	// AllowedEkus What the certificates are for, of serverAuth, clientAuth, codeSigning, emailProtection and timeStamping. They bear
+	// exactly these; without any, serverAuth.
+	AllowedEkus *[]string `json:"allowed_ekus,omitempty"`
+
+	// AllowedKeyAlgorithms A key must be of one of these. Without any, ECDSA from 256 bits and RSA from 2048.
+	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
+	Description          *string                `json:"description,omitempty"`
+	Enabled              *bool                  `json:"enabled,omitempty"`
+	ID                   *string                `json:"id,omitempty"`
+
+	// MaxTTLSeconds How long a certificate may hold. The CA is asked for no more; with 0 it decides. Less than an hour needs
+	// `allow_short_lived`.
+	MaxTTLSeconds *int64 `json:"max_ttl_seconds,omitempty"`
+	Name          string `json:"name"`
+
+	// RequiredSanPatterns Regular expressions (RE2). Each of them must match one of the names of a certificate, and the whole of it: they are
+	// anchored at both ends. Names are in lower case.
+	RequiredSanPatterns *[]string `json:"required_san_patterns,omitempty"`
+
+	// SpiffeURIPattern A SPIFFE id in which `*` stands for one segment of the path, and `**` at the end for what is left. With it a
+	// certificate may have one URI among its names, which must fit; without it, none.
+	//
+	//
+	// Examples: spiffe://example.org/ns/*/sa/*
+	SpiffeURIPattern *string `json:"spiffe_uri_pattern,omitempty"`
+}
+
+// ProfileKeyAlgorithm defines model for ProfileKeyAlgorithm.
+type ProfileKeyAlgorithm struct {
+	// Algorithm RSA, ECDSA or Ed25519.
+	Algorithm string `json:"algorithm"`
+
+	// MinSize In bits; at least 2048 for RSA and 256 for ECDSA, and without meaning for Ed25519.
+	MinSize int `json:"min_size"`
+}
+
+// ProfileList defines model for ProfileList.
+type ProfileList struct {
+	Data []Profile `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// ProfileUpdate defines model for ProfileUpdate.
+type ProfileUpdate struct {
+	AllowShortLived      *bool                  `json:"allow_short_lived,omitempty"`
+	AllowedEkus          *[]string              `json:"allowed_ekus,omitempty"`
+	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
+	Description          *string                `json:"description,omitempty"`
+	Enabled              *bool                  `json:"enabled,omitempty"`
+	MaxTTLSeconds        *int64                 `json:"max_ttl_seconds,omitempty"`
+	Name                 *string                `json:"name,omitempty"`
+	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
+	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
+}
+
 // RenewalTriggered defines model for RenewalTriggered.
 type RenewalTriggered struct {
 	JobID   string              `json:"job_id"`
@@ -534,9 +1032,141 @@ type RenewalTriggered struct {
 	Version *CertificateVersion `json:"version,omitempty"`
 }
 
+// StatsExpirations defines model for StatsExpirations.
+type StatsExpirations struct {
+	Count int64  `json:"count"`
+	Date  string `json:"date"`
+}
+
+// StatsFigures defines model for StatsFigures.
+type StatsFigures struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time `json:"completed_at"`
+	ExpiredCertificates int64     `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
+// StatsIssuances defines model for StatsIssuances.
+type StatsIssuances struct {
+	Date        string `json:"date"`
+	IssuedCount int64  `json:"issued_count"`
+}
+
+// StatsJobs defines model for StatsJobs.
+type StatsJobs struct {
+	CompletedCount int64  `json:"completed_count"`
+	Date           string `json:"date"`
+	FailedCount    int64  `json:"failed_count"`
+
+	// SuccessRate In percent; 0 if none ended.
+	SuccessRate float64 `json:"success_rate"`
+}
+
+// StatsStatusCount defines model for StatsStatusCount.
+type StatsStatusCount struct {
+	Count  int64             `json:"count"`
+	Status CertificateStatus `json:"status"`
+}
+
+// StatsSummary defines model for StatsSummary.
+type StatsSummary struct {
+	ActiveAgents int64 `json:"active_agents"`
+
+	// ActiveCertificates Those of status Active.
+	ActiveCertificates int64 `json:"active_certificates"`
+	CompleteJobs       int64 `json:"complete_jobs"`
+
+	// CompletedAt When the older of the figures were counted.
+	CompletedAt         time.Time     `json:"completed_at"`
+	Data                *StatsFigures `json:"data,omitempty"`
+	ExpiredCertificates int64         `json:"expired_certificates"`
+
+	// ExpiringCertificates Those that expire within 30 days.
+	ExpiringCertificates int64 `json:"expiring_certificates"`
+	FailedJobs           int64 `json:"failed_jobs"`
+	OfflineAgents        int64 `json:"offline_agents"`
+	PendingJobs          int64 `json:"pending_jobs"`
+	RenewalsInProgress   int64 `json:"renewals_in_progress"`
+	RevokedCertificates  int64 `json:"revoked_certificates"`
+
+	// TotalAgents Without those that are retired.
+	TotalAgents int64 `json:"total_agents"`
+
+	// TotalCertificates Of every status, archived ones too.
+	TotalCertificates int64 `json:"total_certificates"`
+}
+
 // Status defines model for Status.
 type Status struct {
 	Status string `json:"status"`
+}
+
+// Team defines model for Team.
+type Team struct {
+	CreatedAt   time.Time    `json:"created_at"`
+	Description string       `json:"description"`
+	Email       string       `json:"email"`
+	ID          string       `json:"id"`
+	Members     []TeamMember `json:"members"`
+	Name        string       `json:"name"`
+	UpdatedAt   time.Time    `json:"updated_at"`
+}
+
+// TeamCreate defines model for TeamCreate.
+type TeamCreate struct {
+	Description *string `json:"description,omitempty"`
+
+	// Email Where the team as a whole is written to.
+	Email *string `json:"email,omitempty"`
+
+	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
+	ID      *string       `json:"id,omitempty"`
+	Members *[]TeamMember `json:"members,omitempty"`
+	Name    string        `json:"name"`
+}
+
+// TeamList defines model for TeamList.
+type TeamList struct {
+	Data []Team `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// TeamMember defines model for TeamMember.
+type TeamMember struct {
+	Email string `json:"email"`
+	Name  string `json:"name"`
+}
+
+// TeamUpdate defines model for TeamUpdate.
+type TeamUpdate struct {
+	Description *string       `json:"description,omitempty"`
+	Email       *string       `json:"email,omitempty"`
+	Members     *[]TeamMember `json:"members,omitempty"`
+	Name        *string       `json:"name,omitempty"`
 }
 
 // Cursor defines model for Cursor.
@@ -544,6 +1174,9 @@ type Cursor = string
 
 // ID defines model for ID.
 type ID = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
 
 // IssuerID defines model for IssuerID.
 type IssuerID = string
@@ -559,6 +1192,9 @@ type PerPage = int
 
 // Q defines model for Q.
 type Q = string
+
+// StatsDays defines model for StatsDays.
+type StatsDays = int
 
 // ListBulkOperationsParams defines parameters for ListBulkOperations.
 type ListBulkOperationsParams struct {
@@ -637,6 +1273,13 @@ type ListCertificatesParams struct {
 	Fields *string `form:"fields,omitempty" json:"fields,omitempty"`
 }
 
+// UpdateCertificateParams defines parameters for UpdateCertificate.
+type UpdateCertificateParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListCertificateVersionsParams defines parameters for ListCertificateVersions.
 type ListCertificateVersionsParams struct {
 	// Page The page, from 1.
@@ -661,6 +1304,13 @@ type ListIssuersParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// UpdateIssuerParams defines parameters for UpdateIssuer.
+type UpdateIssuerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
 	// Page The page, from 1.
@@ -682,6 +1332,156 @@ type ListJobsParams struct {
 	Q *Q `form:"q,omitempty" json:"q,omitempty"`
 }
 
+// ListOwnersParams defines parameters for ListOwners.
+type ListOwnersParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name   *string `form:"name,omitempty" json:"name,omitempty"`
+	TeamID *string `form:"team_id,omitempty" json:"team_id,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListOwnersParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListOwnersParamsSort defines parameters for ListOwners.
+type ListOwnersParamsSort string
+
+// UpdateOwnerParams defines parameters for UpdateOwner.
+type UpdateOwnerParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListPoliciesParams defines parameters for ListPolicies.
+type ListPoliciesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// DryRunPolicyDraftParams defines parameters for DryRunPolicyDraft.
+type DryRunPolicyDraftParams struct {
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdatePolicyParams defines parameters for UpdatePolicy.
+type UpdatePolicyParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DryRunPolicyParams defines parameters for DryRunPolicy.
+type DryRunPolicyParams struct {
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPolicyViolationsParams defines parameters for ListPolicyViolations.
+type ListPolicyViolationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListProfilesParams defines parameters for ListProfiles.
+type ListProfilesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateProfileParams defines parameters for UpdateProfile.
+type UpdateProfileParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetStatsExpirationTimelineParams defines parameters for GetStatsExpirationTimeline.
+type GetStatsExpirationTimelineParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsIssuanceRateParams defines parameters for GetStatsIssuanceRate.
+type GetStatsIssuanceRateParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// GetStatsJobTrendsParams defines parameters for GetStatsJobTrends.
+type GetStatsJobTrendsParams struct {
+	// Days How many days.
+	Days *StatsDays `form:"days,omitempty" json:"days,omitempty"`
+}
+
+// ListTeamsParams defines parameters for ListTeams.
+type ListTeamsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Name Exactly this name.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Sort Prefix with `-` for descending order. Without it, the order of creation.
+	Sort *ListTeamsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+}
+
+// ListTeamsParamsSort defines parameters for ListTeams.
+type ListTeamsParamsSort string
+
+// UpdateTeamParams defines parameters for UpdateTeam.
+type UpdateTeamParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListViolationsParams defines parameters for ListViolations.
+type ListViolationsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor        *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	CertificateID *string `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
+}
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
@@ -694,11 +1494,47 @@ type BulkReassignCertificatesJSONRequestBody = BulkReassign
 // BulkRenewCertificatesJSONRequestBody defines body for BulkRenewCertificates for application/json ContentType.
 type BulkRenewCertificatesJSONRequestBody = BulkRequest
 
+// UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
+type UpdateCertificateJSONRequestBody = CertificateUpdate
+
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
+
+// CreateIssuerJSONRequestBody defines body for CreateIssuer for application/json ContentType.
+type CreateIssuerJSONRequestBody = IssuerCreate
+
+// UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
+type UpdateIssuerJSONRequestBody = IssuerUpdate
+
+// CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
+type CreateOwnerJSONRequestBody = OwnerCreate
+
+// UpdateOwnerJSONRequestBody defines body for UpdateOwner for application/json ContentType.
+type UpdateOwnerJSONRequestBody = OwnerUpdate
+
+// CreatePolicyJSONRequestBody defines body for CreatePolicy for application/json ContentType.
+type CreatePolicyJSONRequestBody = PolicyRuleCreate
+
+// DryRunPolicyDraftJSONRequestBody defines body for DryRunPolicyDraft for application/json ContentType.
+type DryRunPolicyDraftJSONRequestBody = PolicyRuleCreate
+
+// UpdatePolicyJSONRequestBody defines body for UpdatePolicy for application/json ContentType.
+type UpdatePolicyJSONRequestBody = PolicyRuleUpdate
+
+// CreateProfileJSONRequestBody defines body for CreateProfile for application/json ContentType.
+type CreateProfileJSONRequestBody = ProfileCreate
+
+// UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
+type UpdateProfileJSONRequestBody = ProfileUpdate
+
+// CreateTeamJSONRequestBody defines body for CreateTeam for application/json ContentType.
+type CreateTeamJSONRequestBody = TeamCreate
+
+// UpdateTeamJSONRequestBody defines body for UpdateTeam for application/json ContentType.
+type UpdateTeamJSONRequestBody = TeamUpdate
 
 // Getter for additional properties for BulkFilter. Returns the specified
 // element and whether it was found
@@ -968,6 +1804,9 @@ type ServerInterface interface {
 	// GetCertificate Get a certificate
 	// (GET /api/v1/certificates/{id})
 	GetCertificate(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateCertificate Change the record of a certificate
+	// (PUT /api/v1/certificates/{id})
+	UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams)
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID)
@@ -980,9 +1819,21 @@ type ServerInterface interface {
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(w http.ResponseWriter, r *http.Request, params ListIssuersParams)
+	// CreateIssuer Set up a certification authority
+	// (POST /api/v1/issuers)
+	CreateIssuer(w http.ResponseWriter, r *http.Request)
+	// DeleteIssuer Remove an issuer and its key
+	// (DELETE /api/v1/issuers/{id})
+	DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// GetIssuer Get an issuer
 	// (GET /api/v1/issuers/{id})
 	GetIssuer(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateIssuer Change an issuer
+	// (PUT /api/v1/issuers/{id})
+	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// TestIssuer Test whether an issuer can be used
+	// (POST /api/v1/issuers/{id}/test)
+	TestIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// ListJobs List jobs, newest first
 	// (GET /api/v1/jobs)
 	ListJobs(w http.ResponseWriter, r *http.Request, params ListJobsParams)
@@ -992,6 +1843,96 @@ type ServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
+	// ListOwners List owners
+	// (GET /api/v1/owners)
+	ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams)
+	// CreateOwner Add an owner of certificates
+	// (POST /api/v1/owners)
+	CreateOwner(w http.ResponseWriter, r *http.Request)
+	// DeleteOwner Remove an owner
+	// (DELETE /api/v1/owners/{id})
+	DeleteOwner(w http.ResponseWriter, r *http.Request, id ID)
+	// GetOwner Get an owner
+	// (GET /api/v1/owners/{id})
+	GetOwner(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateOwner Change an owner
+	// (PUT /api/v1/owners/{id})
+	UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams)
+	// ListPolicies List policy rules
+	// (GET /api/v1/policies)
+	ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams)
+	// CreatePolicy Set up a policy rule
+	// (POST /api/v1/policies)
+	CreatePolicy(w http.ResponseWriter, r *http.Request)
+	// DryRunPolicyDraft See what a policy rule would object to
+	// (POST /api/v1/policies/dry-run)
+	DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams)
+	// DeletePolicy Remove a policy rule
+	// (DELETE /api/v1/policies/{id})
+	DeletePolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// GetPolicy Get a policy rule
+	// (GET /api/v1/policies/{id})
+	GetPolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdatePolicy Change a policy rule
+	// (PUT /api/v1/policies/{id})
+	UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams)
+	// DryRunPolicy See what a stored policy rule would object to
+	// (POST /api/v1/policies/{id}/dry-run)
+	DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams)
+	// ListPolicyViolations List what broke a policy rule, newest first
+	// (GET /api/v1/policies/{id}/violations)
+	ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams)
+	// ListProfiles List certificate profiles
+	// (GET /api/v1/profiles)
+	ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams)
+	// CreateProfile Set up a certificate profile
+	// (POST /api/v1/profiles)
+	CreateProfile(w http.ResponseWriter, r *http.Request)
+	// DeleteProfile Remove a certificate profile
+	// (DELETE /api/v1/profiles/{id})
+	DeleteProfile(w http.ResponseWriter, r *http.Request, id ID)
+	// GetProfile Get a certificate profile
+	// (GET /api/v1/profiles/{id})
+	GetProfile(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateProfile Change a certificate profile
+	// (PUT /api/v1/profiles/{id})
+	UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams)
+	// GetStatsCertificatesByStatus Count certificates by status
+	// (GET /api/v1/stats/certificates-by-status)
+	GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request)
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	// (GET /api/v1/stats/expiration-timeline)
+	GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams)
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	// (GET /api/v1/stats/issuance-rate)
+	GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(w http.ResponseWriter, r *http.Request)
+	// ListTeams List teams
+	// (GET /api/v1/teams)
+	ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams)
+	// CreateTeam Add a team
+	// (POST /api/v1/teams)
+	CreateTeam(w http.ResponseWriter, r *http.Request)
+	// DeleteTeam Remove a team
+	// (DELETE /api/v1/teams/{id})
+	DeleteTeam(w http.ResponseWriter, r *http.Request, id ID)
+	// GetTeam Get a team
+	// (GET /api/v1/teams/{id})
+	GetTeam(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateTeam Change a team
+	// (PUT /api/v1/teams/{id})
+	UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams)
+	// ListViolations List what broke policy rules, newest first
+	// (GET /api/v1/violations)
+	ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -1064,6 +2005,12 @@ func (_ Unimplemented) GetCertificate(w http.ResponseWriter, r *http.Request, id
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// UpdateCertificate Change the record of a certificate
+// (PUT /api/v1/certificates/{id})
+func (_ Unimplemented) UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // SubmitCertificateCSR Hand in the signing request that a certificate waits for
 // (POST /api/v1/certificates/{id}/csr)
 func (_ Unimplemented) SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID) {
@@ -1088,9 +2035,33 @@ func (_ Unimplemented) ListIssuers(w http.ResponseWriter, r *http.Request, param
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// CreateIssuer Set up a certification authority
+// (POST /api/v1/issuers)
+func (_ Unimplemented) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteIssuer Remove an issuer and its key
+// (DELETE /api/v1/issuers/{id})
+func (_ Unimplemented) DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetIssuer Get an issuer
 // (GET /api/v1/issuers/{id})
 func (_ Unimplemented) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateIssuer Change an issuer
+// (PUT /api/v1/issuers/{id})
+func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// TestIssuer Test whether an issuer can be used
+// (POST /api/v1/issuers/{id}/test)
+func (_ Unimplemented) TestIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1109,6 +2080,186 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetFleetMetrics Get the fleet's gauges and counters
+// (GET /api/v1/metrics)
+func (_ Unimplemented) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListOwners List owners
+// (GET /api/v1/owners)
+func (_ Unimplemented) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateOwner Add an owner of certificates
+// (POST /api/v1/owners)
+func (_ Unimplemented) CreateOwner(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteOwner Remove an owner
+// (DELETE /api/v1/owners/{id})
+func (_ Unimplemented) DeleteOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetOwner Get an owner
+// (GET /api/v1/owners/{id})
+func (_ Unimplemented) GetOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateOwner Change an owner
+// (PUT /api/v1/owners/{id})
+func (_ Unimplemented) UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListPolicies List policy rules
+// (GET /api/v1/policies)
+func (_ Unimplemented) ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreatePolicy Set up a policy rule
+// (POST /api/v1/policies)
+func (_ Unimplemented) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DryRunPolicyDraft See what a policy rule would object to
+// (POST /api/v1/policies/dry-run)
+func (_ Unimplemented) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeletePolicy Remove a policy rule
+// (DELETE /api/v1/policies/{id})
+func (_ Unimplemented) DeletePolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetPolicy Get a policy rule
+// (GET /api/v1/policies/{id})
+func (_ Unimplemented) GetPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdatePolicy Change a policy rule
+// (PUT /api/v1/policies/{id})
+func (_ Unimplemented) UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DryRunPolicy See what a stored policy rule would object to
+// (POST /api/v1/policies/{id}/dry-run)
+func (_ Unimplemented) DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListPolicyViolations List what broke a policy rule, newest first
+// (GET /api/v1/policies/{id}/violations)
+func (_ Unimplemented) ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListProfiles List certificate profiles
+// (GET /api/v1/profiles)
+func (_ Unimplemented) ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateProfile Set up a certificate profile
+// (POST /api/v1/profiles)
+func (_ Unimplemented) CreateProfile(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteProfile Remove a certificate profile
+// (DELETE /api/v1/profiles/{id})
+func (_ Unimplemented) DeleteProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetProfile Get a certificate profile
+// (GET /api/v1/profiles/{id})
+func (_ Unimplemented) GetProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateProfile Change a certificate profile
+// (PUT /api/v1/profiles/{id})
+func (_ Unimplemented) UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsCertificatesByStatus Count certificates by status
+// (GET /api/v1/stats/certificates-by-status)
+func (_ Unimplemented) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsExpirationTimeline Count the certificates that expire, by day
+// (GET /api/v1/stats/expiration-timeline)
+func (_ Unimplemented) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+// (GET /api/v1/stats/issuance-rate)
+func (_ Unimplemented) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsJobTrends Count the jobs that ended, by day
+// (GET /api/v1/stats/job-trends)
+func (_ Unimplemented) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetStatsSummary Get the figures of a dashboard
+// (GET /api/v1/stats/summary)
+func (_ Unimplemented) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListTeams List teams
+// (GET /api/v1/teams)
+func (_ Unimplemented) ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateTeam Add a team
+// (POST /api/v1/teams)
+func (_ Unimplemented) CreateTeam(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteTeam Remove a team
+// (DELETE /api/v1/teams/{id})
+func (_ Unimplemented) DeleteTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetTeam Get a team
+// (GET /api/v1/teams/{id})
+func (_ Unimplemented) GetTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateTeam Change a team
+// (PUT /api/v1/teams/{id})
+func (_ Unimplemented) UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListViolations List what broke policy rules, newest first
+// (GET /api/v1/violations)
+func (_ Unimplemented) ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -1701,6 +2852,56 @@ func (siw *ServerInterfaceWrapper) GetCertificate(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// UpdateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) UpdateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateCertificateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateCertificate(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // SubmitCertificateCSR operation middleware
 func (siw *ServerInterfaceWrapper) SubmitCertificateCSR(w http.ResponseWriter, r *http.Request) {
 
@@ -1880,6 +3081,46 @@ func (siw *ServerInterfaceWrapper) ListIssuers(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// CreateIssuer operation middleware
+func (siw *ServerInterfaceWrapper) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateIssuer(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteIssuer operation middleware
+func (siw *ServerInterfaceWrapper) DeleteIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteIssuer(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetIssuer operation middleware
 func (siw *ServerInterfaceWrapper) GetIssuer(w http.ResponseWriter, r *http.Request) {
 
@@ -1897,6 +3138,82 @@ func (siw *ServerInterfaceWrapper) GetIssuer(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetIssuer(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateIssuer operation middleware
+func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateIssuerParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateIssuer(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TestIssuer operation middleware
+func (siw *ServerInterfaceWrapper) TestIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TestIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2095,6 +3412,1127 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// GetFleetMetrics operation middleware
+func (siw *ServerInterfaceWrapper) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetFleetMetrics(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListOwners operation middleware
+func (siw *ServerInterfaceWrapper) ListOwners(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOwnersParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "team_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "team_id", r.URL.Query(), &params.TeamID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "team_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "team_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOwners(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateOwner operation middleware
+func (siw *ServerInterfaceWrapper) CreateOwner(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateOwner(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteOwner operation middleware
+func (siw *ServerInterfaceWrapper) DeleteOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteOwner(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOwner operation middleware
+func (siw *ServerInterfaceWrapper) GetOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOwner(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateOwner operation middleware
+func (siw *ServerInterfaceWrapper) UpdateOwner(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateOwnerParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateOwner(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListPolicies operation middleware
+func (siw *ServerInterfaceWrapper) ListPolicies(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPoliciesParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPolicies(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreatePolicy operation middleware
+func (siw *ServerInterfaceWrapper) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreatePolicy(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DryRunPolicyDraft operation middleware
+func (siw *ServerInterfaceWrapper) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DryRunPolicyDraftParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DryRunPolicyDraft(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeletePolicy operation middleware
+func (siw *ServerInterfaceWrapper) DeletePolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeletePolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetPolicy operation middleware
+func (siw *ServerInterfaceWrapper) GetPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetPolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdatePolicy operation middleware
+func (siw *ServerInterfaceWrapper) UpdatePolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdatePolicyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdatePolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DryRunPolicy operation middleware
+func (siw *ServerInterfaceWrapper) DryRunPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DryRunPolicyParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DryRunPolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListPolicyViolations operation middleware
+func (siw *ServerInterfaceWrapper) ListPolicyViolations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPolicyViolationsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPolicyViolations(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListProfiles operation middleware
+func (siw *ServerInterfaceWrapper) ListProfiles(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListProfilesParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListProfiles(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateProfile operation middleware
+func (siw *ServerInterfaceWrapper) CreateProfile(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateProfile(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteProfile operation middleware
+func (siw *ServerInterfaceWrapper) DeleteProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteProfile(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetProfile operation middleware
+func (siw *ServerInterfaceWrapper) GetProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetProfile(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateProfile operation middleware
+func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateProfileParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateProfile(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsCertificatesByStatus operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsCertificatesByStatus(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsExpirationTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsExpirationTimelineParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsExpirationTimeline(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsIssuanceRate operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsIssuanceRateParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsIssuanceRate(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsJobTrends operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsJobTrends(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsJobTrendsParams
+
+	// ------------- Optional query parameter "days" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "days", r.URL.Query(), &params.Days, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "days"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "days", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsJobTrends(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetStatsSummary operation middleware
+func (siw *ServerInterfaceWrapper) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetStatsSummary(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTeams operation middleware
+func (siw *ServerInterfaceWrapper) ListTeams(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTeamsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTeams(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateTeam operation middleware
+func (siw *ServerInterfaceWrapper) CreateTeam(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateTeam(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteTeam operation middleware
+func (siw *ServerInterfaceWrapper) DeleteTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteTeam(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTeam operation middleware
+func (siw *ServerInterfaceWrapper) GetTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTeam(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateTeam operation middleware
+func (siw *ServerInterfaceWrapper) UpdateTeam(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateTeamParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateTeam(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListViolations operation middleware
+func (siw *ServerInterfaceWrapper) ListViolations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListViolationsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "certificate_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "certificate_id", r.URL.Query(), &params.CertificateID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "certificate_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "certificate_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListViolations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -2242,6 +4680,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}", wrapper.GetCertificate)
 	})
 	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/certificates/{id}", wrapper.UpdateCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates/{id}/versions", wrapper.ListCertificateVersions)
 	})
 	r.Group(func(r chi.Router) {
@@ -2254,7 +4695,19 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers", wrapper.CreateIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/issuers/{id}", wrapper.DeleteIssuer)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers/{id}", wrapper.GetIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/issuers/{id}", wrapper.UpdateIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/test", wrapper.TestIssuer)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
@@ -2264,6 +4717,96 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/cancel", wrapper.CancelJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/owners", wrapper.ListOwners)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/owners", wrapper.CreateOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/owners/{id}", wrapper.DeleteOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/owners/{id}", wrapper.GetOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/owners/{id}", wrapper.UpdateOwner)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies", wrapper.ListPolicies)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies", wrapper.CreatePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies/dry-run", wrapper.DryRunPolicyDraft)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/policies/{id}", wrapper.DeletePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies/{id}", wrapper.GetPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/policies/{id}", wrapper.UpdatePolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/policies/{id}/dry-run", wrapper.DryRunPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/policies/{id}/violations", wrapper.ListPolicyViolations)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/violations", wrapper.ListViolations)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/profiles", wrapper.ListProfiles)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/profiles", wrapper.CreateProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/profiles/{id}", wrapper.DeleteProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/profiles/{id}", wrapper.GetProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/profiles/{id}", wrapper.UpdateProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/summary", wrapper.GetStatsSummary)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/certificates-by-status", wrapper.GetStatsCertificatesByStatus)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/expiration-timeline", wrapper.GetStatsExpirationTimeline)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/job-trends", wrapper.GetStatsJobTrends)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/stats/issuance-rate", wrapper.GetStatsIssuanceRate)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/metrics", wrapper.GetFleetMetrics)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/teams", wrapper.ListTeams)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/teams", wrapper.CreateTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/teams/{id}", wrapper.DeleteTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/teams/{id}", wrapper.GetTeam)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/teams/{id}", wrapper.UpdateTeam)
 	})
 
 	return r
@@ -2706,15 +5249,23 @@ type GetCertificateResponseObject interface {
 	VisitGetCertificateResponse(w http.ResponseWriter) error
 }
 
-type GetCertificate200JSONResponse Certificate
+type GetCertificate200ResponseHeaders struct {
+	ETag string
+}
+
+type GetCertificate200JSONResponse struct {
+	Body    Certificate
+	Headers GetCertificate200ResponseHeaders
+}
 
 func (response GetCertificate200JSONResponse) VisitGetCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2726,6 +5277,55 @@ type GetCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCertificatedefaultApplicationProblemPlusJSONResponse) VisitGetCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateCertificateRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateCertificateParams
+	Body   *UpdateCertificateJSONRequestBody
+}
+
+type UpdateCertificateResponseObject interface {
+	VisitUpdateCertificateResponse(w http.ResponseWriter) error
+}
+
+type UpdateCertificate200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateCertificate200JSONResponse struct {
+	Body    Certificate
+	Headers UpdateCertificate200ResponseHeaders
+}
+
+func (response UpdateCertificate200JSONResponse) VisitUpdateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateCertificatedefaultApplicationProblemPlusJSONResponse) VisitUpdateCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2896,6 +5496,86 @@ func (response ListIssuersdefaultApplicationProblemPlusJSONResponse) VisitListIs
 	return err
 }
 
+type CreateIssuerRequestObject struct {
+	Body *CreateIssuerJSONRequestBody
+}
+
+type CreateIssuerResponseObject interface {
+	VisitCreateIssuerResponse(w http.ResponseWriter) error
+}
+
+type CreateIssuer201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateIssuer201JSONResponse struct {
+	Body    Issuer
+	Headers CreateIssuer201ResponseHeaders
+}
+
+func (response CreateIssuer201JSONResponse) VisitCreateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateIssuerdefaultApplicationProblemPlusJSONResponse) VisitCreateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteIssuerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteIssuerResponseObject interface {
+	VisitDeleteIssuerResponse(w http.ResponseWriter) error
+}
+
+type DeleteIssuer204Response struct {
+}
+
+func (response DeleteIssuer204Response) VisitDeleteIssuerResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteIssuerdefaultApplicationProblemPlusJSONResponse) VisitDeleteIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetIssuerRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -2904,15 +5584,23 @@ type GetIssuerResponseObject interface {
 	VisitGetIssuerResponse(w http.ResponseWriter) error
 }
 
-type GetIssuer200JSONResponse Issuer
+type GetIssuer200ResponseHeaders struct {
+	ETag string
+}
+
+type GetIssuer200JSONResponse struct {
+	Body    Issuer
+	Headers GetIssuer200ResponseHeaders
+}
 
 func (response GetIssuer200JSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2924,6 +5612,94 @@ type GetIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetIssuerdefaultApplicationProblemPlusJSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateIssuerRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateIssuerParams
+	Body   *UpdateIssuerJSONRequestBody
+}
+
+type UpdateIssuerResponseObject interface {
+	VisitUpdateIssuerResponse(w http.ResponseWriter) error
+}
+
+type UpdateIssuer200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateIssuer200JSONResponse struct {
+	Body    Issuer
+	Headers UpdateIssuer200ResponseHeaders
+}
+
+func (response UpdateIssuer200JSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestIssuerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type TestIssuerResponseObject interface {
+	VisitTestIssuerResponse(w http.ResponseWriter) error
+}
+
+type TestIssuer200JSONResponse IssuerTested
+
+func (response TestIssuer200JSONResponse) VisitTestIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TestIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TestIssuerdefaultApplicationProblemPlusJSONResponse) VisitTestIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3052,6 +5828,1256 @@ func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJo
 	return err
 }
 
+type GetFleetMetricsRequestObject struct {
+}
+
+type GetFleetMetricsResponseObject interface {
+	VisitGetFleetMetricsResponse(w http.ResponseWriter) error
+}
+
+type GetFleetMetrics200JSONResponse FleetMetrics
+
+func (response GetFleetMetrics200JSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetFleetMetricsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetFleetMetricsdefaultApplicationProblemPlusJSONResponse) VisitGetFleetMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOwnersRequestObject struct {
+	Params ListOwnersParams
+}
+
+type ListOwnersResponseObject interface {
+	VisitListOwnersResponse(w http.ResponseWriter) error
+}
+
+type ListOwners200JSONResponse OwnerList
+
+func (response ListOwners200JSONResponse) VisitListOwnersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOwnersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOwnersdefaultApplicationProblemPlusJSONResponse) VisitListOwnersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateOwnerRequestObject struct {
+	Body *CreateOwnerJSONRequestBody
+}
+
+type CreateOwnerResponseObject interface {
+	VisitCreateOwnerResponse(w http.ResponseWriter) error
+}
+
+type CreateOwner201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateOwner201JSONResponse struct {
+	Body    Owner
+	Headers CreateOwner201ResponseHeaders
+}
+
+func (response CreateOwner201JSONResponse) VisitCreateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateOwnerdefaultApplicationProblemPlusJSONResponse) VisitCreateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteOwnerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteOwnerResponseObject interface {
+	VisitDeleteOwnerResponse(w http.ResponseWriter) error
+}
+
+type DeleteOwner204Response struct {
+}
+
+func (response DeleteOwner204Response) VisitDeleteOwnerResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteOwnerdefaultApplicationProblemPlusJSONResponse) VisitDeleteOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnerRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetOwnerResponseObject interface {
+	VisitGetOwnerResponse(w http.ResponseWriter) error
+}
+
+type GetOwner200ResponseHeaders struct {
+	ETag string
+}
+
+type GetOwner200JSONResponse struct {
+	Body    Owner
+	Headers GetOwner200ResponseHeaders
+}
+
+func (response GetOwner200JSONResponse) VisitGetOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOwnerdefaultApplicationProblemPlusJSONResponse) VisitGetOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateOwnerRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateOwnerParams
+	Body   *UpdateOwnerJSONRequestBody
+}
+
+type UpdateOwnerResponseObject interface {
+	VisitUpdateOwnerResponse(w http.ResponseWriter) error
+}
+
+type UpdateOwner200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateOwner200JSONResponse struct {
+	Body    Owner
+	Headers UpdateOwner200ResponseHeaders
+}
+
+func (response UpdateOwner200JSONResponse) VisitUpdateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateOwnerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateOwnerdefaultApplicationProblemPlusJSONResponse) VisitUpdateOwnerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPoliciesRequestObject struct {
+	Params ListPoliciesParams
+}
+
+type ListPoliciesResponseObject interface {
+	VisitListPoliciesResponse(w http.ResponseWriter) error
+}
+
+type ListPolicies200JSONResponse PolicyRuleList
+
+func (response ListPolicies200JSONResponse) VisitListPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPoliciesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPoliciesdefaultApplicationProblemPlusJSONResponse) VisitListPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePolicyRequestObject struct {
+	Body *CreatePolicyJSONRequestBody
+}
+
+type CreatePolicyResponseObject interface {
+	VisitCreatePolicyResponse(w http.ResponseWriter) error
+}
+
+type CreatePolicy201ResponseHeaders struct {
+	ETag string
+}
+
+type CreatePolicy201JSONResponse struct {
+	Body    PolicyRule
+	Headers CreatePolicy201ResponseHeaders
+}
+
+func (response CreatePolicy201JSONResponse) VisitCreatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreatePolicydefaultApplicationProblemPlusJSONResponse) VisitCreatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyDraftRequestObject struct {
+	Params DryRunPolicyDraftParams
+	Body   *DryRunPolicyDraftJSONRequestBody
+}
+
+type DryRunPolicyDraftResponseObject interface {
+	VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error
+}
+
+type DryRunPolicyDraft200JSONResponse PolicyDryRun
+
+func (response DryRunPolicyDraft200JSONResponse) VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyDraftdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DryRunPolicyDraftdefaultApplicationProblemPlusJSONResponse) VisitDryRunPolicyDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeletePolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeletePolicyResponseObject interface {
+	VisitDeletePolicyResponse(w http.ResponseWriter) error
+}
+
+type DeletePolicy204Response struct {
+}
+
+func (response DeletePolicy204Response) VisitDeletePolicyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeletePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeletePolicydefaultApplicationProblemPlusJSONResponse) VisitDeletePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetPolicyResponseObject interface {
+	VisitGetPolicyResponse(w http.ResponseWriter) error
+}
+
+type GetPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type GetPolicy200JSONResponse struct {
+	Body    PolicyRule
+	Headers GetPolicy200ResponseHeaders
+}
+
+func (response GetPolicy200JSONResponse) VisitGetPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetPolicydefaultApplicationProblemPlusJSONResponse) VisitGetPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePolicyRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdatePolicyParams
+	Body   *UpdatePolicyJSONRequestBody
+}
+
+type UpdatePolicyResponseObject interface {
+	VisitUpdatePolicyResponse(w http.ResponseWriter) error
+}
+
+type UpdatePolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdatePolicy200JSONResponse struct {
+	Body    PolicyRule
+	Headers UpdatePolicy200ResponseHeaders
+}
+
+func (response UpdatePolicy200JSONResponse) VisitUpdatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdatePolicydefaultApplicationProblemPlusJSONResponse) VisitUpdatePolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicyRequestObject struct {
+	ID     ID `json:"id"`
+	Params DryRunPolicyParams
+}
+
+type DryRunPolicyResponseObject interface {
+	VisitDryRunPolicyResponse(w http.ResponseWriter) error
+}
+
+type DryRunPolicy200JSONResponse PolicyDryRun
+
+func (response DryRunPolicy200JSONResponse) VisitDryRunPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DryRunPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DryRunPolicydefaultApplicationProblemPlusJSONResponse) VisitDryRunPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPolicyViolationsRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListPolicyViolationsParams
+}
+
+type ListPolicyViolationsResponseObject interface {
+	VisitListPolicyViolationsResponse(w http.ResponseWriter) error
+}
+
+type ListPolicyViolations200JSONResponse PolicyViolationList
+
+func (response ListPolicyViolations200JSONResponse) VisitListPolicyViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPolicyViolationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPolicyViolationsdefaultApplicationProblemPlusJSONResponse) VisitListPolicyViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListProfilesRequestObject struct {
+	Params ListProfilesParams
+}
+
+type ListProfilesResponseObject interface {
+	VisitListProfilesResponse(w http.ResponseWriter) error
+}
+
+type ListProfiles200JSONResponse ProfileList
+
+func (response ListProfiles200JSONResponse) VisitListProfilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListProfilesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListProfilesdefaultApplicationProblemPlusJSONResponse) VisitListProfilesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProfileRequestObject struct {
+	Body *CreateProfileJSONRequestBody
+}
+
+type CreateProfileResponseObject interface {
+	VisitCreateProfileResponse(w http.ResponseWriter) error
+}
+
+type CreateProfile201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateProfile201JSONResponse struct {
+	Body    Profile
+	Headers CreateProfile201ResponseHeaders
+}
+
+func (response CreateProfile201JSONResponse) VisitCreateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateProfiledefaultApplicationProblemPlusJSONResponse) VisitCreateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteProfileRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteProfileResponseObject interface {
+	VisitDeleteProfileResponse(w http.ResponseWriter) error
+}
+
+type DeleteProfile204Response struct {
+}
+
+func (response DeleteProfile204Response) VisitDeleteProfileResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteProfiledefaultApplicationProblemPlusJSONResponse) VisitDeleteProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetProfileRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetProfileResponseObject interface {
+	VisitGetProfileResponse(w http.ResponseWriter) error
+}
+
+type GetProfile200ResponseHeaders struct {
+	ETag string
+}
+
+type GetProfile200JSONResponse struct {
+	Body    Profile
+	Headers GetProfile200ResponseHeaders
+}
+
+func (response GetProfile200JSONResponse) VisitGetProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetProfiledefaultApplicationProblemPlusJSONResponse) VisitGetProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateProfileRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateProfileParams
+	Body   *UpdateProfileJSONRequestBody
+}
+
+type UpdateProfileResponseObject interface {
+	VisitUpdateProfileResponse(w http.ResponseWriter) error
+}
+
+type UpdateProfile200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateProfile200JSONResponse struct {
+	Body    Profile
+	Headers UpdateProfile200ResponseHeaders
+}
+
+func (response UpdateProfile200JSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateProfiledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateProfiledefaultApplicationProblemPlusJSONResponse) VisitUpdateProfileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsCertificatesByStatusRequestObject struct {
+}
+
+type GetStatsCertificatesByStatusResponseObject interface {
+	VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error
+}
+
+type GetStatsCertificatesByStatus200JSONResponse []StatsStatusCount
+
+func (response GetStatsCertificatesByStatus200JSONResponse) VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsCertificatesByStatusdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsCertificatesByStatusdefaultApplicationProblemPlusJSONResponse) VisitGetStatsCertificatesByStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsExpirationTimelineRequestObject struct {
+	Params GetStatsExpirationTimelineParams
+}
+
+type GetStatsExpirationTimelineResponseObject interface {
+	VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetStatsExpirationTimeline200JSONResponse []StatsExpirations
+
+func (response GetStatsExpirationTimeline200JSONResponse) VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsExpirationTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsExpirationTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetStatsExpirationTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsIssuanceRateRequestObject struct {
+	Params GetStatsIssuanceRateParams
+}
+
+type GetStatsIssuanceRateResponseObject interface {
+	VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error
+}
+
+type GetStatsIssuanceRate200JSONResponse []StatsIssuances
+
+func (response GetStatsIssuanceRate200JSONResponse) VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsIssuanceRatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsIssuanceRatedefaultApplicationProblemPlusJSONResponse) VisitGetStatsIssuanceRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsRequestObject struct {
+	Params GetStatsJobTrendsParams
+}
+
+type GetStatsJobTrendsResponseObject interface {
+	VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error
+}
+
+type GetStatsJobTrends200JSONResponse []StatsJobs
+
+func (response GetStatsJobTrends200JSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsJobTrendsdefaultApplicationProblemPlusJSONResponse) VisitGetStatsJobTrendsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummaryRequestObject struct {
+}
+
+type GetStatsSummaryResponseObject interface {
+	VisitGetStatsSummaryResponse(w http.ResponseWriter) error
+}
+
+type GetStatsSummary200JSONResponse StatsSummary
+
+func (response GetStatsSummary200JSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsSummarydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsSummarydefaultApplicationProblemPlusJSONResponse) VisitGetStatsSummaryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTeamsRequestObject struct {
+	Params ListTeamsParams
+}
+
+type ListTeamsResponseObject interface {
+	VisitListTeamsResponse(w http.ResponseWriter) error
+}
+
+type ListTeams200JSONResponse TeamList
+
+func (response ListTeams200JSONResponse) VisitListTeamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTeamsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTeamsdefaultApplicationProblemPlusJSONResponse) VisitListTeamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTeamRequestObject struct {
+	Body *CreateTeamJSONRequestBody
+}
+
+type CreateTeamResponseObject interface {
+	VisitCreateTeamResponse(w http.ResponseWriter) error
+}
+
+type CreateTeam201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateTeam201JSONResponse struct {
+	Body    Team
+	Headers CreateTeam201ResponseHeaders
+}
+
+func (response CreateTeam201JSONResponse) VisitCreateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateTeamdefaultApplicationProblemPlusJSONResponse) VisitCreateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteTeamRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteTeamResponseObject interface {
+	VisitDeleteTeamResponse(w http.ResponseWriter) error
+}
+
+type DeleteTeam204Response struct {
+}
+
+func (response DeleteTeam204Response) VisitDeleteTeamResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteTeamdefaultApplicationProblemPlusJSONResponse) VisitDeleteTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTeamRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetTeamResponseObject interface {
+	VisitGetTeamResponse(w http.ResponseWriter) error
+}
+
+type GetTeam200ResponseHeaders struct {
+	ETag string
+}
+
+type GetTeam200JSONResponse struct {
+	Body    Team
+	Headers GetTeam200ResponseHeaders
+}
+
+func (response GetTeam200JSONResponse) VisitGetTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTeamdefaultApplicationProblemPlusJSONResponse) VisitGetTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateTeamRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateTeamParams
+	Body   *UpdateTeamJSONRequestBody
+}
+
+type UpdateTeamResponseObject interface {
+	VisitUpdateTeamResponse(w http.ResponseWriter) error
+}
+
+type UpdateTeam200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateTeam200JSONResponse struct {
+	Body    Team
+	Headers UpdateTeam200ResponseHeaders
+}
+
+func (response UpdateTeam200JSONResponse) VisitUpdateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateTeamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateTeamdefaultApplicationProblemPlusJSONResponse) VisitUpdateTeamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListViolationsRequestObject struct {
+	Params ListViolationsParams
+}
+
+type ListViolationsResponseObject interface {
+	VisitListViolationsResponse(w http.ResponseWriter) error
+}
+
+type ListViolations200JSONResponse PolicyViolationList
+
+func (response ListViolations200JSONResponse) VisitListViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListViolationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListViolationsdefaultApplicationProblemPlusJSONResponse) VisitListViolationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListBulkOperations List bulk operations, newest first
@@ -3087,6 +7113,9 @@ type StrictServerInterface interface {
 	// GetCertificate Get a certificate
 	// (GET /api/v1/certificates/{id})
 	GetCertificate(ctx context.Context, request GetCertificateRequestObject) (GetCertificateResponseObject, error)
+	// UpdateCertificate Change the record of a certificate
+	// (PUT /api/v1/certificates/{id})
+	UpdateCertificate(ctx context.Context, request UpdateCertificateRequestObject) (UpdateCertificateResponseObject, error)
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(ctx context.Context, request SubmitCertificateCSRRequestObject) (SubmitCertificateCSRResponseObject, error)
@@ -3099,9 +7128,21 @@ type StrictServerInterface interface {
 	// ListIssuers List issuers
 	// (GET /api/v1/issuers)
 	ListIssuers(ctx context.Context, request ListIssuersRequestObject) (ListIssuersResponseObject, error)
+	// CreateIssuer Set up a certification authority
+	// (POST /api/v1/issuers)
+	CreateIssuer(ctx context.Context, request CreateIssuerRequestObject) (CreateIssuerResponseObject, error)
+	// DeleteIssuer Remove an issuer and its key
+	// (DELETE /api/v1/issuers/{id})
+	DeleteIssuer(ctx context.Context, request DeleteIssuerRequestObject) (DeleteIssuerResponseObject, error)
 	// GetIssuer Get an issuer
 	// (GET /api/v1/issuers/{id})
 	GetIssuer(ctx context.Context, request GetIssuerRequestObject) (GetIssuerResponseObject, error)
+	// UpdateIssuer Change an issuer
+	// (PUT /api/v1/issuers/{id})
+	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// TestIssuer Test whether an issuer can be used
+	// (POST /api/v1/issuers/{id}/test)
+	TestIssuer(ctx context.Context, request TestIssuerRequestObject) (TestIssuerResponseObject, error)
 	// ListJobs List jobs, newest first
 	// (GET /api/v1/jobs)
 	ListJobs(ctx context.Context, request ListJobsRequestObject) (ListJobsResponseObject, error)
@@ -3111,6 +7152,96 @@ type StrictServerInterface interface {
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// GetFleetMetrics Get the fleet's gauges and counters
+	// (GET /api/v1/metrics)
+	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
+	// ListOwners List owners
+	// (GET /api/v1/owners)
+	ListOwners(ctx context.Context, request ListOwnersRequestObject) (ListOwnersResponseObject, error)
+	// CreateOwner Add an owner of certificates
+	// (POST /api/v1/owners)
+	CreateOwner(ctx context.Context, request CreateOwnerRequestObject) (CreateOwnerResponseObject, error)
+	// DeleteOwner Remove an owner
+	// (DELETE /api/v1/owners/{id})
+	DeleteOwner(ctx context.Context, request DeleteOwnerRequestObject) (DeleteOwnerResponseObject, error)
+	// GetOwner Get an owner
+	// (GET /api/v1/owners/{id})
+	GetOwner(ctx context.Context, request GetOwnerRequestObject) (GetOwnerResponseObject, error)
+	// UpdateOwner Change an owner
+	// (PUT /api/v1/owners/{id})
+	UpdateOwner(ctx context.Context, request UpdateOwnerRequestObject) (UpdateOwnerResponseObject, error)
+	// ListPolicies List policy rules
+	// (GET /api/v1/policies)
+	ListPolicies(ctx context.Context, request ListPoliciesRequestObject) (ListPoliciesResponseObject, error)
+	// CreatePolicy Set up a policy rule
+	// (POST /api/v1/policies)
+	CreatePolicy(ctx context.Context, request CreatePolicyRequestObject) (CreatePolicyResponseObject, error)
+	// DryRunPolicyDraft See what a policy rule would object to
+	// (POST /api/v1/policies/dry-run)
+	DryRunPolicyDraft(ctx context.Context, request DryRunPolicyDraftRequestObject) (DryRunPolicyDraftResponseObject, error)
+	// DeletePolicy Remove a policy rule
+	// (DELETE /api/v1/policies/{id})
+	DeletePolicy(ctx context.Context, request DeletePolicyRequestObject) (DeletePolicyResponseObject, error)
+	// GetPolicy Get a policy rule
+	// (GET /api/v1/policies/{id})
+	GetPolicy(ctx context.Context, request GetPolicyRequestObject) (GetPolicyResponseObject, error)
+	// UpdatePolicy Change a policy rule
+	// (PUT /api/v1/policies/{id})
+	UpdatePolicy(ctx context.Context, request UpdatePolicyRequestObject) (UpdatePolicyResponseObject, error)
+	// DryRunPolicy See what a stored policy rule would object to
+	// (POST /api/v1/policies/{id}/dry-run)
+	DryRunPolicy(ctx context.Context, request DryRunPolicyRequestObject) (DryRunPolicyResponseObject, error)
+	// ListPolicyViolations List what broke a policy rule, newest first
+	// (GET /api/v1/policies/{id}/violations)
+	ListPolicyViolations(ctx context.Context, request ListPolicyViolationsRequestObject) (ListPolicyViolationsResponseObject, error)
+	// ListProfiles List certificate profiles
+	// (GET /api/v1/profiles)
+	ListProfiles(ctx context.Context, request ListProfilesRequestObject) (ListProfilesResponseObject, error)
+	// CreateProfile Set up a certificate profile
+	// (POST /api/v1/profiles)
+	CreateProfile(ctx context.Context, request CreateProfileRequestObject) (CreateProfileResponseObject, error)
+	// DeleteProfile Remove a certificate profile
+	// (DELETE /api/v1/profiles/{id})
+	DeleteProfile(ctx context.Context, request DeleteProfileRequestObject) (DeleteProfileResponseObject, error)
+	// GetProfile Get a certificate profile
+	// (GET /api/v1/profiles/{id})
+	GetProfile(ctx context.Context, request GetProfileRequestObject) (GetProfileResponseObject, error)
+	// UpdateProfile Change a certificate profile
+	// (PUT /api/v1/profiles/{id})
+	UpdateProfile(ctx context.Context, request UpdateProfileRequestObject) (UpdateProfileResponseObject, error)
+	// GetStatsCertificatesByStatus Count certificates by status
+	// (GET /api/v1/stats/certificates-by-status)
+	GetStatsCertificatesByStatus(ctx context.Context, request GetStatsCertificatesByStatusRequestObject) (GetStatsCertificatesByStatusResponseObject, error)
+	// GetStatsExpirationTimeline Count the certificates that expire, by day
+	// (GET /api/v1/stats/expiration-timeline)
+	GetStatsExpirationTimeline(ctx context.Context, request GetStatsExpirationTimelineRequestObject) (GetStatsExpirationTimelineResponseObject, error)
+	// GetStatsIssuanceRate Count the certificates that were issued, first or again, by day
+	// (GET /api/v1/stats/issuance-rate)
+	GetStatsIssuanceRate(ctx context.Context, request GetStatsIssuanceRateRequestObject) (GetStatsIssuanceRateResponseObject, error)
+	// GetStatsJobTrends Count the jobs that ended, by day
+	// (GET /api/v1/stats/job-trends)
+	GetStatsJobTrends(ctx context.Context, request GetStatsJobTrendsRequestObject) (GetStatsJobTrendsResponseObject, error)
+	// GetStatsSummary Get the figures of a dashboard
+	// (GET /api/v1/stats/summary)
+	GetStatsSummary(ctx context.Context, request GetStatsSummaryRequestObject) (GetStatsSummaryResponseObject, error)
+	// ListTeams List teams
+	// (GET /api/v1/teams)
+	ListTeams(ctx context.Context, request ListTeamsRequestObject) (ListTeamsResponseObject, error)
+	// CreateTeam Add a team
+	// (POST /api/v1/teams)
+	CreateTeam(ctx context.Context, request CreateTeamRequestObject) (CreateTeamResponseObject, error)
+	// DeleteTeam Remove a team
+	// (DELETE /api/v1/teams/{id})
+	DeleteTeam(ctx context.Context, request DeleteTeamRequestObject) (DeleteTeamResponseObject, error)
+	// GetTeam Get a team
+	// (GET /api/v1/teams/{id})
+	GetTeam(ctx context.Context, request GetTeamRequestObject) (GetTeamResponseObject, error)
+	// UpdateTeam Change a team
+	// (PUT /api/v1/teams/{id})
+	UpdateTeam(ctx context.Context, request UpdateTeamRequestObject) (UpdateTeamResponseObject, error)
+	// ListViolations List what broke policy rules, newest first
+	// (GET /api/v1/violations)
+	ListViolations(ctx context.Context, request ListViolationsRequestObject) (ListViolationsResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -3459,6 +7590,40 @@ func (sh *strictHandler) GetCertificate(w http.ResponseWriter, r *http.Request, 
 	}
 }
 
+// UpdateCertificate operation middleware
+func (sh *strictHandler) UpdateCertificate(w http.ResponseWriter, r *http.Request, id ID, params UpdateCertificateParams) {
+	var request UpdateCertificateRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateCertificate(ctx, request.(UpdateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateCertificateResponseObject); ok {
+		if err := validResponse.VisitUpdateCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // SubmitCertificateCSR operation middleware
 func (sh *strictHandler) SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID) {
 	var request SubmitCertificateCSRRequestObject
@@ -3581,6 +7746,63 @@ func (sh *strictHandler) ListIssuers(w http.ResponseWriter, r *http.Request, par
 	}
 }
 
+// CreateIssuer operation middleware
+func (sh *strictHandler) CreateIssuer(w http.ResponseWriter, r *http.Request) {
+	var request CreateIssuerRequestObject
+
+	var body CreateIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateIssuer(ctx, request.(CreateIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateIssuerResponseObject); ok {
+		if err := validResponse.VisitCreateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteIssuer operation middleware
+func (sh *strictHandler) DeleteIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteIssuerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteIssuer(ctx, request.(DeleteIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteIssuerResponseObject); ok {
+		if err := validResponse.VisitDeleteIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetIssuer operation middleware
 func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	var request GetIssuerRequestObject
@@ -3600,6 +7822,66 @@ func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetIssuerResponseObject); ok {
 		if err := validResponse.VisitGetIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateIssuer operation middleware
+func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	var request UpdateIssuerRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateIssuer(ctx, request.(UpdateIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
+		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TestIssuer operation middleware
+func (sh *strictHandler) TestIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request TestIssuerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TestIssuer(ctx, request.(TestIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TestIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TestIssuerResponseObject); ok {
+		if err := validResponse.VisitTestIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3678,6 +7960,841 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetFleetMetrics operation middleware
+func (sh *strictHandler) GetFleetMetrics(w http.ResponseWriter, r *http.Request) {
+	var request GetFleetMetricsRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetFleetMetrics(ctx, request.(GetFleetMetricsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetFleetMetrics")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetFleetMetricsResponseObject); ok {
+		if err := validResponse.VisitGetFleetMetricsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListOwners operation middleware
+func (sh *strictHandler) ListOwners(w http.ResponseWriter, r *http.Request, params ListOwnersParams) {
+	var request ListOwnersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOwners(ctx, request.(ListOwnersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOwners")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOwnersResponseObject); ok {
+		if err := validResponse.VisitListOwnersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateOwner operation middleware
+func (sh *strictHandler) CreateOwner(w http.ResponseWriter, r *http.Request) {
+	var request CreateOwnerRequestObject
+
+	var body CreateOwnerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateOwner(ctx, request.(CreateOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateOwnerResponseObject); ok {
+		if err := validResponse.VisitCreateOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteOwner operation middleware
+func (sh *strictHandler) DeleteOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteOwnerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteOwner(ctx, request.(DeleteOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteOwnerResponseObject); ok {
+		if err := validResponse.VisitDeleteOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetOwner operation middleware
+func (sh *strictHandler) GetOwner(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetOwnerRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOwner(ctx, request.(GetOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOwnerResponseObject); ok {
+		if err := validResponse.VisitGetOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateOwner operation middleware
+func (sh *strictHandler) UpdateOwner(w http.ResponseWriter, r *http.Request, id ID, params UpdateOwnerParams) {
+	var request UpdateOwnerRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateOwnerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateOwner(ctx, request.(UpdateOwnerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateOwner")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateOwnerResponseObject); ok {
+		if err := validResponse.VisitUpdateOwnerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPolicies operation middleware
+func (sh *strictHandler) ListPolicies(w http.ResponseWriter, r *http.Request, params ListPoliciesParams) {
+	var request ListPoliciesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPolicies(ctx, request.(ListPoliciesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPolicies")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPoliciesResponseObject); ok {
+		if err := validResponse.VisitListPoliciesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreatePolicy operation middleware
+func (sh *strictHandler) CreatePolicy(w http.ResponseWriter, r *http.Request) {
+	var request CreatePolicyRequestObject
+
+	var body CreatePolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreatePolicy(ctx, request.(CreatePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreatePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreatePolicyResponseObject); ok {
+		if err := validResponse.VisitCreatePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DryRunPolicyDraft operation middleware
+func (sh *strictHandler) DryRunPolicyDraft(w http.ResponseWriter, r *http.Request, params DryRunPolicyDraftParams) {
+	var request DryRunPolicyDraftRequestObject
+
+	request.Params = params
+
+	var body DryRunPolicyDraftJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DryRunPolicyDraft(ctx, request.(DryRunPolicyDraftRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DryRunPolicyDraft")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DryRunPolicyDraftResponseObject); ok {
+		if err := validResponse.VisitDryRunPolicyDraftResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeletePolicy operation middleware
+func (sh *strictHandler) DeletePolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeletePolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeletePolicy(ctx, request.(DeletePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeletePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeletePolicyResponseObject); ok {
+		if err := validResponse.VisitDeletePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPolicy operation middleware
+func (sh *strictHandler) GetPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetPolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPolicy(ctx, request.(GetPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetPolicyResponseObject); ok {
+		if err := validResponse.VisitGetPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdatePolicy operation middleware
+func (sh *strictHandler) UpdatePolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdatePolicyParams) {
+	var request UpdatePolicyRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdatePolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdatePolicy(ctx, request.(UpdatePolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdatePolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdatePolicyResponseObject); ok {
+		if err := validResponse.VisitUpdatePolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DryRunPolicy operation middleware
+func (sh *strictHandler) DryRunPolicy(w http.ResponseWriter, r *http.Request, id ID, params DryRunPolicyParams) {
+	var request DryRunPolicyRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DryRunPolicy(ctx, request.(DryRunPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DryRunPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DryRunPolicyResponseObject); ok {
+		if err := validResponse.VisitDryRunPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPolicyViolations operation middleware
+func (sh *strictHandler) ListPolicyViolations(w http.ResponseWriter, r *http.Request, id ID, params ListPolicyViolationsParams) {
+	var request ListPolicyViolationsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPolicyViolations(ctx, request.(ListPolicyViolationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPolicyViolations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPolicyViolationsResponseObject); ok {
+		if err := validResponse.VisitListPolicyViolationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListProfiles operation middleware
+func (sh *strictHandler) ListProfiles(w http.ResponseWriter, r *http.Request, params ListProfilesParams) {
+	var request ListProfilesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListProfiles(ctx, request.(ListProfilesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListProfiles")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListProfilesResponseObject); ok {
+		if err := validResponse.VisitListProfilesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateProfile operation middleware
+func (sh *strictHandler) CreateProfile(w http.ResponseWriter, r *http.Request) {
+	var request CreateProfileRequestObject
+
+	var body CreateProfileJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateProfile(ctx, request.(CreateProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateProfileResponseObject); ok {
+		if err := validResponse.VisitCreateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteProfile operation middleware
+func (sh *strictHandler) DeleteProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteProfileRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteProfile(ctx, request.(DeleteProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteProfileResponseObject); ok {
+		if err := validResponse.VisitDeleteProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetProfile operation middleware
+func (sh *strictHandler) GetProfile(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetProfileRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetProfile(ctx, request.(GetProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetProfileResponseObject); ok {
+		if err := validResponse.VisitGetProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateProfile operation middleware
+func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams) {
+	var request UpdateProfileRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateProfileJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateProfile(ctx, request.(UpdateProfileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateProfile")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateProfileResponseObject); ok {
+		if err := validResponse.VisitUpdateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsCertificatesByStatus operation middleware
+func (sh *strictHandler) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
+	var request GetStatsCertificatesByStatusRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsCertificatesByStatus(ctx, request.(GetStatsCertificatesByStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsCertificatesByStatus")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsCertificatesByStatusResponseObject); ok {
+		if err := validResponse.VisitGetStatsCertificatesByStatusResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsExpirationTimeline operation middleware
+func (sh *strictHandler) GetStatsExpirationTimeline(w http.ResponseWriter, r *http.Request, params GetStatsExpirationTimelineParams) {
+	var request GetStatsExpirationTimelineRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsExpirationTimeline(ctx, request.(GetStatsExpirationTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsExpirationTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsExpirationTimelineResponseObject); ok {
+		if err := validResponse.VisitGetStatsExpirationTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsIssuanceRate operation middleware
+func (sh *strictHandler) GetStatsIssuanceRate(w http.ResponseWriter, r *http.Request, params GetStatsIssuanceRateParams) {
+	var request GetStatsIssuanceRateRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsIssuanceRate(ctx, request.(GetStatsIssuanceRateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsIssuanceRate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsIssuanceRateResponseObject); ok {
+		if err := validResponse.VisitGetStatsIssuanceRateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsJobTrends operation middleware
+func (sh *strictHandler) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
+	var request GetStatsJobTrendsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsJobTrends(ctx, request.(GetStatsJobTrendsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsJobTrends")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsJobTrendsResponseObject); ok {
+		if err := validResponse.VisitGetStatsJobTrendsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetStatsSummary operation middleware
+func (sh *strictHandler) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
+	var request GetStatsSummaryRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatsSummary(ctx, request.(GetStatsSummaryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatsSummary")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetStatsSummaryResponseObject); ok {
+		if err := validResponse.VisitGetStatsSummaryResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTeams operation middleware
+func (sh *strictHandler) ListTeams(w http.ResponseWriter, r *http.Request, params ListTeamsParams) {
+	var request ListTeamsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTeams(ctx, request.(ListTeamsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTeams")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTeamsResponseObject); ok {
+		if err := validResponse.VisitListTeamsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateTeam operation middleware
+func (sh *strictHandler) CreateTeam(w http.ResponseWriter, r *http.Request) {
+	var request CreateTeamRequestObject
+
+	var body CreateTeamJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateTeam(ctx, request.(CreateTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateTeamResponseObject); ok {
+		if err := validResponse.VisitCreateTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteTeam operation middleware
+func (sh *strictHandler) DeleteTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteTeamRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteTeam(ctx, request.(DeleteTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteTeamResponseObject); ok {
+		if err := validResponse.VisitDeleteTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTeam operation middleware
+func (sh *strictHandler) GetTeam(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetTeamRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTeam(ctx, request.(GetTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTeamResponseObject); ok {
+		if err := validResponse.VisitGetTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateTeam operation middleware
+func (sh *strictHandler) UpdateTeam(w http.ResponseWriter, r *http.Request, id ID, params UpdateTeamParams) {
+	var request UpdateTeamRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateTeamJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateTeam(ctx, request.(UpdateTeamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateTeam")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateTeamResponseObject); ok {
+		if err := validResponse.VisitUpdateTeamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListViolations operation middleware
+func (sh *strictHandler) ListViolations(w http.ResponseWriter, r *http.Request, params ListViolationsParams) {
+	var request ListViolationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListViolations(ctx, request.(ListViolationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListViolations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListViolationsResponseObject); ok {
+		if err := validResponse.VisitListViolationsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -24,8 +24,11 @@ type Problem struct {
 
 	// Errors Which fields or parameters are wrong.
 	Errors *[]struct {
-		Field  string `json:"field"`
-		Reason string `json:"reason"`
+		Field string `json:"field"`
+
+		// In Where it stands, one of query, path, header and body, if that was told.
+		In     *string `json:"in,omitempty"`
+		Reason string  `json:"reason"`
 	} `json:"errors,omitempty"`
 	Instance *string `json:"instance,omitempty"`
 

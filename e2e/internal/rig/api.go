@@ -33,6 +33,9 @@ func newAPI(t testing.TB, url, key string) *API {
 	return &API{Client: c, URL: url, Key: key}
 }
 
+// As is the API at a URL, as the holder of a key sees it.
+func As(t testing.TB, url, key string) *API { return newAPI(t, url, key) }
+
 // Refusal is an answer that is a problem document.
 type Refusal struct {
 	Status  int

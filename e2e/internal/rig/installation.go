@@ -28,6 +28,9 @@ type Installation struct {
 	t testing.TB
 }
 
+// unlimited lets stories ask as often as they like; one about limits sets its own.
+const unlimited = "CERTCTL_RATE_LIMIT_ENABLED=false"
+
 // NewInstallation prepares an installation without starting it.
 func NewInstallation(t testing.TB, dir string, env ...string) *Installation {
 	t.Helper()
@@ -38,7 +41,7 @@ func NewInstallation(t testing.TB, dir string, env ...string) *Installation {
 		LeafURL: "nats://" + leaf, NATSURL: "nats://" + nats, HubURL: "nats://" + hub,
 	}
 	in.Program = NewProgram(t, dir, "up", "certctl", append(in.settings(),
-		"CERTCTL_SERVER_PORT="+port, "CERTCTL_NATS_LISTEN="+nats, "CERTCTL_NATS_LEAF_LISTEN="+hub, "CERTCTL_LOCAL_LEAF_LISTEN="+leaf,
+		unlimited, "CERTCTL_SERVER_PORT="+port, "CERTCTL_NATS_LISTEN="+nats, "CERTCTL_NATS_LEAF_LISTEN="+hub, "CERTCTL_LOCAL_LEAF_LISTEN="+leaf,
 	)...)
 	in.Args = []string{"up"}
 	in.Env = append(in.Env, env...)
@@ -117,7 +120,11 @@ func (in *Installation) Apart(service string, env ...string) *Program {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	return NewProgram(in.t, in.Dir, service, service, append(strings.Fields(string(text)), env...)...)
+	settings := strings.Fields(string(text))
+	if service == "gateway" {
+		settings = append(settings, unlimited)
+	}
+	return NewProgram(in.t, in.Dir, service, service, append(settings, env...)...)
 }
 
 // KillPostgres kills the private Postgres and tells whether there was one.

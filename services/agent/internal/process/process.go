@@ -1,76 +1,17 @@
-// Package process runs the commands of targets, such as "nginx -t".
+// Package process decides which commands of targets may run, such as "nginx -t".
 //
-// A command is an argument vector, never a shell's line (Parse). Which programs may
-// run, with which arguments, is decided on the host (Policy). A run is bounded in
-// time and output, has a minimal environment, and is a process group of its own that
-// is killed as a whole when its time is up.
+// A command is an argument vector, never a shell's line (Parse). Which programs may run, with which arguments, is
+// decided on the host (Policy). How a run is bounded is libs/process's matter.
 package process
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"os/exec"
-	"strings"
-	"syscall"
 	"time"
-	"unicode/utf8"
+
+	"github.com/certctl/certctl/libs/process"
 )
 
-const (
-	maxOutput = 8 << 10
-	// afterlife is how long a daemon that a command left may hold on to its output.
-	afterlife = 2 * time.Second
-)
-
-// Run carries out a command and returns the last of what it said on both outputs,
-// without blank ends. The error says how it ended, and repeats the output.
+// Run carries out a command that the policy has let pass; see [process.Run].
 func Run(ctx context.Context, c Command, limit time.Duration) (string, error) {
-	bounded, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cmd := exec.CommandContext(bounded, c.Path, c.Args...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "LANG=C", "LC_ALL=C"}
-	cmd.Dir = "/"
-	out := &tail{}
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = afterlife
-	err := cmd.Run()
-	said := out.String()
-	switch {
-	case err == nil || errors.Is(err, exec.ErrWaitDelay):
-		return said, nil
-	case bounded.Err() != nil && ctx.Err() == nil:
-		err = fmt.Errorf("killed after %s", limit)
-	}
-	if said == "" {
-		return said, fmt.Errorf("%s: %w", c, err)
-	}
-	return said, fmt.Errorf("%s: %w: %s", c, err, said)
-}
-
-// tail keeps the last of what is written to it. exec writes from one goroutine, as
-// both outputs are the same.
-type tail struct {
-	buf bytes.Buffer
-	cut bool
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf.Write(p)
-	if extra := t.buf.Len() - maxOutput; extra > 0 {
-		t.buf.Next(extra)
-		t.cut = true
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	s := strings.TrimSpace(strings.ToValidUTF8(t.buf.String(), string(utf8.RuneError)))
-	if t.cut {
-		return "... " + s
-	}
-	return s
+	return process.Run(ctx, process.Command{Path: c.Path, Args: c.Args}, limit)
 }

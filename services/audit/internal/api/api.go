@@ -6,14 +6,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/certctl/certctl/contracts/httpapi/auditapi"
 	"github.com/certctl/certctl/libs/authn"
@@ -29,101 +31,108 @@ import (
 // API implements the operations over the audit schema.
 type API struct {
 	Pool *pgxpool.Pool
+	// Streams is where dead letters are.
+	Streams jetstream.JetStream
+	// Clock names exported files; nil is the system's.
+	Clock clock.Clock
+	// Log is told of exports that break off; nil is nobody.
+	Log *slog.Logger
+
+	totals *postgres.Totals
+	// exports holds a token for each export that is being read.
+	exports chan struct{}
 }
 
 var _ auditapi.StrictServerInterface = API{}
 
 // Handler returns the operations' handler.
 func (a API) Handler() http.Handler {
-	return auditapi.HandlerFromMux(auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
+	a.totals, a.exports = new(postgres.Totals), make(chan struct{}, maxExports)
+	strict := auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
-	}), chi.NewRouter())
+	})
+	return auditapi.HandlerWithOptions(strict, auditapi.ChiServerOptions{BaseRouter: chi.NewRouter(), ErrorHandlerFunc: badParameter})
+}
+
+func badParameter(w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*auditapi.InvalidParamFormatError](err); ok {
+		err = fault.InvalidFields(fault.Field{Name: e.ParamName, Reason: "is not of the right form"})
+	}
+	httpx.WriteRequestError(w, r, err)
+}
+
+func (a API) now() time.Time {
+	if a.Clock == nil {
+		return clock.System.Now()
+	}
+	return a.Clock.Now()
 }
 
 // ListAuditEvents lists events, newest first.
 func (a API) ListAuditEvents(ctx context.Context, r auditapi.ListAuditEventsRequestObject) (auditapi.ListAuditEventsResponseObject, error) {
+	p := r.Params
+	list, err := a.list(ctx, asked{
+		actor: p.Actor, action: p.Action, resourceType: p.ResourceType, resourceID: p.ResourceID, resource: p.Resource,
+		since: p.Since, until: p.Until, after: p.After, before: p.Before, q: p.Q,
+	}, p.Page, p.PerPage, p.Cursor)
+	return auditapi.ListAuditEvents200JSONResponse(list), err
+}
+
+// ListAuditEventsOfResource lists the events of one resource, newest first.
+func (a API) ListAuditEventsOfResource(ctx context.Context, r auditapi.ListAuditEventsOfResourceRequestObject) (auditapi.ListAuditEventsOfResourceResponseObject, error) {
+	p := r.Params
+	list, err := a.list(ctx, asked{
+		actor: p.Actor, action: p.Action, resourceType: &r.ResourceType, resourceID: &r.ResourceID, since: p.Since, until: p.Until,
+	}, p.Page, p.PerPage, p.Cursor)
+	return auditapi.ListAuditEventsOfResource200JSONResponse(list), err
+}
+
+func (a API) list(ctx context.Context, want asked, number, perPage *int, cursor *string) (auditapi.AuditEventList, error) {
+	none := auditapi.AuditEventList{}
 	if err := admit(ctx); err != nil {
-		return nil, err
+		return none, err
 	}
-	size, err := page.Size(r.Params.PerPage)
+	size, n, err := bounds(perPage, number)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	number, err := page.Number(r.Params.Page, size)
+	f, err := filter(want)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	f, err := filter(r.Params)
-	if err != nil {
-		return nil, err
+	if f.Behind, err = behind(cursor); err != nil {
+		return none, err
 	}
+	// One more than is shown tells whether the list goes on.
 	f.Limit = size + 1
-	if f.Before == 0 {
-		f.Offset = (number - 1) * size
+	if f.Behind.Sequence == 0 {
+		f.Offset = (n - 1) * size
 	}
 	events, err := postgres.List(ctx, a.Pool, f)
 	if err != nil {
-		return nil, pg.Fault(err)
+		return none, pg.Fault(err)
 	}
-	total, err := postgres.Count(ctx, a.Pool, f)
+	total, err := a.totals.Count(ctx, a.Pool, f)
 	if err != nil {
-		return nil, pg.Fault(err)
+		return none, pg.Fault(err)
 	}
-	out := auditapi.ListAuditEvents200JSONResponse{Data: []auditapi.AuditEvent{}, Total: total, Page: number, PerPage: size}
+	out := auditapi.AuditEventList{Data: []auditapi.AuditEvent{}, Total: total, Page: n, PerPage: size}
 	if len(events) > size {
 		events = events[:size]
 		last := events[size-1]
-		next := page.Cursor{Key: strconv.FormatInt(last.Sequence, 10), ID: last.ID}.String()
+		next := page.At(last.At, strconv.FormatInt(last.Sequence, 10)).String()
 		out.NextCursor = &next
 	}
 	for i := range events {
 		e, err := shown(&events[i])
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		out.Data = append(out.Data, e)
 	}
 	return out, nil
 }
-
-// filter reads what is asked for, and where to go on.
-func filter(p auditapi.ListAuditEventsParams) (postgres.Filter, error) {
-	var f postgres.Filter
-	for _, c := range [...]struct {
-		name  string
-		asked *string
-		into  *string
-	}{
-		{"actor", p.Actor, &f.Actor},
-		{"action", p.Action, &f.Action},
-		{"resource_type", p.ResourceType, &f.ResourceType},
-		{"resource_id", p.ResourceID, &f.ResourceID},
-	} {
-		if c.asked == nil {
-			continue
-		}
-		if !storable(*c.asked) {
-			return f, fault.InvalidFields(fault.Field{Name: c.name, Reason: "is not text"})
-		}
-		*c.into = *c.asked
-	}
-	var err error
-	if f.Search, err = postgres.Search.Ask(p.Q, clock.System.Now()); err != nil || p.Cursor == nil || *p.Cursor == "" {
-		return f, err
-	}
-	c, err := page.Parse(*p.Cursor)
-	if err != nil {
-		return f, err
-	}
-	if f.Before, err = strconv.ParseInt(c.Key, 10, 64); err != nil || f.Before < 1 {
-		return f, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that this list has given"})
-	}
-	return f, nil
-}
-
-// storable tells whether Postgres takes s as text; what it does not take it does not hold.
-func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // admit lets only those in who may see everything: events bear no team, environment or
 // issuer by which they could be kept from others.

@@ -84,19 +84,23 @@ func TestList_ShowsWhatIsAskedForNewestFirst(t *testing.T) {
 		event("ae-4", "bob", "create_target", "target", "mc-1"),
 	)
 	cases := map[string][]string{
-		"":                                 {"ae-4", "ae-3", "ae-2", "ae-1"},
-		"actor=ada":                        {"ae-2", "ae-1"},
-		"action=certificate_created":       {"ae-3", "ae-1"},
-		"resource_type=certificate":        {"ae-3", "ae-1"},
-		"resource_id=mc-1":                 {"ae-4", "ae-1"},
-		"resource_type=target&actor=bob":   {"ae-4"},
-		"resource_id=/api/v1/certificates": {"ae-2"},
-		"actor=ADA":                        {},
-		"actor=a%25":                       {},
-		"actor=ada'%20OR%20'1'='1":         {},
-		"actor=&action=":                   {"ae-4", "ae-3", "ae-2", "ae-1"},
-		"per_page=2&page=2":                {"ae-2", "ae-1"},
-		"per_page=3&page=2&actor=ada":      {},
+		"":                                     {"ae-4", "ae-3", "ae-2", "ae-1"},
+		"actor=ada":                            {"ae-2", "ae-1"},
+		"action=certificate_created":           {"ae-3", "ae-1"},
+		"resource_type=certificate":            {"ae-3", "ae-1"},
+		"resource_id=mc-1":                     {"ae-4", "ae-1"},
+		"resource_type=target&actor=bob":       {"ae-4"},
+		"resource_id=/api/v1/certificates":     {"ae-2"},
+		"actor=ADA":                            {},
+		"actor=a%25":                           {},
+		"actor=ada'%20OR%20'1'='1":             {},
+		"actor=&action=":                       {"ae-4", "ae-3", "ae-2", "ae-1"},
+		"per_page=2&page=2":                    {"ae-2", "ae-1"},
+		"per_page=3&page=2&actor=ada":          {},
+		"resource=certificate":                 {"ae-3", "ae-1"},
+		"resource=certificate/mc-2":            {"ae-3"},
+		"resource=api//api/v1/certificates":    {"ae-2"},
+		"resource=target&resource_type=target": {"ae-4"},
 	}
 	for query, want := range cases {
 		l := list(t, pool, query)
@@ -145,19 +149,27 @@ func TestList_RefusesWhatNoListHasGivenOrCanBe(t *testing.T) {
 	store(t, pool, event("ae-1", "ada", "api_get", "api", "/"))
 	for query, field := range map[string]string{
 		"cursor=x": "cursor",
-		"cursor=" + page.At(time.Now(), "ae-1").String():                       "cursor",
-		"cursor=" + page.Cursor{Key: "0", ID: "ae-1"}.String():                 "cursor",
-		"cursor=" + page.Cursor{Key: "-1", ID: "ae-1"}.String():                "cursor",
-		"cursor=" + page.Cursor{Key: "99999999999999999999", ID: "x"}.String(): "cursor",
-		"page=0":               "page",
-		"page=201":             "page",
-		"page=abc":             "page",
-		"per_page=0":           "per_page",
-		"per_page=1.5":         "per_page",
-		"actor=%00":            "actor",
-		"action=a%00b":         "action",
-		"resource_id=%ff":      "resource_id",
-		"resource_type=%c3%28": "resource_type",
+		"cursor=" + page.At(time.Now(), "ae-1").String():                 "cursor",
+		"cursor=" + page.At(time.Now(), "0").String():                    "cursor",
+		"cursor=" + page.At(time.Now(), "-1").String():                   "cursor",
+		"cursor=" + page.At(time.Now(), "99999999999999999999").String(): "cursor",
+		"cursor=" + page.Cursor{Key: "a moment ago", ID: "1"}.String():   "cursor",
+		"since=yesterday":            "since",
+		"until=2026-13-01T00:00:00Z": "until",
+		"after=1":                    "after",
+		"since=2026-11-23T12:00:00Z&until=2026-11-23T11:00:00Z": "until",
+		"since=2026-11-23T12:00:00Z&after=2026-11-23T11:00:00Z": "after",
+		"resource_type=a&resource=b":                            "resource",
+		"resource=%00":                                          "resource",
+		"page=0":                                                "page",
+		"page=201":                                              "page",
+		"page=abc":                                              "page",
+		"per_page=0":                                            "per_page",
+		"per_page=1.5":                                          "per_page",
+		"actor=%00":                                             "actor",
+		"action=a%00b":                                          "action",
+		"resource_id=%ff":                                       "resource_id",
+		"resource_type=%c3%28":                                  "resource_type",
 	} {
 		w := ask(t, pool, auditor, "/api/v1/audit?"+query)
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), field) {
@@ -199,7 +211,10 @@ func TestAudit_IsForThoseWhoMaySeeEverything(t *testing.T) {
 	store(t, pool, event("ae-1", "ada", "api_get", "api", "/"))
 	limited := auditor
 	limited.Scope.Teams = []string{"t-1"}
-	for _, path := range []string{"/api/v1/audit", "/api/v1/audit/ae-1"} {
+	for _, path := range []string{
+		"/api/v1/audit", "/api/v1/audit/ae-1", "/api/v1/audit/resources/api/x", "/api/v1/audit/export", "/api/v1/audit/checkpoints",
+		"/api/v1/audit/checkpoints/key", "/api/v1/dead-letters",
+	} {
 		if w := ask(t, pool, authn.Principal{}, path); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s as nobody: %d", path, w.Code)
 		}

@@ -6,13 +6,14 @@
 // digits of fraction. The first event follows 32 zero bytes. That is all an outsider
 // needs to check an export.
 //
+// A checkpoint is a signed statement of what the end of the chain was; see [Checkpoint].
+//
 // The package decides nothing about storage; it is pure.
 package chain
 
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash"
 	"strconv"
 	"time"
@@ -46,7 +47,7 @@ func Sum(previous Hash, e *Event) Hash {
 	write(h, string(previous[:]))
 	for _, field := range []string{
 		strconv.FormatInt(e.Sequence, 10), e.ID, e.Actor, e.ActorType, e.Action,
-		e.ResourceType, e.ResourceID, e.Details, e.At.UTC().Format(timeLayout),
+		e.ResourceType, e.ResourceID, e.Details, Time(e.At),
 	} {
 		write(h, field)
 	}
@@ -77,16 +78,4 @@ func (head Head) Append(events []Event) Head {
 		head = Head{Sequence: e.Sequence, Hash: e.Hash}
 	}
 	return head
-}
-
-// Check holds e against the head of what was checked before it, and returns the new
-// head. The error names the event and what is wrong.
-func (head Head) Check(e *Event) (Head, error) {
-	if want := head.Sequence + 1; e.Sequence != want {
-		return head, fmt.Errorf("event %d (%s) stands where %d belongs: events are missing or were put in", e.Sequence, e.ID, want)
-	}
-	if Sum(head.Hash, e) != e.Hash {
-		return head, fmt.Errorf("event %d (%s) does not match its hash: it or its place was altered", e.Sequence, e.ID)
-	}
-	return Head{Sequence: e.Sequence, Hash: e.Hash}, nil
 }

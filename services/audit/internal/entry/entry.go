@@ -32,9 +32,29 @@ var actions = map[string]string{
 	event.Type(event.TargetCreated{}):           "create_target",
 	event.Type(event.TargetUpdated{}):           "update_target",
 	event.Type(event.TargetDeleted{}):           "delete_target",
+	event.Type(event.PolicyViolated{}):          "policy_violation_detected",
 }
 
 const renewalTriggered = "renewal_triggered"
+
+// verbs are what was done to a record, as actions spell it.
+var verbs = map[string]string{event.Created: "create", event.Updated: "update", event.Deleted: "delete"}
+
+// records names the kinds of records that people set up. Their actions are
+// <verb>_<kind>.
+var records = map[string]string{
+	event.Type(event.TeamChanged{}):          "team",
+	event.Type(event.OwnerChanged{}):         "owner",
+	event.Type(event.IssuerChanged{}):        "issuer",
+	event.Type(event.ProfileChanged{}):       "profile",
+	event.Type(event.PolicyChanged{}):        "policy",
+	event.Type(event.RenewalPolicyChanged{}): "renewal_policy",
+	event.Type(event.AgentGroupChanged{}):    "agent_group",
+	event.Type(event.APIKeyChanged{}):        "api_key",
+}
+
+// policyRule is how actions on policies have always been named: policy_rule_<verb>.
+const policyRule = "policy_rule_"
 
 // FromMessage returns the events that a message tells of: one, or one for each call if
 // it is a record of calls. Sequence and hash are for the chain to set.
@@ -54,14 +74,20 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 		body = map[string]json.RawMessage{"body": m.Body}
 	}
 	aggregate, id, _ := strings.Cut(m.Entity, "/")
+	if kind, ok := records[m.Type]; ok {
+		aggregate = kind
+	}
 	e := chain.Event{
 		ID: "ae-" + m.ID, Action: storable(action(m.Type, body)), ResourceType: storable(aggregate), ResourceID: storable(id), At: m.Time,
 	}
 	e.Actor, e.ActorType = actor(m, body)
-	for field := range body {
-		// Certificates and requests are kept by their owner; their fingerprints stay here.
-		if strings.HasSuffix(field, "_pem") || field == "pem_chain" {
+	// The version that a change of targets repeats is on record by its own event.
+	delete(body, "newest")
+	for field, value := range body {
+		if bulky(field) {
 			delete(body, field)
+		} else {
+			body[field] = clean(field, value)
 		}
 	}
 	body["event"] = quoted(m.Type)
@@ -83,11 +109,31 @@ func action(ceType string, body map[string]json.RawMessage) string {
 	if a, ok := actions[ceType]; ok {
 		return a
 	}
+	if kind, ok := records[ceType]; ok {
+		return recordAction(kind, body["verb"])
+	}
 	name := strings.TrimPrefix(ceType, "certctl.")
 	if i := strings.LastIndex(name, ".v"); i > 0 {
 		name = name[:i]
 	}
 	return strings.ReplaceAll(name, ".", "_")
+}
+
+// recordAction names what was done to a record. A verb that this build does not know is
+// a newer publisher's, and stands as it is.
+func recordAction(kind string, quotedVerb json.RawMessage) string {
+	var did string
+	if err := json.Unmarshal(quotedVerb, &did); err != nil || did == "" {
+		did = "changed"
+	}
+	if kind == "policy" {
+		return policyRule + did
+	}
+	verb, ok := verbs[did]
+	if !ok {
+		return kind + "_" + did
+	}
+	return verb + "_" + kind
 }
 
 func fromCalls(m bus.Message) ([]chain.Event, error) {

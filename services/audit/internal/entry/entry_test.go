@@ -56,6 +56,20 @@ func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 		{"certctl.deployment.rolledback.v1", `{}`, "deployment_rolled_back"},
 		{"certctl.csr.submitted.v1", `{}`, "csr_submitted"},
 		{"certctl.target.created.v1", `{}`, "create_target"},
+		{"certctl.certificate.updated.v1", `{}`, "certificate_updated"},
+		{"certctl.team.changed.v1", `{"verb":"created"}`, "create_team"},
+		{"certctl.owner.changed.v1", `{"verb":"updated"}`, "update_owner"},
+		{"certctl.issuersettings.changed.v1", `{"verb":"deleted"}`, "delete_issuer"},
+		{"certctl.profile.changed.v1", `{"verb":"created"}`, "create_profile"},
+		{"certctl.policy.changed.v1", `{"verb":"created"}`, "policy_rule_created"},
+		{"certctl.policy.changed.v1", `{"verb":"deleted"}`, "policy_rule_deleted"},
+		{"certctl.renewalpolicy.changed.v1", `{"verb":"updated"}`, "update_renewal_policy"},
+		{"certctl.agentgroup.changed.v1", `{"verb":"updated"}`, "update_agent_group"},
+		{"certctl.apikey.changed.v1", `{"verb":"created"}`, "create_api_key"},
+		// A newer publisher's.
+		{"certctl.team.changed.v1", `{"verb":"merged"}`, "team_merged"},
+		{"certctl.team.changed.v1", `{"verb":7}`, "team_changed"},
+		{"certctl.policy.violated.v1", `{}`, "policy_violation_detected"},
 		// What this build has never heard of.
 		{"certctl.owner.merged.v12", `{}`, "owner_merged"},
 		{"certctl.quorum.reached", `{}`, "quorum_reached"},
@@ -64,6 +78,20 @@ func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 	for _, c := range cases {
 		if got := one(t, message(c.ceType, "x/y", c.body)).Action; got != c.want {
 			t.Errorf("%s %s is called %s, want %s", c.ceType, c.body, got, c.want)
+		}
+	}
+}
+
+// TestFromMessage_KnowsEveryKindOfRecord fails for a kind of record that is new and has
+// no name here.
+func TestFromMessage_KnowsEveryKindOfRecord(t *testing.T) {
+	for _, e := range event.All() {
+		if _, _, name := e.About(); name != "changed" {
+			continue
+		}
+		kind := records[event.Type(e)]
+		if got := one(t, message(event.Type(e), "x/y", `{"verb":"updated"}`)); kind == "" || got.ResourceType != kind {
+			t.Errorf("%s is about %q", event.Type(e), got.ResourceType)
 		}
 	}
 }
@@ -108,7 +136,11 @@ func TestFromMessage_LeavesOutCertificatesOfEveryEvent(t *testing.T) {
 		if strings.Contains(got.Details, "pem") {
 			t.Errorf("%s: %s", event.Type(e), got.Details)
 		}
-		if got.ResourceType != aggregate || got.Action == "" || !json.Valid([]byte(got.Details)) {
+		want := aggregate
+		if kind, ok := records[event.Type(e)]; ok {
+			want = kind
+		}
+		if got.ResourceType != want || got.Action == "" || !json.Valid([]byte(got.Details)) {
 			t.Errorf("%s: %+v", event.Type(e), got)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,9 +19,17 @@ const columnList = `sequence, id, actor, actor_type, action, resource_type, reso
 type Filter struct {
 	Actor, Action, ResourceType, ResourceID string
 	Search                                  search.Query
-	// Before is the sequence behind which to go on; zero begins with the newest.
-	Before        int64
+	// Since is the first moment that is wanted, Until the first that is not any more.
+	Since, Until time.Time
+	// Behind is the place behind which to go on; the zero place begins with the newest.
+	Behind        Place
 	Limit, Offset int
+}
+
+// Place is where an event stands in a list.
+type Place struct {
+	At       time.Time
+	Sequence int64
 }
 
 // conditions asks only for what is wanted: a condition that is there for every filter at
@@ -34,7 +43,20 @@ func (f Filter) conditions() (parts []string, args []any) {
 			parts = append(parts, c.column+" = $"+strconv.Itoa(len(args)))
 		}
 	}
+	if !f.Since.IsZero() {
+		args = append(args, microsecond(f.Since))
+		parts = append(parts, "happened_at >= $"+strconv.Itoa(len(args)))
+	}
+	if !f.Until.IsZero() {
+		args = append(args, microsecond(f.Until))
+		parts = append(parts, "happened_at < $"+strconv.Itoa(len(args)))
+	}
 	return searched(f.Search, parts, args)
+}
+
+// microsecond rounds up: an event within the microsecond before t is before t.
+func microsecond(t time.Time) time.Time {
+	return t.Add(time.Microsecond - 1).Truncate(time.Microsecond)
 }
 
 func where(parts []string) string {
@@ -46,12 +68,12 @@ func where(parts []string) string {
 
 func (f Filter) listing() (query string, args []any) {
 	parts, args := f.conditions()
-	if f.Before > 0 {
-		args = append(args, f.Before)
-		parts = append(parts, "sequence < $"+strconv.Itoa(len(args)))
+	if f.Behind.Sequence > 0 {
+		args = append(args, f.Behind.At, f.Behind.Sequence)
+		parts = append(parts, fmt.Sprintf("(happened_at, sequence) < ($%d, $%d)", len(args)-1, len(args)))
 	}
 	args = append(args, f.Limit, f.Offset)
-	return fmt.Sprintf("SELECT %s FROM audit_events%s ORDER BY sequence DESC LIMIT $%d OFFSET $%d",
+	return fmt.Sprintf("SELECT %s FROM audit_events%s ORDER BY happened_at DESC, sequence DESC LIMIT $%d OFFSET $%d",
 		columnList, where(parts), len(args)-1, len(args)), args
 }
 
@@ -69,26 +91,6 @@ func List(ctx context.Context, q Querier, f Filter) ([]chain.Event, error) {
 	return collect(rows)
 }
 
-// countLimit bounds the work of counting. Totals beyond it are said to be it.
-const countLimit = 10_000
-
-// Count returns how many events match, at most 10,000 if anything is asked for. All of
-// them are counted by the sequence, which has no gaps.
-func Count(ctx context.Context, q Querier, f Filter) (int64, error) {
-	parts, args := f.conditions()
-	if len(parts) == 0 {
-		head, err := Head(ctx, q)
-		return head.Sequence, err
-	}
-	args = append(append([]any{planned}, args...), countLimit)
-	query := fmt.Sprintf("SELECT count(*) FROM (SELECT FROM audit_events%s LIMIT $%d) AS bounded", where(parts), len(args)-1)
-	var n int64
-	if err := q.QueryRow(ctx, query, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count audit events: %w", err)
-	}
-	return n, nil
-}
-
 const getEvent = `SELECT ` + columnList + ` FROM audit_events WHERE id = $1`
 
 // Get returns one event; the error wraps [pgx.ErrNoRows] if there is none.
@@ -104,35 +106,6 @@ func Get(ctx context.Context, q Querier, id string) (chain.Event, error) {
 	return e, nil
 }
 
-const readChain = `SELECT ` + columnList + ` FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2`
-
-// verifyBatch is how many events are read at once while the chain is checked.
-const verifyBatch = 5000
-
-// Verify reads the whole chain and returns its head. The error names the first event
-// that does not fit.
-func Verify(ctx context.Context, q Querier) (chain.Head, error) {
-	var head chain.Head
-	for {
-		rows, err := q.Query(ctx, readChain, head.Sequence, verifyBatch)
-		if err != nil {
-			return head, fmt.Errorf("read the audit chain: %w", err)
-		}
-		events, err := collect(rows)
-		if err != nil {
-			return head, err
-		}
-		for i := range events {
-			if head, err = head.Check(&events[i]); err != nil {
-				return head, err
-			}
-		}
-		if len(events) < verifyBatch {
-			return head, nil
-		}
-	}
-}
-
 func collect(rows pgx.Rows) ([]chain.Event, error) {
 	events, err := pgx.CollectRows(rows, scan)
 	if err != nil {
@@ -143,10 +116,18 @@ func collect(rows pgx.Rows) ([]chain.Event, error) {
 
 func scan(row pgx.CollectableRow) (chain.Event, error) {
 	var e chain.Event
+	err := scanInto(row, &e)
+	return e, err
+}
+
+// scanInto reads the columns of columnList, and more behind them.
+func scanInto(row pgx.CollectableRow, e *chain.Event, more ...any) error {
 	var hash []byte
-	err := row.Scan(&e.Sequence, &e.ID, &e.Actor, &e.ActorType, &e.Action, &e.ResourceType, &e.ResourceID, &e.Details, &e.At, &hash)
+	err := row.Scan(append([]any{
+		&e.Sequence, &e.ID, &e.Actor, &e.ActorType, &e.Action, &e.ResourceType, &e.ResourceID, &e.Details, &e.At, &hash,
+	}, more...)...)
 	if err == nil && len(hash) == len(e.Hash) {
 		e.Hash = chain.Hash(hash)
 	}
-	return e, err
+	return err
 }

@@ -64,6 +64,8 @@ func playDemo(ctx context.Context, dir, agent, nginx string, once bool) error {
 		cfg.Gateway.ServerPort = 0
 	}
 	cfg.Leaf.LocalLeafListen = "127.0.0.1:0"
+	// The story asks a hundred times a second whether the next thing has happened.
+	cfg.Gateway.RateLimitEnabled = false
 	fmt.Println("Starting Postgres, NATS, a leaf and the services ...")
 
 	ctx, stop := context.WithCancel(ctx)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -99,6 +100,10 @@ func runUp(ctx context.Context, args []string) error {
 	})
 	if err := flags.Parse(args); err != nil {
 		return usageError(err)
+	}
+	if os.Getenv("GOGC") == "" {
+		// The heap is small, so collecting it half as often costs some 20 MiB under load and spares a tenth of a list's time.
+		debug.SetGCPercent(200)
 	}
 	log := logger("info")
 	stopTracing, err := obs.StartTracing(ctx, "certctl")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/certctl/certctl/services/certctl/internal/up"
@@ -29,11 +30,14 @@ type toolbox struct {
 
 func tools() []tool {
 	return []tool{
-		{"audit verify", "", "read the whole audit chain and tell whether it is intact", verifyAudit},
+		{"audit verify", "[--export FILE] [--key FILE] [--checkpoints FILE] [--partial]", "read the whole audit chain, or an export of it, and tell whether it is intact", verifyAudit},
 		{"streams plan", "", "show what differs between the streams and what they should be", planStreams},
 		{"streams apply", "", "make the streams what they should be", applyStreams},
 		{"replay", "SINCE", "publish again what was published since a time, or how long ago", replay},
 		{"nats-config", "", "print the configuration of a NATS server of your own", printNATSConfig},
+		{"create-key", "NAME ROLES", "make an API key when none is at hand, with roles such as admin or viewer,auditor", createKey},
+		{"sample-data add", "", "add a made-up inventory to look around in, with every id saying that it is a sample", addSample},
+		{"sample-data remove", "", "take the made-up inventory away again", removeSample},
 		{"credentials", "SERVICE DIR", "write what a service needs to run apart into a folder", writeCredentials},
 	}
 }
@@ -45,16 +49,17 @@ func Run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) er
 		return help(out)
 	}
 	for _, t := range tools() {
-		rest, found := strings.CutPrefix(line+" ", t.name+" ")
-		if !found {
+		words := strings.Fields(t.name)
+		if len(args) < len(words) || !slices.Equal(args[:len(words)], words) {
 			continue
 		}
+		given := args[len(words):]
 		cfg, err := up.Load(log)
 		if err != nil {
 			return err
 		}
-		given := strings.Fields(rest)
-		if want := len(strings.Fields(t.args)); len(given) != want {
+		// A tool with options reads them by itself.
+		if want := len(strings.Fields(t.args)); len(given) != want && !strings.HasPrefix(t.args, "[") {
 			return fmt.Errorf("usage: certctl admin %s", strings.TrimSpace(t.name+" "+t.args))
 		}
 		return t.run(ctx, &toolbox{cfg: cfg, out: out, log: log}, given)

@@ -9,7 +9,7 @@ import (
 )
 
 // publishers are the services with an outbox.
-var publishers = []string{"issuer", "deployment", "gateway"}
+var publishers = []string{"issuer", "deployment", "gateway", "audit"}
 
 const markUnsent = `UPDATE outbox SET sent_at = NULL WHERE stream = ANY ($1) AND sent_at >= $2`
 

@@ -31,8 +31,9 @@ func users() []user {
 				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 				events("apikey"),
+				[]string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")},
 			),
-			Subscribe: inbox("gateway"),
+			Subscribe: concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")}),
 			Responses: unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
@@ -69,8 +70,11 @@ func users() []user {
 		})},
 		{natsauth.CORE, "audit", serving("audit", natsauth.Permissions{
 			Publish: concat(
+				events("checkpoint"),
 				consuming("audit", subject.StreamEvents, subject.ConsumerAuditEvents),
 				consuming("audit", subject.StreamAudit, subject.ConsumerAuditRecords),
+				// It shows dead letters, and can remove none.
+				[]string{"$JS.API.STREAM.INFO." + subject.StreamDeadLetters, "$JS.API.DIRECT.GET." + subject.StreamDeadLetters},
 			),
 		})},
 		{natsauth.CORE, UserAuthority, serving(UserAuthority, natsauth.Permissions{})},

@@ -101,7 +101,8 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 		"gateway": {
 			subject.AuditRecord("api", "gateway"), subject.Operation("issuer", "getCertificate"),
 			subject.Operation("deployment", "listAgents"), subject.Operation("audit", "listAuditEvents"),
-			subject.Operation("deployment", "getTarget"),
+			subject.Operation("deployment", "getTarget"), subject.Event("apikey", "key-1", "changed"),
+			subject.Replicas("gateway", "apikeys"),
 		},
 		"issuer": {
 			subject.Event("certificate", "mc-1", "issued"), subject.Event("issuer", "iss-1", "configured"),
@@ -114,7 +115,10 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 			subject.Operation("authority", "revokeUsers"), "$JS.API.CONSUMER.MSG.NEXT.EVT.deploy-evt",
 		},
 		"revocation": {subject.Operation("issuer", "signCRL"), "$JS.API.CONSUMER.MSG.NEXT.EVT.revocation-evt"},
-		"audit":      {"$JS.API.CONSUMER.MSG.NEXT.EVT.audit-evt", "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit-records"},
+		"audit": {
+			"$JS.API.CONSUMER.MSG.NEXT.EVT.audit-evt", "$JS.API.CONSUMER.MSG.NEXT.AUDIT.audit-records",
+			subject.Event("checkpoint", "7", "signed"), "$JS.API.STREAM.INFO.DLQ", "$JS.API.DIRECT.GET.DLQ",
+		},
 	}
 	targets := []string{
 		"$JS.API.STREAM.DELETE.EVT", "$JS.API.STREAM.PURGE.EVT", "$JS.API.STREAM.MSG.GET.EVT", "$JS.API.DIRECT.GET.EVT",
@@ -136,8 +140,10 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 			for _, subj := range []string{
 				">", subject.AllEvents, subject.AllAudit, "_INBOX.>", "_INBOX_gateway.>", "_INBOX_issuer.>", "_INBOX_deployment.>",
 				subject.Operations("gateway"), subject.Operations("issuer"), subject.Operations("authority"),
+				subject.Replicas("gateway", "apikeys"),
 			} {
-				want := subj == subject.Inbox(service)+".>" || subj == subject.Operations(service) && service != "gateway"
+				want := subj == subject.Inbox(service)+".>" || subj == subject.Operations(service) && service != "gateway" ||
+					subj == subject.Replicas(service, "apikeys")
 				if got := s.maySubscribe(t, subj); got != want {
 					t.Errorf("subscribe to %s: permitted %v, want %v", subj, got, want)
 				}

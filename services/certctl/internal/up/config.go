@@ -18,7 +18,7 @@ const prefix = "CERTCTL"
 // nothing reads.
 func Load(log *slog.Logger) (Config, error) {
 	var cfg Config
-	parts := []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Leaf}
+	parts := []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Audit, &cfg.Leaf}
 	var errs []error
 	var known []config.Var
 	for _, part := range parts {
@@ -59,7 +59,7 @@ func (c *Config) complete() (err error) {
 func Describe() ([]config.Var, error) {
 	var cfg Config
 	var all []config.Var
-	for _, part := range []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Leaf} {
+	for _, part := range []any{&cfg.Platform, &cfg.Gateway, &cfg.Issuer, &cfg.Deployment, &cfg.Revocation, &cfg.Audit, &cfg.Leaf} {
 		vars, err := config.Describe(prefix, part)
 		if err != nil {
 			return nil, fmt.Errorf("describe the configuration: %w", err)

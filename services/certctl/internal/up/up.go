@@ -41,6 +41,7 @@ type Config struct {
 	Gateway    gateway.Config
 	Issuer     issuer.Config
 	Deployment deployment.Config
+	Audit      audit.Config
 	Revocation revocation.Config
 	Leaf       LeafConfig
 
@@ -112,7 +113,7 @@ func (in *installation) run(ctx context.Context, info *Ready, ready func()) erro
 	g.Go(func() error { return in.authority(ctx) })
 	g.Go(func() error { return in.deployment(ctx, cfg.Deployment) })
 	start(ctx, g, in, "issuer", cfg.Issuer, issuer.Run)
-	start(ctx, g, in, "audit", audit.Config{}, audit.Run)
+	start(ctx, g, in, "audit", cfg.Audit, audit.Run)
 	start(ctx, g, in, "revocation", cfg.Revocation, revocation.Run)
 	start(ctx, g, in, "gateway", cfg.Gateway, gateway.Run)
 	g.Go(func() error { return in.leaf(ctx, func(url string) { leafReady <- url }) })

@@ -39,7 +39,8 @@ type Answers struct {
 	// Committed is called after a commit that left something to be done or said.
 	Committed func()
 
-	totals pg.Totals
+	totals  pg.Totals
+	figures figures
 }
 
 var _ deploymentapi.StrictServerInterface = &Answers{}

@@ -33,6 +33,7 @@ type news struct {
 	requested    []heard[event.CertificateRequested]
 	keyRequested []heard[event.CertificateKeyRequested]
 	issued       []heard[event.CertificateIssued]
+	updated      []heard[event.CertificateUpdated]
 	archived     []heard[event.CertificateArchived]
 }
 
@@ -52,7 +53,11 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 	if err := d.askForKeys(ctx, tx, s, n.keyRequested); err != nil {
 		return err
 	}
-	if err := d.deploy(ctx, tx, s, n.issued); err != nil {
+	issued, causes := newestIssued(n.issued)
+	if err := d.deploy(ctx, tx, s, issued, causes); err != nil {
+		return err
+	}
+	if err := d.update(ctx, tx, s, n.updated); err != nil {
 		return err
 	}
 	return s.write(ctx, tx)
@@ -80,6 +85,8 @@ func sortNews(msgs []bus.Message) (news, error) {
 			n.issued = append(n.issued, heard[event.CertificateIssued]{e, m})
 		case event.CertificateRenewed:
 			n.issued = append(n.issued, heard[event.CertificateIssued]{e.CertificateIssued, m})
+		case event.CertificateUpdated:
+			n.updated = append(n.updated, heard[event.CertificateUpdated]{e, m})
 		case event.CertificateArchived:
 			n.archived = append(n.archived, heard[event.CertificateArchived]{e, m})
 		}
@@ -99,6 +106,11 @@ func tokens(e event.Event) error {
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	case event.CertificateRenewed:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
+	case event.CertificateUpdated:
+		ids = append(slices.Clone(e.TargetIDs), e.CertificateID)
+		if e.Newest.VersionID != "" {
+			ids = append(ids, e.Newest.VersionID)
+		}
 	case event.CertificateArchived:
 		ids = []string{e.CertificateID}
 	}
@@ -206,8 +218,7 @@ func noKey(e event.CertificateKeyRequested, a fleet.Agent, known bool, now time.
 
 // deploy begins the jobs of each certificate's newest version and calls off those of
 // older ones.
-func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, events []heard[event.CertificateIssued]) error {
-	issued, causes := newestIssued(events)
+func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, issued []postgres.Issued, causes map[string]outgoing.Cause) error {
 	newest, err := postgres.NoteIssued(ctx, tx, issued)
 	if err != nil || len(newest) == 0 {
 		return err

@@ -36,14 +36,15 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 	AS n (id, common_name, issuer_id, team_id, environment, targets, revision)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
-	team_id = excluded.team_id,
-	environment = excluded.environment,
+	team_id = CASE WHEN excluded.revision >= c.revision OR c.team_id = '' THEN excluded.team_id ELSE c.team_id END,
+	environment = CASE WHEN excluded.revision >= c.revision OR c.team_id = '' THEN excluded.environment ELSE c.environment END,
 	common_name = CASE WHEN excluded.revision >= c.revision THEN excluded.common_name ELSE c.common_name END,
 	issuer_id = CASE WHEN excluded.revision >= c.revision THEN excluded.issuer_id ELSE c.issuer_id END,
 	target_ids = CASE WHEN excluded.revision >= c.revision THEN excluded.target_ids ELSE c.target_ids END,
 	revision = greatest(c.revision, excluded.revision)`
 
-// NoteRequested keeps what the issuer told of certificates, each at most once.
+// NoteRequested keeps what the issuer told of certificates, each at most once. The event
+// of a version, which may have come first, says nothing of team and environment.
 func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) error {
 	if len(certificates) == 0 {
 		return nil
@@ -70,7 +71,8 @@ type Issued struct {
 	Version rollout.Version
 }
 
-// The event of an older version changes nothing: a newer one has been heard of.
+// The event of an older version changes nothing: a newer one has been heard of. Nor does
+// one that is known already, and is told again by a change of its certificate's targets.
 const noteIssued = `INSERT INTO certificates AS c
 	(id, common_name, issuer_id, target_ids, revision, version_id, version_not_before, version_revision)
 SELECT id, common_name, issuer_id, string_to_array(targets, ','), revision, version_id, not_before, revision
@@ -86,7 +88,7 @@ ON CONFLICT (id) DO UPDATE SET
 	version_id = excluded.version_id,
 	version_not_before = excluded.version_not_before,
 	version_revision = excluded.version_revision
-WHERE c.version_id IS NULL OR (c.version_not_before, c.version_revision, c.version_id)
+WHERE c.version_id IS NULL OR c.version_id <> excluded.version_id AND (c.version_not_before, c.version_revision, c.version_id)
 	< (excluded.version_not_before, excluded.version_revision, excluded.version_id)
 RETURNING c.id, CASE WHEN c.archived THEN '{}' ELSE c.target_ids END`
 

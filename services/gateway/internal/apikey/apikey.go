@@ -1,11 +1,16 @@
-// Package apikey keeps the API keys: who a key belongs to and what it may do. A key is
-// shown once, when it is made; only its hash is stored.
+// Package apikey keeps the API keys: who a key belongs to, what it may do and for how
+// long. A key is shown once, when it is made; only its hash is stored.
+//
+// A key that was revoked is refused at once by every replica of the gateway that the bus
+// reaches, and within a second by the others. Whoever changes keys gives away no more than
+// he has himself, and the last key of an admin stays.
 package apikey
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,20 +23,27 @@ import (
 	"github.com/certctl/certctl/libs/pg"
 )
 
-// remembered is for how long a key that was looked up is believed. A revocation takes
-// that long to be felt.
+// remembered is for how long a key that was looked up is believed, if nothing is heard
+// of its end.
 const remembered = time.Second
 
 // maxRemembered bounds the memory that a flood of keys can take.
 const maxRemembered = 10_000
 
-// Store recognises keys. It is safe for concurrent use.
+// Store recognises keys and changes them. It is safe for concurrent use.
 type Store struct {
+	// Committed is called after an event was left in the outbox. It is set before the
+	// store is used.
+	Committed func()
+
 	pool  *pgxpool.Pool
 	clock clock.Clock
+	tell  func(id string) // the other replicas, that a key has changed
 
-	mu    sync.Mutex
-	cache map[[32]byte]entry // under mu
+	mu         sync.Mutex
+	cache      map[[32]byte]entry   // under mu
+	generation uint64               // under mu; grows when something is forgotten
+	used       map[string]time.Time // under mu: when keys were used, by id, as yet unwritten
 }
 
 type entry struct {
@@ -41,13 +53,25 @@ type entry struct {
 
 // NewStore returns a store over the gateway's schema.
 func NewStore(pool *pgxpool.Pool, c clock.Clock) *Store {
-	return &Store{pool: pool, clock: c, cache: map[[32]byte]entry{}}
+	return &Store{
+		Committed: func() {}, pool: pool, clock: c, tell: func(string) {},
+		cache: map[[32]byte]entry{}, used: map[string]time.Time{},
+	}
 }
 
+// A hash is that of the present key, or of the one before while the overlap lasts.
 const findKey = `
 SELECT id, name, hash, roles, scope
 FROM api_keys
-WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)`
+WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+UNION ALL
+SELECT id, name, previous_hash, roles, scope
+FROM api_keys
+WHERE previous_hash = $1 AND previous_until > $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+LIMIT 1`
+
+// Mine reports whether a credential has the form of a key.
+func (s *Store) Mine(credential string) bool { return strings.HasPrefix(credential, authn.KeyPrefix) }
 
 // Recognise returns the principal of a key. An unknown, expired or revoked key is
 // Unauthenticated; Unavailable means that it could not be looked up.
@@ -56,8 +80,12 @@ func (s *Store) Recognise(ctx context.Context, key string) (authn.Principal, err
 	now := s.clock.Now()
 	s.mu.Lock()
 	e, known := s.cache[hash]
+	generation := s.generation
+	if known = known && now.Before(e.until); known {
+		s.used[e.principal.ID] = now
+	}
 	s.mu.Unlock()
-	if known && now.Before(e.until) {
+	if known {
 		return e.principal, nil
 	}
 	p, err := s.find(ctx, hash, now)
@@ -66,6 +94,10 @@ func (s *Store) Recognise(ctx context.Context, key string) (authn.Principal, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used[p.ID] = now
+	if generation != s.generation {
+		return p, nil // some key has changed meanwhile, and it may be this one
+	}
 	if len(s.cache) >= maxRemembered {
 		clear(s.cache)
 	}
@@ -79,30 +111,15 @@ func (s *Store) find(ctx context.Context, hash [32]byte, now time.Time) (authn.P
 	err := s.pool.QueryRow(ctx, findKey, hash[:], now).Scan(&p.ID, &p.Name, &stored, &p.Roles, &p.Scope)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return authn.Principal{}, fault.New(fault.Unauthenticated, "the API key is unknown, expired or revoked")
+		return authn.Principal{}, unknown()
 	case err != nil:
 		return authn.Principal{}, fmt.Errorf("look up API key: %w", pg.Fault(err))
 	case len(stored) != len(hash) || !authn.Equal(hash, [32]byte(stored)):
-		return authn.Principal{}, fault.New(fault.Unauthenticated, "the API key is unknown, expired or revoked")
+		return authn.Principal{}, unknown()
 	}
 	return p, nil
 }
 
-const insertFirst = `
-INSERT INTO api_keys (id, name, hash, roles)
-SELECT $1, $2, $3, $4
-WHERE NOT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL AND $5 = ANY (roles))`
-
-// CreateFirst stores the first key of a role, unless a key of that role exists. It
-// reports whether it did. Of gateways that start at once, the id lets one succeed.
-func (s *Store) CreateFirst(ctx context.Context, id, key, role string) (bool, error) {
-	hash := authn.HashKey(key)
-	tag, err := s.pool.Exec(ctx, insertFirst, id, id, hash[:], []string{role}, role)
-	if pg.IsUnique(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("store the first API key: %w", pg.Fault(err))
-	}
-	return tag.RowsAffected() == 1, nil
+func unknown() error {
+	return fault.New(fault.Unauthenticated, "the API key is unknown, expired or revoked")
 }

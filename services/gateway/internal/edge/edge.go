@@ -17,6 +17,12 @@ import (
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/gateway/internal/address"
+	"github.com/certctl/certctl/services/gateway/internal/compress"
+	"github.com/certctl/certctl/services/gateway/internal/cors"
+	"github.com/certctl/certctl/services/gateway/internal/idempotency"
+	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
+	"github.com/certctl/certctl/services/gateway/internal/validation"
 )
 
 // MaxBody is the largest body accepted, in bytes. With its headers it must fit one
@@ -40,14 +46,24 @@ type Edge struct {
 	RelyingParty http.Handler
 	// Metrics answers /metrics. Nil serves none.
 	Metrics http.Handler
-	Clock   clock.Clock
-	Log     *slog.Logger
+	// Proxies are those whose word about their callers' addresses is taken.
+	Proxies address.Proxies
+	// Limits bounds how often a caller may ask. Nil bounds nothing.
+	Limits *ratelimit.Limiter
+	// Origins are those whose pages may use the API from a browser.
+	Origins cors.Policy
+	// Repeats sees that calls with an Idempotency-Key are carried out once. Nil does not.
+	Repeats *idempotency.Desk
+	// Requests holds requests to the contract. Nil lets all of them through.
+	Requests *validation.Validator
+	Clock    clock.Clock
+	Log      *slog.Logger
 }
 
 // Handler returns the handler of everything that the contract names.
 func (e *Edge) Handler() http.Handler {
 	r := chi.NewRouter()
-	r.Use(httpx.RequestID, httpx.Trace, httpx.Log(e.Log), httpx.Recover(e.Log), secure)
+	r.Use(httpx.RequestID, httpx.Trace, httpx.Log(e.Log), httpx.Recover(e.Log), secure, e.Origins.Middleware, compress.Middleware)
 	for _, op := range httpapi.Operations {
 		if op.Services[0] == "revocation" {
 			if e.RelyingParty != nil {
@@ -66,10 +82,15 @@ func (e *Edge) Handler() http.Handler {
 }
 
 func (e *Edge) handlerOf(op httpapi.Operation) http.Handler {
-	if h, ok := e.Answer[op.ID]; ok {
-		return h
+	h, ok := e.Answer[op.ID]
+	if !ok {
+		h = Forward(e.Owners, op.Services[0], op.ID)
 	}
-	return Forward(e.Owners, op.Services[0], op.ID)
+	if op.Method == http.MethodPost {
+		// What creates or triggers; the other methods do nothing more when repeated.
+		h = e.Repeats.Once(op.ID, h)
+	}
+	return h
 }
 
 // notAllowed answers a method that a path has not, and says which it has (RFC 9110

@@ -19,6 +19,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/gateway/internal/identity"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,7 +28,11 @@ const goodKey = "cck_good"
 
 type keys struct{}
 
-func (keys) Recognise(_ context.Context, key string) (authn.Principal, error) {
+func (keys) Recognise(r *http.Request) (authn.Principal, error) {
+	key, err := identity.Bearer(r)
+	if err != nil {
+		return authn.Principal{}, err
+	}
 	switch key {
 	case goodKey:
 		return authn.Principal{ID: "key-1", Name: "ada", Kind: authn.KindUser, Roles: []string{"admin"}}, nil

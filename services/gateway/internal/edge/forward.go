@@ -1,10 +1,12 @@
 package edge
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/httpx"
@@ -16,13 +18,16 @@ func Forward(owners http.RoundTripper, service, operation string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		res, err := Ask(owners, service, operation, r)
 		if err != nil {
+			if n, ok := w.(interface{ Undelivered() }); ok && errors.Is(err, natshttp.ErrUndelivered) {
+				n.Undelivered()
+			}
 			httpx.WriteProblem(w, r, err)
 			return
 		}
 		defer res.Body.Close()
 		maps.Copy(w.Header(), res.Header)
 		w.WriteHeader(res.StatusCode)
-		if _, err := io.Copy(w, res.Body); err != nil {
+		if _, err := io.Copy(patient{w, http.NewResponseController(w)}, res.Body); err != nil {
 			// Half an answer was sent; only a broken connection can say so.
 			panic(http.ErrAbortHandler)
 		}
@@ -43,4 +48,21 @@ func Ask(owners http.RoundTripper, service, operation string, r *http.Request) (
 	}
 	out.Header.Set(authn.Header, authn.ToHeader(authn.FromContext(r.Context())))
 	return owners.RoundTrip(out)
+}
+
+// writeWithin bounds how long a client may take for one piece of an answer.
+const writeWithin = 2 * time.Minute
+
+// patient gives each piece of an answer its own time, since an export may take longer in
+// all than the server allows one answer.
+type patient struct {
+	http.ResponseWriter
+	connection *http.ResponseController
+}
+
+// Write implements [io.Writer].
+func (p patient) Write(b []byte) (int, error) {
+	// An answer that is held back has no connection yet, and takes no time.
+	_ = p.connection.SetWriteDeadline(time.Now().Add(writeWithin))
+	return p.ResponseWriter.Write(b)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -20,9 +19,9 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/permission"
 )
 
-// Recogniser tells who a key belongs to.
+// Recogniser tells who sends a request. Unauthenticated says that nobody is recognised.
 type Recogniser interface {
-	Recognise(ctx context.Context, key string) (authn.Principal, error)
+	Recognise(r *http.Request) (authn.Principal, error)
 }
 
 // Recorder puts calls on record.
@@ -61,7 +60,7 @@ func (e *Edge) operation(op httpapi.Operation, answer http.Handler) http.Handler
 				e.Records.Background(call)
 			}
 		}()
-		if err := e.admit(r, op, &call); err != nil {
+		if err := e.admit(out, r, op, &call); err != nil {
 			if fault.CodeOf(err) == fault.Unauthenticated {
 				out.Header().Set("WWW-Authenticate", `Bearer realm="certctl"`)
 			}
@@ -87,20 +86,35 @@ func (e *Edge) settle(w http.ResponseWriter, r *http.Request, out *response, cal
 	out.release()
 }
 
-// admit recognises the caller, checks its permission and takes in the body. What it
-// learns of the call is noted even if it refuses.
-func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall) error {
+// unlimited are the operations that probes ask, and that have to answer whatever else is
+// asked. What relying parties ask for does not come here.
+var unlimited = map[string]bool{"getHealth": true, "getHealthV1": true, "getReady": true}
+
+// admit recognises the caller, checks its permission, takes in the body and holds the
+// request to the contract. What it learns of the call is noted even if it refuses.
+func (e *Edge) admit(w http.ResponseWriter, r *http.Request, op httpapi.Operation, call *event.APICall) error {
+	from, now := e.Proxies.Of(r), e.Clock.Now()
+	if len(e.Proxies) > 0 && from.IsValid() {
+		call.RemoteAddress = from.String()
+	}
+	limits := e.Limits
+	if unlimited[op.ID] {
+		limits = nil
+	}
+	if err := limits.Address(w.Header(), from, now); err != nil {
+		return err
+	}
 	p := authn.Anonymous()
 	if !op.Open() {
-		key, err := bearer(r)
-		if err != nil {
-			return err
-		}
-		if p, err = e.Keys.Recognise(r.Context(), key); err != nil {
+		var err error
+		if p, err = e.Keys.Recognise(r); err != nil {
 			return err
 		}
 		// The id, because events name who caused them by it too, and names can change.
 		call.Actor = p.ID
+		if err := limits.Key(w.Header(), from, p.ID, now); err != nil {
+			return err
+		}
 		if err := permission.Check(p, op.Permission); err != nil {
 			return err
 		}
@@ -113,22 +127,13 @@ func (e *Edge) admit(r *http.Request, op httpapi.Operation, call *event.APICall)
 		sum := sha256.Sum256(body)
 		call.BodyHash = hex.EncodeToString(sum[:8])
 	}
+	if e.Requests != nil {
+		if err := e.Requests.Check(op.ID, r, body); err != nil {
+			return err
+		}
+	}
 	*r = *r.WithContext(authn.NewContext(r.Context(), p))
 	return nil
-}
-
-// bearer takes the key from the request. The scheme's case does not matter (RFC 9110
-// section 11.1).
-func bearer(r *http.Request) (string, error) {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return "", fault.New(fault.Unauthenticated, "a credential is needed; send the header Authorization: Bearer <key>")
-	}
-	scheme, key, found := strings.Cut(header, " ")
-	if key = strings.TrimSpace(key); !found || !strings.EqualFold(scheme, "Bearer") || key == "" {
-		return "", fault.New(fault.Unauthenticated, "the Authorization header must read: Bearer <key>")
-	}
-	return key, nil
 }
 
 // takeIn reads the whole body, so that it can be hashed and sent on as one message.

@@ -6,10 +6,8 @@
 package jobs
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -179,34 +177,11 @@ func (s *source) read(want int) error {
 func (s *source) page() (*list, error) {
 	r := s.request.Clone(s.request.Context())
 	r.URL.RawQuery = s.query.Encode()
-	res, err := edge.Ask(s.transport, s.service, "listJobs", r)
-	if err != nil {
+	var l list
+	if err := edge.Fetch(s.transport, s.service, "listJobs", r, &l); err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "the %s service broke off its answer", s.service)
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, refusal(s.service, res.StatusCode, body)
-	}
-	var l list
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&l); err != nil {
-		return nil, fmt.Errorf("read the jobs of %s: %w", s.service, err)
-	}
 	return &l, nil
-}
-
-// refusal turns an owner's problem document back into the fault that it was made of.
-func refusal(service string, status int, body []byte) error {
-	var p httpx.Problem
-	if err := json.Unmarshal(body, &p); err != nil || p.Code == "" {
-		return fmt.Errorf("%s answered its list of jobs with status %d", service, status)
-	}
-	f := fault.New(p.Code, "%s", p.Message)
-	f.Fields = p.Errors
-	return f
 }
 
 // merge interleaves two lists that are sorted newest first.

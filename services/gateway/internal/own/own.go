@@ -1,9 +1,10 @@
-// Package own answers the operations that are the gateway's: how to sign in, whether
-// it is well, and what the API is.
+// Package own answers the operations that are the gateway's: how to sign in, API keys,
+// whether it is well, and what the API is.
 package own
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -13,24 +14,36 @@ import (
 	"github.com/certctl/certctl/contracts/openapi"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/health"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/gateway/internal/apikey"
 )
 
 // Answers implements the gateway's operations.
 type Answers struct {
 	Health *health.Registry
 	Clock  clock.Clock
+	Keys   *apikey.Store
+	// AuthType is how callers prove who they are: api-key, jwt or none.
+	AuthType string
 }
 
 var _ gatewayapi.StrictServerInterface = Answers{}
 
 // Handler returns the handler of the gateway's operations.
 func (a Answers) Handler() http.Handler {
-	return gatewayapi.HandlerFromMux(gatewayapi.NewStrictHandlerWithOptions(a, nil, gatewayapi.StrictHTTPServerOptions{
+	return gatewayapi.HandlerWithOptions(gatewayapi.NewStrictHandlerWithOptions(a, nil, gatewayapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
-	}), chi.NewRouter())
+	}), gatewayapi.ChiServerOptions{BaseRouter: chi.NewRouter(), ErrorHandlerFunc: badParameter})
+}
+
+func badParameter(w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*gatewayapi.InvalidParamFormatError](err); ok {
+		err = fault.InvalidFields(fault.Field{Name: e.ParamName, Reason: "is not of the right form"})
+	}
+	httpx.WriteRequestError(w, r, err)
 }
 
 // GetHealth says that the gateway lives, which it does if it can say so.
@@ -62,13 +75,17 @@ func (a Answers) GetReady(ctx context.Context, _ gatewayapi.GetReadyRequestObjec
 
 // GetAuthInfo tells how to sign in.
 func (a Answers) GetAuthInfo(context.Context, gatewayapi.GetAuthInfoRequestObject) (gatewayapi.GetAuthInfoResponseObject, error) {
-	return gatewayapi.GetAuthInfo200JSONResponse{AuthType: gatewayapi.APIKey, Required: true}, nil
+	return gatewayapi.GetAuthInfo200JSONResponse{
+		AuthType: gatewayapi.AuthInfoAuthType(a.AuthType), Required: a.AuthType != "none",
+	}, nil
 }
 
 // CheckAuth tells whom the credential belongs to; the edge has refused bad ones.
 func (a Answers) CheckAuth(ctx context.Context, _ gatewayapi.CheckAuthRequestObject) (gatewayapi.CheckAuthResponseObject, error) {
 	p := authn.FromContext(ctx)
-	return gatewayapi.CheckAuth200JSONResponse{Status: "authenticated", Principal: p.Name, Roles: p.Roles}, nil
+	return gatewayapi.CheckAuth200JSONResponse{
+		Status: "authenticated", Principal: p.Name, PrincipalID: p.ID, Roles: append([]string{}, p.Roles...), Scope: shownScope(p.Scope),
+	}, nil
 }
 
 // GetOpenAPI returns the contract.

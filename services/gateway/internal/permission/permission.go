@@ -1,48 +1,48 @@
 // Package permission decides whether a principal may use an operation at all. Which
 // rows it then sees is the owner's decision, by the principal's scope.
+//
+// The whole of it is the table in matrix.go. docs/operations/permissions.gen.md shows it
+// operation by operation.
 package permission
 
 import (
-	"strings"
+	"slices"
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 )
 
-// Admin is the role that may do everything.
-const Admin = "admin"
-
-// grants lists what each role may do: "*", or "<resource>:<action>" in which either
-// part may be "*".
-var grants = map[string][]string{
-	Admin: {"*"},
-}
+// What an operation can ask for besides a row of the matrix.
+const (
+	// Open needs no credential, and is not checked.
+	Open = "open"
+	// Authenticated is granted to whoever was recognised.
+	Authenticated = "authenticated"
+)
 
 // Check returns nil if p may do what permission names. Operations whose permission is
-// "open" are not asked about; "authenticated" is granted to whoever was recognised.
+// [Open] are not asked about.
 func Check(p authn.Principal, permission string) error {
 	if p.ID == "" || p.Kind == authn.KindAnonymous {
 		return fault.New(fault.Unauthenticated, "no valid credential; send the header Authorization: Bearer <key>")
 	}
-	if permission == "authenticated" {
+	if permission == Authenticated || slices.ContainsFunc(p.Roles, func(role string) bool { return Granted(role, permission) }) {
 		return nil
-	}
-	for _, role := range p.Roles {
-		for _, grant := range grants[role] {
-			if covers(grant, permission) {
-				return nil
-			}
-		}
 	}
 	return fault.New(fault.Forbidden, "%s may not do %s", p.Name, permission)
 }
 
-func covers(grant, permission string) bool {
-	if grant == "*" {
-		return true
+// Granted reports whether a role includes a permission. A role that is not known
+// includes none.
+func Granted(role, permission string) bool {
+	if permission == Open || permission == Authenticated {
+		return slices.Contains(Roles(), role)
 	}
-	resource, action, _ := strings.Cut(permission, ":")
-	grantedResource, grantedAction, _ := strings.Cut(grant, ":")
-	return (grantedResource == "*" || grantedResource == resource) &&
-		(grantedAction == "*" || grantedAction == action)
+	return role == Admin || slices.Contains(matrix[permission], role)
+}
+
+// Known reports whether the matrix says who has a permission.
+func Known(permission string) bool {
+	_, found := matrix[permission]
+	return found || permission == Open || permission == Authenticated
 }

@@ -19,16 +19,30 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
 
+// Services are the use cases behind the operations.
+type Services struct {
+	Certificates *issuance.Service
+	Issuers      *registry.Service
+	Organisation *organisation.Service
+	Rules        *regulation.Service
+	Bulk         *bulk.Service
+}
+
 // New returns the handler of every operation that the issuer owns.
-func New(s *issuance.Service, b *bulk.Service, store *postgres.Store, c clock.Clock) http.Handler {
+func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified)
-	strict := issuerapi.NewStrictHandlerWithOptions(&server{service: s, bulk: b, store: store, clock: c}, nil, issuerapi.StrictHTTPServerOptions{
+	strict := issuerapi.NewStrictHandlerWithOptions(&server{
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, bulk: s.Bulk, store: store, clock: c,
+	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
 	})
@@ -58,10 +72,13 @@ func invalid(field, reason string) error {
 }
 
 type server struct {
-	service *issuance.Service
-	bulk    *bulk.Service
-	store   *postgres.Store
-	clock   clock.Clock
+	service      *issuance.Service
+	issuers      *registry.Service
+	organisation *organisation.Service
+	rules        *regulation.Service
+	bulk         *bulk.Service
+	store        *postgres.Store
+	clock        clock.Clock
 }
 
 // asking is who asks, and what follows from the request bears.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
@@ -32,7 +33,7 @@ func (s *server) CreateCertificate(ctx context.Context, r issuerapi.CreateCertif
 	request := issuance.Request{
 		ID: value(b.ID), Name: value(b.Name), CommonName: b.CommonName, Environment: value(b.Environment),
 		OwnerID: value(b.OwnerID), TeamID: value(b.TeamID), IssuerID: value(b.IssuerID),
-		RenewalPolicyID: value(b.RenewalPolicyID), CSRPEM: value(b.CsrPem),
+		RenewalPolicyID: value(b.RenewalPolicyID), ProfileID: value(b.CertificateProfileID), CSRPEM: value(b.CsrPem),
 	}
 	if b.Sans != nil {
 		request.SANs = *b.Sans
@@ -63,7 +64,28 @@ func (s *server) GetCertificate(ctx context.Context, r issuerapi.GetCertificateR
 	if err != nil {
 		return nil, err
 	}
-	return issuerapi.GetCertificate200JSONResponse(certificate(&c)), nil
+	return issuerapi.GetCertificate200JSONResponse{
+		Body: certificate(&c), Headers: issuerapi.GetCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+	}, nil
+}
+
+// UpdateCertificate implements the operation of that name.
+func (s *server) UpdateCertificate(ctx context.Context, r issuerapi.UpdateCertificateRequestObject) (issuerapi.UpdateCertificateResponseObject, error) {
+	if err := known("certificate", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	b := r.Body
+	c, err := s.service.Update(ctx, p, origin, r.ID, issuance.Update{
+		Name: b.Name, CommonName: b.CommonName, SANs: b.Sans, Environment: b.Environment, OwnerID: b.OwnerID, TeamID: b.TeamID,
+		IssuerID: b.IssuerID, RenewalPolicyID: b.RenewalPolicyID, TargetIDs: b.TargetIds, Tags: b.Tags, ProfileID: b.CertificateProfileID,
+	}, seen(r.Params.IfMatch))
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.UpdateCertificate200JSONResponse{
+		Body: certificate(&c), Headers: issuerapi.UpdateCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+	}, nil
 }
 
 // ArchiveCertificate implements the operation of that name.

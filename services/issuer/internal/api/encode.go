@@ -33,6 +33,7 @@ var certificateFields = fields{
 	textField("issuer_id", func(c *issuance.Certificate) string { return c.IssuerID }),
 	newField("target_ids", func(b []byte, c *issuance.Certificate) []byte { return appendTexts(b, c.TargetIDs) }),
 	textField("renewal_policy_id", func(c *issuance.Certificate) string { return c.RenewalPolicyID }),
+	optional("certificate_profile_id", func(c *issuance.Certificate) string { return c.ProfileID }),
 	textField("status", func(c *issuance.Certificate) string { return string(c.Status) }),
 	optional("status_reason", func(c *issuance.Certificate) string { return c.StatusReason }),
 	momentField("expires_at", func(c *issuance.Certificate) time.Time { return c.ExpiresAt }),

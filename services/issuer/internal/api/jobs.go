@@ -74,37 +74,3 @@ func (s *server) CancelJob(ctx context.Context, r issuerapi.CancelJobRequestObje
 	}
 	return issuerapi.CancelJob200JSONResponse{Status: jobCancelled}, nil
 }
-
-// ListIssuers implements the operation of that name.
-func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequestObject) (issuerapi.ListIssuersResponseObject, error) {
-	p, _ := asking(ctx)
-	at, err := pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.store.Issuers(ctx, p.Scope, at)
-	if err != nil {
-		return nil, err
-	}
-	out := issuerapi.ListIssuers200JSONResponse{
-		Data: make([]issuerapi.Issuer, len(list.Rows)), Total: list.Total, Page: at.Number, PerPage: at.Size,
-		NextCursor: next(list.Next),
-	}
-	for i := range list.Rows {
-		out.Data[i] = issuer(&list.Rows[i])
-	}
-	return out, nil
-}
-
-// GetIssuer implements the operation of that name.
-func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObject) (issuerapi.GetIssuerResponseObject, error) {
-	if err := known("issuer", r.ID); err != nil {
-		return nil, err
-	}
-	p, _ := asking(ctx)
-	i, err := s.store.Issuer(ctx, p.Scope, r.ID)
-	if err != nil {
-		return nil, err
-	}
-	return issuerapi.GetIssuer200JSONResponse(issuer(&i)), nil
-}

@@ -5,14 +5,14 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
-	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
 func certificate(c *issuance.Certificate) issuerapi.Certificate {
 	return issuerapi.Certificate{
 		ID: c.ID, Name: c.Name, CommonName: c.CommonName, Sans: list(c.SANs), Environment: c.Environment,
 		OwnerID: c.OwnerID, TeamID: c.TeamID, IssuerID: c.IssuerID, RenewalPolicyID: c.RenewalPolicyID,
-		TargetIds: list(c.TargetIDs), Tags: tags(c.Tags),
+		CertificateProfileID: text(c.ProfileID),
+		TargetIds:            list(c.TargetIDs), Tags: tags(c.Tags),
 		Status: issuerapi.CertificateStatus(c.Status), StatusReason: text(c.StatusReason),
 		ExpiresAt: c.ExpiresAt.UTC(), SerialNumber: text(c.SerialNumber), FingerprintSha256: text(c.Fingerprint),
 		LastRenewalAt: moment(c.LastRenewalAt), LastDeploymentAt: moment(c.LastDeploymentAt),
@@ -37,17 +37,6 @@ func job(j *issuance.Job) issuerapi.Job {
 		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, AgentID: text(j.AgentID), VersionID: text(j.VersionID),
 		LastError: text(j.LastError), ScheduledAt: j.NextActionAt.UTC(), CreatedAt: j.CreatedAt.UTC(),
 		StartedAt: moment(j.StartedAt), CompletedAt: moment(j.CompletedAt),
-	}
-}
-
-func issuer(i *postgres.Issuer) issuerapi.Issuer {
-	config := i.Config
-	if config == nil {
-		config = map[string]any{}
-	}
-	return issuerapi.Issuer{
-		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
-		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
 	}
 }
 

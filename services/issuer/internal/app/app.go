@@ -18,7 +18,10 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/bus"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/regulation"
 	"github.com/certctl/certctl/services/issuer/internal/rpc"
 	"github.com/certctl/certctl/services/issuer/internal/worker"
 )
@@ -44,14 +47,16 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 	store := postgres.New(deps.DB, hooks)
-	issuers := registry{}
-	certificates := issuance.New(store, issuers, deployment.NewTargets(deps.Bus.NC), deps.Clock, deps.Log,
+	issuers := registry.New(store, kinds(store, settings, deps))
+	targets := deployment.NewTargets(deps.Bus.NC)
+	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
+	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
-	if err := issuers.open(ctx, store, settings, deps); err != nil {
+	if err := open(ctx, issuers, store, deps); err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
 			return nil
@@ -68,13 +73,16 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-		}, api.New(certificates, bulkOperations, store, deps.Clock))
+		}, api.New(api.Services{
+			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
+			Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		}, store, deps.Clock))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return bulkWork.Run(ctx) })
-	g.Go(func() error { return forget(ctx, deps, store) })
+	g.Go(func() error { return forget(ctx, store, deps) })
 	err = g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())

@@ -14,8 +14,9 @@ import (
 // forgetEvery is how often the inbox is cleared of what can come no more.
 const forgetEvery = 12 * time.Hour
 
-// forget prunes the inbox, and bulk operations of long ago, until ctx ends. Replicas do it at different times.
-func forget(ctx context.Context, deps service.Deps, store *postgres.Store) error {
+// forget prunes the inbox, what was refused long ago, and bulk operations of long ago, until ctx ends. Replicas do it at
+// different times.
+func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,6 +27,9 @@ func forget(ctx context.Context, deps service.Deps, store *postgres.Store) error
 			deps.Log.WarnContext(ctx, "the inbox could not be pruned", obs.KeyError, err)
 		} else if n > 0 {
 			deps.Log.InfoContext(ctx, "the inbox was pruned", obs.KeyCount, n)
+		}
+		if _, err := store.ForgetRefused(ctx, deps.Clock.Now()); err != nil {
+			deps.Log.WarnContext(ctx, "violations of what was refused could not be pruned", obs.KeyError, err)
 		}
 		if n, err := store.PruneBulk(ctx, deps.Clock.Now().Add(-postgres.BulkKeep)); err != nil {
 			deps.Log.WarnContext(ctx, "bulk operations could not be pruned", obs.KeyError, err)

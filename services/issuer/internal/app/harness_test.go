@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -147,6 +148,13 @@ func (i *issuer) end() {
 // try makes a request over the bus, as the gateway does.
 func (w *world) try(method, operation, path string, body any) (int, []byte) {
 	w.t.Helper()
+	status, _, text := w.exchange(method, operation, path, body, nil)
+	return status, text
+}
+
+// exchange is try with headers.
+func (w *world) exchange(method, operation, path string, body any, header http.Header) (int, http.Header, []byte) {
+	w.t.Helper()
 	var in io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -170,18 +178,19 @@ func (w *world) try(method, operation, path string, body any) (int, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Content-Type", "application/json")
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {
-		return http.StatusServiceUnavailable, []byte(err.Error())
+		return http.StatusServiceUnavailable, nil, []byte(err.Error())
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return resp.StatusCode, text
+	return resp.StatusCode, resp.Header, text
 }
 
 // must fails the test unless the call has the status.

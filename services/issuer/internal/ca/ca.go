@@ -1,7 +1,7 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
+// of its own, asked for with a type assertion: Revoker, CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
 // catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
@@ -24,10 +24,14 @@ type Request struct {
 	CSR *x509.CertificateRequest
 	// CommonName becomes the subject if it is short enough to be one.
 	CommonName string
-	// Names are the subject's alternative names: host names and addresses.
+	// Names are the subject's alternative names: host names, addresses, and URIs for a CA that issues for those.
 	Names x509x.Names
-	// Lifetime is from now; zero is the CA's default. A CA may grant less.
+	// Lifetime is the most that it may hold, from now; zero leaves it to the CA, which may grant less in any case.
 	Lifetime time.Duration
+	// Usages are the extended key usages, exactly; nil is the CA's default.
+	Usages []x509.ExtKeyUsage
+	// ShortLived asks for a certificate that will not be revoked, so that it needs not say where to ask whether it was.
+	ShortLived bool
 }
 
 // Issued is a certificate as it was issued.
@@ -46,6 +50,21 @@ type Issuer interface {
 	Issue(ctx context.Context, r Request) (Issued, error)
 	// Chain returns the issuing CA's certificate and those above it, root last.
 	Chain() []*x509.Certificate
+}
+
+// Revocation asks a CA to withdraw its trust in a certificate.
+type Revocation struct {
+	Serial *big.Int
+	// Leaf is the certificate in DER.
+	Leaf []byte
+	// Reason is a CRLReason of RFC 5280 section 5.3.1.
+	Reason int
+}
+
+// Revoker is an Issuer that is told of revocations because it publishes them itself.
+type Revoker interface {
+	// Revoke returns nil also if the certificate is revoked already.
+	Revoke(ctx context.Context, r Revocation) error
 }
 
 // Revoked is one entry of a revocation list.

@@ -1,5 +1,5 @@
-// Package deployment asks the deployment service what the issuer's copy of its targets cannot tell: a target that was
-// made a moment ago, whose event is still under way.
+// Package deployment asks the deployment service what the issuer does not know by itself: a target that was made a moment
+// ago, whose event is still under way, and in which groups an agent is.
 package deployment
 
 import (
@@ -21,8 +21,11 @@ import (
 
 const maxTarget = 256 << 10
 
-// Targets finds targets. Make it with NewTargets.
-type Targets struct{ client *http.Client }
+// Targets finds targets and the groups of their agents. Make it with NewTargets; it is safe for concurrent use.
+type Targets struct {
+	client *http.Client
+	memory memory
+}
 
 // NewTargets returns Targets over a connection.
 func NewTargets(nc *nats.Conn) *Targets {

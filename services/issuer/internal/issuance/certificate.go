@@ -82,10 +82,12 @@ func Before(next CertificateStatus) []string {
 type Certificate struct {
 	ID, Name, CommonName string
 	// SANs holds every name, the common name first.
-	SANs                                 []string
-	Environment                          string
-	OwnerID, TeamID                      string
-	IssuerID, RenewalPolicyID            string
+	SANs                      []string
+	Environment               string
+	OwnerID, TeamID           string
+	IssuerID, RenewalPolicyID string
+	// ProfileID is empty if the certificate has no profile.
+	ProfileID                            string
 	TargetIDs                            []string
 	Tags                                 map[string]string
 	Status                               CertificateStatus
@@ -107,7 +109,9 @@ type Version struct {
 	PEMChain, CSRPEM string
 	KeyAlgorithm     string
 	KeySize          int
-	CreatedAt        time.Time
+	// ShortLived is known of a version that was just made; it is told, and not stored.
+	ShortLived bool
+	CreatedAt  time.Time
 }
 
 // served is what a certificate is once nothing is under way for it: by whether its newest version still holds.

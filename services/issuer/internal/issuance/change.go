@@ -22,16 +22,22 @@ type Creation struct {
 	Job         Job
 	Version     *Version
 	Facts       []Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
 type Start struct {
 	Job Job
-	// Seen is the state in which the certificate was found, and has to be still.
-	Seen   CertificateStatus
+	// From is the state in which the certificate was found, and has to be still.
+	From CertificateStatus
+	// Seen is the revision of the certificate that the start is based on; zero is any.
+	Seen   int64
 	Status CertificateStatus
 	Reason string
 	Fact   Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // Change is what becomes of a job and of its certificate in one step.
@@ -55,6 +61,8 @@ type Change struct {
 	Renewal bool
 	// Fact is nil where nothing is to be told.
 	Fact *Fact
+	// Breaches are put on record with it.
+	Breaches []Breach
 }
 
 // fact is a fact that follows from a job.

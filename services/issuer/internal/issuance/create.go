@@ -7,6 +7,8 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // Created is the answer to a request for a certificate. Version is nil unless it was signed at once.
@@ -24,24 +26,32 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err != nil {
 		return Created{}, err
 	}
-	if !p.Can(authn.Scope{Teams: []string{c.TeamID}, Environments: []string{c.Environment}, Issuers: []string{c.IssuerID}}) {
-		return Created{}, fault.New(fault.Forbidden,
-			"your scope does not hold team %q, environment %q and issuer %q together", c.TeamID, c.Environment, c.IssuerID)
+	if err := within(p, &c); err != nil {
+		return Created{}, err
 	}
-	if _, ok := s.issuers.Issuer(c.IssuerID); !ok {
-		return Created{}, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + c.IssuerID})
+	issuer, err := s.usable(ctx, c.IssuerID)
+	if err != nil {
+		return Created{}, err
+	}
+	if err := s.checkProfile(ctx, &c, ""); err != nil {
+		return Created{}, err
 	}
 	targets, err := s.reach(ctx, c.TargetIDs)
 	if err != nil {
 		return Created{}, err
 	}
 	c.Revision = 1
-	w := Work{
-		Job: Job{
-			ID: id.New(jobPrefix), Type: Issuance, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
-			Origin: o, CreatedAt: now, Token: 1,
-		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
+	w := c.work(Job{
+		ID: id.New(jobPrefix), Type: Issuance, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+	}, targets)
+	// Until it is stored there is no such certificate.
+	warnings, err := s.permit(ctx, &w, w.Type.policyStage(), now)
+	if err != nil {
+		return Created{}, err
+	}
+	w.CertificateID, w.ca = c.ID, issuer
+	for i := range warnings {
+		warnings[i].Facts.CertificateID = c.ID
 	}
 	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
 	first, err := s.first(ctx, &w, r.CSRPEM)
@@ -59,10 +69,49 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if first.CertificateStatus != "" {
 		c.Status = first.CertificateStatus
 	}
-	if err := s.store.Create(ctx, Creation{Certificate: c, Job: w.Job, Version: first.Version, Facts: facts}); err != nil {
+	if err := s.store.Create(ctx, Creation{Certificate: c, Job: w.Job, Version: first.Version, Facts: facts, Breaches: warnings}); err != nil {
 		return Created{}, err
 	}
 	return Created{Certificate: c, Job: w.Job, Version: first.Version}, nil
+}
+
+// within refuses a certificate, as it is to be, to a principal whose scope does not hold it.
+func within(p authn.Principal, c *Certificate) error {
+	if p.Can(authn.Scope{Teams: []string{c.TeamID}, Environments: []string{c.Environment}, Issuers: []string{c.IssuerID}, Profiles: []string{c.ProfileID}}) {
+		return nil
+	}
+	return fault.New(fault.Forbidden,
+		"your scope does not hold team %q, environment %q, issuer %q and profile %q together", c.TeamID, c.Environment, c.IssuerID, c.ProfileID)
+}
+
+// usable returns the CA of an issuer that a request names. It is Invalid if that is unknown or switched off.
+func (s *Service) usable(ctx context.Context, issuerID string) (ca.Issuer, error) {
+	issuer, err := s.issuers.Issuer(ctx, issuerID)
+	switch fault.CodeOf(err) {
+	case fault.NotFound:
+		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + issuerID})
+	case fault.Conflict:
+		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: fault.From(err).Message})
+	default:
+		return issuer, err
+	}
+}
+
+// checkProfile refuses a certificate whose profile is unknown or does not allow its names, or is not the one before and
+// takes on no certificates.
+func (s *Service) checkProfile(ctx context.Context, c *Certificate, before string) error {
+	p, err := s.profile(ctx, c.ProfileID)
+	if err != nil {
+		return err
+	}
+	if p != nil && !p.Enabled && p.ID != before {
+		return fault.InvalidFields(fault.Field{Name: "certificate_profile_id", Reason: "profile " + p.ID + " is disabled; enable it first"})
+	}
+	names, err := x509x.ParseNames(c.CommonName, c.SANs)
+	if err != nil {
+		return err
+	}
+	return p.CheckNames(names)
 }
 
 // beginning is what becomes of a new job at once, as a change and as the job after it.

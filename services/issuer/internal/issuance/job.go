@@ -3,6 +3,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // JobStatus is the state of a job.
@@ -108,13 +110,21 @@ type Target struct {
 // Work is a job with what has to be known to work on it.
 type Work struct {
 	Job
-	CommonName string
-	SANs       []string
-	IssuerID   string
-	Targets    []Target
+	Name, CommonName string
+	SANs             []string
+	Environment      string
+	OwnerID, TeamID  string
+	IssuerID         string
+	ProfileID        string
+	RenewalPolicyID  string
+	Tags             map[string]string
+	Targets          []Target
 	// CurrentVersionID is the version before this one, empty if there is none.
 	CurrentVersionID string
 	ExpiresAt        time.Time
+
+	// ca is the issuer's, if it has just been looked up.
+	ca ca.Issuer
 }
 
 func (w *Work) targetIDs() []string {

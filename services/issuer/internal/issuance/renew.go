@@ -36,10 +36,31 @@ func renewal(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
-// Renewable says why a certificate cannot be renewed now; nil if it can. The error is a Conflict.
-func Renewable(c *Certificate) error {
-	_, _, err := renewal(c)
-	return err
+// Renewable says why a certificate whose key is not the caller's would not be renewed now, by its state or by the policy
+// rules; nil if it would be. It puts nothing on record. AgentID looks after its first target.
+func (s *Service) Renewable(ctx context.Context, c *Certificate, agentID string) error {
+	_, kind, err := renewal(c)
+	if err != nil {
+		return err
+	}
+	w := c.work(Job{CertificateID: c.ID}, c.reached(agentID))
+	breaches, err := s.judge(ctx, &w, kind.policyStage(), s.clock.Now())
+	if err != nil {
+		return err
+	}
+	return forbids(breaches)
+}
+
+// reached are the certificate's targets, as far as they matter to what is decided now: the agent of the first makes keys.
+func (c *Certificate) reached(agentID string) []Target {
+	targets := make([]Target, len(c.TargetIDs))
+	for i, id := range c.TargetIDs {
+		targets[i].ID = id
+	}
+	if len(targets) > 0 {
+		targets[0].AgentID = agentID
+	}
+	return targets
 }
 
 // Renew begins a renewal. With a signing request it is signed at once, as on creation.
@@ -54,6 +75,10 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	}
 	start, at, err := s.renew(ctx, o, &c, targets, csr)
 	if err != nil {
+		// What is refused is put on record in a transaction of its own.
+		if recordErr := s.store.Record(ctx, start.Breaches); recordErr != nil {
+			return Triggered{}, recordErr
+		}
 		return Triggered{}, err
 	}
 	if err := s.store.Begin(ctx, start, at); err != nil {
@@ -66,13 +91,10 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	return triggered, nil
 }
 
-// BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing.
-func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate) (Start, error) {
-	targets := make([]Target, len(c.TargetIDs))
-	for i, id := range c.TargetIDs {
-		targets[i].ID = id
-	}
-	start, _, err := s.renew(ctx, o, c, targets, "")
+// BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing; what
+// breaks a policy rule is in the start, also if the rule refuses it. AgentID looks after the first target.
+func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, agentID string) (Start, error) {
+	start, _, err := s.renew(ctx, o, c, c.reached(agentID), "")
 	return start, err
 }
 
@@ -83,20 +105,24 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 		return Start{}, nil, err
 	}
 	now := s.clock.Now()
-	w := Work{
-		Job: Job{
-			ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts,
-			Origin: o, CreatedAt: now, Token: 1,
-		},
-		CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID, Targets: targets,
-		CurrentVersionID: c.VersionID, ExpiresAt: c.ExpiresAt,
+	w := c.work(Job{
+		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+	}, targets)
+	breaches, err := s.judge(ctx, &w, kind.policyStage(), now)
+	if err != nil {
+		return Start{}, nil, err
+	}
+	if refusal := forbids(breaches); refusal != nil {
+		return Start{Breaches: breaches}, nil, refusal
 	}
 	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
 		return Start{}, nil, asField(err)
 	}
-	start := Start{Job: first.job, Seen: c.Status, Status: status, Reason: first.Reason, Fact: fact}
+	start := Start{
+		Job: first.job, From: c.Status, Seen: c.Revision, Status: status, Reason: first.Reason, Fact: fact, Breaches: breaches,
+	}
 	if !first.Status.Final() {
 		return start, nil, nil
 	}

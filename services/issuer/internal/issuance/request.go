@@ -36,6 +36,7 @@ type Request struct {
 	Environment               string
 	OwnerID, TeamID           string
 	IssuerID, RenewalPolicyID string
+	ProfileID                 string
 	TargetIDs                 []string
 	Tags                      map[string]string
 	CSRPEM                    string
@@ -50,7 +51,8 @@ func (r Request) draft(now time.Time) (Certificate, error) {
 		ID: r.ID, Name: strings.TrimSpace(r.Name), Environment: r.Environment, TargetIDs: r.TargetIDs, Tags: r.Tags,
 		OwnerID: orDefault(r.OwnerID, DefaultOwner), TeamID: orDefault(r.TeamID, DefaultTeam),
 		IssuerID: orDefault(r.IssuerID, DefaultIssuer), RenewalPolicyID: orDefault(r.RenewalPolicyID, DefaultRenewalPolicy),
-		Status: Pending, CreatedAt: now, UpdatedAt: now,
+		ProfileID: r.ProfileID,
+		Status:    Pending, CreatedAt: now, UpdatedAt: now,
 	}
 	if c.ID == "" {
 		c.ID = id.New(certificatePrefix)
@@ -63,6 +65,9 @@ func (r Request) draft(now time.Time) (Certificate, error) {
 		if !id.Valid(ref.id) {
 			object(ref.field, "is no valid id")
 		}
+	}
+	if c.ProfileID != "" && !id.Valid(c.ProfileID) {
+		object("certificate_profile_id", "is no valid id")
 	}
 	c.CommonName, c.SANs, bad = names(r.CommonName, r.SANs, bad)
 	if c.Name == "" {
@@ -81,7 +86,8 @@ func (r Request) draft(now time.Time) (Certificate, error) {
 	return c, nil
 }
 
-// names brings the names of a certificate into normal form, the common name first and each once.
+// names brings the names of a certificate into normal form, the common name first and each once. Whether a URI may be
+// among them is for the profile to say.
 func names(commonName string, sans []string, bad []fault.Field) (string, []string, []fault.Field) {
 	if strings.TrimSpace(commonName) == "" {
 		return "", nil, append(bad, fault.Field{Name: "common_name", Reason: "is required"})
@@ -94,16 +100,18 @@ func names(commonName string, sans []string, bad []fault.Field) (string, []strin
 		return "", nil, append(bad, fault.From(err).Fields...)
 	}
 	for _, n := range all {
-		if n.Kind != x509x.DNS && n.Kind != x509x.IP {
-			bad = append(bad, fault.Field{Name: "sans", Reason: "holds " + n.Value + ", which is neither a host name nor an address"})
+		if n.Kind != x509x.DNS && n.Kind != x509x.IP && n.Kind != x509x.URI {
+			bad = append(bad, fault.Field{Name: "sans", Reason: "holds " + n.Value + ", which is neither a host name nor an address nor a URI"})
 		}
 	}
-	if len(all) == 1 {
-		return all[0].Value, []string{all[0].Value}, bad
+	first := all
+	if len(all) > 1 {
+		if first, err = x509x.ParseNames(commonName, nil); err != nil {
+			return "", nil, append(bad, fault.From(err).Fields...)
+		}
 	}
-	first, err := x509x.ParseNames(commonName, nil)
-	if err != nil {
-		return "", nil, append(bad, fault.From(err).Fields...)
+	if first[0].Kind == x509x.URI {
+		bad = append(bad, fault.Field{Name: "common_name", Reason: "must be a host name or an address; a URI belongs among the sans"})
 	}
 	out := append(make([]string, 0, len(all)), first[0].Value)
 	return first[0].Value, append(out, all.Minus(first).Values()...), bad

@@ -10,18 +10,22 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 // Issuers finds the CA behind an issuer's id.
 type Issuers interface {
-	// Issuer returns false for an id that is unknown or switched off.
-	Issuer(id string) (ca.Issuer, bool)
+	// Issuer is NotFound for an id that is unknown, a Conflict for one that is switched off, and Unavailable if its CA
+	// cannot be opened.
+	Issuer(ctx context.Context, id string) (ca.Issuer, error)
 }
 
-// Targets asks the owner of targets about one that is not known here: it may have been made a moment ago.
+// Targets asks the owner of targets and agents what is not known here.
 type Targets interface {
-	// Find returns the target, with no agent if there is none of that id.
+	// Find returns a target that may have been made a moment ago, with no agent if there is none of that id.
 	Find(ctx context.Context, id string) (Target, error)
+	// InGroup reports whether an agent is in an agent group. It is Unavailable while that cannot be told.
+	InGroup(ctx context.Context, agentID, groupID string) (bool, error)
 }
 
 // Jobs is what can be done with jobs, on the pool or within a transaction.
@@ -35,6 +39,9 @@ type Jobs interface {
 // Store keeps certificates and their jobs. Its errors are faults where a caller must tell them apart.
 type Store interface {
 	Jobs
+	rulebook.Source
+	// Record puts breaches on record, in a transaction of its own.
+	Record(ctx context.Context, breaches []Breach) error
 	// Targets returns what is known of targets, in the order of the ids; one that is not known has no agent.
 	Targets(ctx context.Context, ids []string) ([]Target, error)
 	// LearnTarget notes a target of which no event has told yet.
@@ -51,6 +58,9 @@ type Store interface {
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
 	Begin(ctx context.Context, s Start, at *Change) error
+	// Revise changes the record of a certificate as is decided while it is held, and returns it as it is then. It is
+	// NotFound if there is no such certificate within the scope, Invalid if it is to refer to what does not exist.
+	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)
 	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.
@@ -79,6 +89,7 @@ type Service struct {
 	store    Store
 	issuers  Issuers
 	targets  Targets
+	rules    *rulebook.Cache
 	clock    clock.Clock
 	log      *slog.Logger
 	settings Settings
@@ -98,5 +109,5 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.Asked == nil {
 		s.Asked = func(string, time.Duration, error) {}
 	}
-	return &Service{store: store, issuers: issuers, targets: targets, clock: c, log: log, settings: s}
+	return &Service{store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), clock: c, log: log, settings: s}
 }

@@ -16,32 +16,56 @@ import (
 // signing is one certificate to be made for a job.
 type signing struct {
 	certificateID, jobID, issuerID string
+	profileID                      string
 	commonName                     string
 	sans                           []string
 	csr                            string
+	// ca is the issuer's, or whyNot says why there is none; both are nil if it has not been looked up.
+	ca     ca.Issuer
+	whyNot error
 }
 
 func (w *Work) signing(csr string) signing {
 	return signing{
-		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID,
-		commonName: w.CommonName, sans: w.SANs, csr: csr,
+		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID, profileID: w.ProfileID,
+		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca,
 	}
 }
 
-// sign checks a request against its record and has it signed. An Invalid error means that it never can be.
+// sign checks a request against its record and its profile and has it signed. Every certificate is signed here, on
+// whichever way its request came. An Invalid error means that it never can be.
 func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 	csr, names, err := checkRequest(what.csr, what.commonName, what.sans)
 	if err != nil {
 		return nil, err
 	}
-	issuer, ok := s.issuers.Issuer(what.issuerID)
-	if !ok {
-		return nil, fault.New(fault.Unavailable, "issuer %s is not in service", what.issuerID)
+	rules, err := s.profile(ctx, what.profileID)
+	if err != nil {
+		return nil, err
+	}
+	if err := rules.CheckKey(csr.PublicKey); err != nil {
+		return nil, err
+	}
+	if err := rules.CheckNames(names); err != nil {
+		return nil, err
+	}
+	if what.ca == nil && what.whyNot == nil {
+		what.ca, what.whyNot = s.issuers.Issuer(ctx, what.issuerID)
+	}
+	if what.whyNot != nil {
+		// Whatever it is, it may be in service again by the next attempt.
+		return nil, fault.Wrap(what.whyNot, fault.Unavailable, "issuer %s is not in service: %s", what.issuerID, fault.From(what.whyNot).Message)
 	}
 	began := time.Now()
-	issued, err := issuer.Issue(ctx, ca.Request{CSR: csr, CommonName: what.commonName, Names: names})
+	issued, err := what.ca.Issue(ctx, ca.Request{
+		CSR: csr, CommonName: what.commonName, Names: names,
+		Lifetime: rules.Lifetime(), Usages: rules.Usages(), ShortLived: rules.IsShortLived(),
+	})
 	s.settings.Asked(what.issuerID, time.Since(began), err)
 	if err != nil {
+		return nil, err
+	}
+	if err := rules.CheckIssued(issued.DER, s.clock.Now()); err != nil {
 		return nil, err
 	}
 	algorithm, size, _ := x509x.KeyAlgorithm(csr.PublicKey)
@@ -54,7 +78,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		PEMChain: string(issued.ChainPEM),
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
-		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(),
+		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
 	}, nil
 }
 
@@ -66,6 +90,7 @@ type signed struct {
 // signAll signs side by side, on as many processors as there are.
 func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	out := make([]signed, len(what))
+	s.lookUp(ctx, what)
 	next := make(chan int, len(what))
 	for i := range what {
 		next <- i
@@ -83,10 +108,24 @@ func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	return out
 }
 
+// lookUp finds the CAs of many signatures, each once.
+func (s *Service) lookUp(ctx context.Context, what []signing) {
+	found := map[string]signing{}
+	for i := range what {
+		w := &what[i]
+		f, ok := found[w.issuerID]
+		if !ok {
+			f.ca, f.whyNot = s.issuers.Issuer(ctx, w.issuerID)
+			found[w.issuerID] = f
+		}
+		w.ca, w.whyNot = f.ca, f.whyNot
+	}
+}
+
 func (v *Version) event() event.Version {
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
-		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI,
+		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, ShortLived: v.ShortLived,
 	}
 }
 

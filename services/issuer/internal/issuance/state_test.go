@@ -9,6 +9,7 @@ import (
 
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // The tables as people are shown them. A change of the rules is a change here first.
@@ -135,7 +136,7 @@ func TestChanges_AreMovesOfTheTables(t *testing.T) {
 			check("exhausted", from, s.setback(work(kind, from, 3), fault.New(fault.Unavailable, "away"), now, ""))
 			check("refused", from, s.setback(work(kind, from, 1), fault.New(fault.Invalid, "no"), now, ""))
 		}
-		check("ask", JobRunning, ask(work(kind, JobRunning, 0), now, now.Add(time.Minute)))
+		check("ask", JobRunning, ask(work(kind, JobRunning, 0), profile.Key{Algorithm: "ECDSA", MinSize: 256}, now, now.Add(time.Minute)))
 		for _, from := range JobStatuses {
 			if from.CanBecome(JobCancelled) {
 				check("cancel", from, cancelled(work(kind, from, 1), "somebody", now))

@@ -8,13 +8,7 @@ import (
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/obs"
-	"github.com/certctl/certctl/libs/x509x"
-)
-
-// The key that agents are asked for.
-const (
-	keyAlgorithm = x509x.ECDSA
-	keySize      = 256
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // next is what a worker does about a job.
@@ -50,7 +44,7 @@ func decide(w *Work) next {
 }
 
 // ask is the change of a job whose key an agent is asked for.
-func ask(w *Work, now, deadline time.Time) Change {
+func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
 	w.Attempts++
 	w.AgentID = w.Targets[0].AgentID
 	c := w.change(JobAwaitingCSR, now)
@@ -61,7 +55,7 @@ func ask(w *Work, now, deadline time.Time) Change {
 	}
 	c.Fact = w.fact(event.CertificateKeyRequested{
 		CertificateID: w.CertificateID, JobID: w.ID, Attempt: w.Attempts, AgentID: w.AgentID,
-		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: keyAlgorithm, KeySize: keySize, ExpiresAt: deadline,
+		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ExpiresAt: deadline,
 	}, now, "")
 	return c
 }

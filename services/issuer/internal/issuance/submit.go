@@ -23,6 +23,10 @@ func (s *Service) Submit(ctx context.Context, p authn.Principal, o Origin, certi
 	}
 	w.Origin = o
 	now := s.clock.Now()
+	warnings, err := s.permit(ctx, &w, w.Type.policyStage(), now)
+	if err != nil {
+		return Triggered{}, err
+	}
 	w.Attempts++
 	v, err := s.sign(ctx, w.signing(csr))
 	var c Change
@@ -35,6 +39,7 @@ func (s *Service) Submit(ctx context.Context, p authn.Principal, o Origin, certi
 		w.CSRPEM = canonical(csr)
 		c = s.setback(&w, err, now, "")
 	}
+	c.Breaches = warnings
 	applied, err := s.store.Apply(ctx, []Change{c})
 	if err != nil {
 		return Triggered{}, err

@@ -33,12 +33,21 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		if w.Status == JobAwaitingCSR {
 			w.LastError = fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)
 		}
-		switch decide(w) {
+		step := decide(w)
+		var warnings []Breach
+		if step == signNow || step == askAgent || step == awaitRequester {
+			var stopped *Change
+			if warnings, stopped = s.gate(ctx, w, now); stopped != nil {
+				changes[i] = *stopped
+				continue
+			}
+		}
+		switch step {
 		case signNow:
 			w.Attempts++
 			toSign, signers = append(toSign, w.signing(w.CSRPEM)), append(signers, i)
 		case askAgent:
-			changes[i] = ask(w, now, now.Add(s.settings.CSRDeadline))
+			changes[i] = s.askFor(ctx, w, now)
 		case awaitRequester:
 			changes[i] = w.change(JobAwaitingCSR, now)
 			changes[i].Reason = waitsForRequest
@@ -48,10 +57,13 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		case giveUp:
 			changes[i] = failure(w, orDefault(w.LastError, "no attempts are left"), now, "")
 		}
+		changes[i].Breaches = warnings
 	}
 	for k, result := range s.signAll(ctx, toSign) {
 		w := &jobs[signers[k]]
+		warnings := changes[signers[k]].Breaches
 		changes[signers[k]] = s.outcome(w, result, s.clock.Now(), "")
+		changes[signers[k]].Breaches = warnings
 	}
 	applied, err := s.store.Apply(ctx, changes)
 	if err != nil {
@@ -61,6 +73,16 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		s.report(ctx, &jobs[i], &changes[i], applied[jobs[i].ID])
 	}
 	return len(jobs) == batch, nil
+}
+
+// askFor has the agent of the first target asked for a key that the certificate's profile allows.
+func (s *Service) askFor(ctx context.Context, w *Work, now time.Time) Change {
+	p, err := s.profile(ctx, w.ProfileID)
+	if err != nil {
+		w.Attempts++
+		return s.setback(w, err, now, "")
+	}
+	return ask(w, p.AgentKey(), now, now.Add(s.settings.CSRDeadline))
 }
 
 // outcome is what becomes of a job whose request was signed, or was not.

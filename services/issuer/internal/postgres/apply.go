@@ -73,7 +73,13 @@ func apply(ctx context.Context, q querier, changes []issuance.Change) (map[strin
 	for _, id := range ids {
 		applied[id] = true
 	}
-	return applied, nil
+	var breaches []issuance.Breach
+	for i := range changes {
+		if applied[changes[i].JobID] {
+			breaches = append(breaches, changes[i].Breaches...)
+		}
+	}
+	return applied, putOnRecord(ctx, q, breaches)
 }
 
 func applyArgs(changes []issuance.Change) ([]any, error) {

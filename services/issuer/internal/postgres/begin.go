@@ -15,13 +15,14 @@ import (
 
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[])
-	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
-		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent)
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[],
+		$17::bigint[])
+	AS i (certificate_id, was, status, reason, at, job_id, type, job_status,
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, seen)
 ), cert AS (
 	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
 	FROM input i
-	WHERE c.id = i.certificate_id AND c.status = i.seen
+	WHERE c.id = i.certificate_id AND c.status = i.was AND (i.seen = 0 OR c.version = i.seen)
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
@@ -30,25 +31,25 @@ var beginSQL = `WITH input AS (
 		i.requested_by, i.correlation_id, i.trace_parent, i.at
 	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), event AS (
-	` + insertEvents("cert", "id", 17) + `
+	` + insertEvents("cert", "id", 18) + `
 )
 SELECT id FROM cert`
 
 // Begin implements [issuance.Store].
 func (s *Store) Begin(ctx context.Context, start issuance.Start, at *issuance.Change) error {
-	if at == nil {
+	if at == nil && len(start.Breaches) == 0 {
 		// A single statement needs no transaction around it.
 		if err := beginOne(ctx, s.pool, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.hooks.Told()
-		if !start.Job.NextActionAt.IsZero() {
-			s.hooks.Due()
-		}
+		s.begun(start, at)
 		return nil
 	}
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := beginOne(ctx, tx, start); err != nil {
+			return err
+		}
+		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
 			return err
 		}
 		_, err := apply(ctx, tx, []issuance.Change{*at})
@@ -57,14 +58,22 @@ func (s *Store) Begin(ctx context.Context, start issuance.Start, at *issuance.Ch
 	if err != nil {
 		return err
 	}
-	s.hooks.Told()
+	s.begun(start, at)
 	return nil
+}
+
+// begun has the events published, and a worker woken unless the job has ended already.
+func (s *Store) begun(start issuance.Start, at *issuance.Change) {
+	s.hooks.Told()
+	if at == nil && !start.Job.NextActionAt.IsZero() {
+		s.hooks.Due()
+	}
 }
 
 func beginOne(ctx context.Context, q querier, start issuance.Start) error {
 	begun, err := begin(ctx, q, []issuance.Start{start})
 	if err == nil && !begun[start.Job.CertificateID] || pg.IsUnique(err) && pg.Constraint(err) == "jobs_open" {
-		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or it was archived", start.Job.CertificateID)
+		return fault.New(fault.Conflict, "certificate %s changed meanwhile: another renewal was quicker, or its record was changed; look at it again", start.Job.CertificateID)
 	}
 	return err
 }
@@ -85,7 +94,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 	}
 	rows, err := q.Query(ctx, beginSQL, append([]any{
 		text(func(r *row) string { return r.Job.CertificateID }),
-		text(func(r *row) string { return string(r.Seen) }),
+		text(func(r *row) string { return string(r.From) }),
 		text(func(r *row) string { return string(r.Status) }),
 		text(func(r *row) string { return r.Reason }),
 		column(starts, func(r *row) time.Time { return r.Job.CreatedAt }),
@@ -100,6 +109,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 		text(func(r *row) string { return r.Job.Origin.Actor }),
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
+		column(starts, func(r *row) int64 { return r.Seen }),
 	}, eventArgs...)...)
 	if err != nil {
 		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)

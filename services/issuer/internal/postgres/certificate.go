@@ -19,7 +19,7 @@ import (
 
 const certificateFields = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
 	c.renewal_policy_id, c.tags, c.status, c.status_reason, c.version, c.version_id, c.serial_number, c.fingerprint_sha256,
-	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at`
+	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id`
 
 const certificateColumns = certificateFields + `,
 	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
@@ -29,27 +29,25 @@ func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
 }
 
 // certificateScan reads certificates one after another. A page of them is read more often than anything, so what can be
-// is used again from row to row.
-func certificateScan() func(row pgx.CollectableRow) (issuance.Certificate, error) {
+// is used again from row to row. More columns may follow.
+func certificateScan(more ...any) func(row pgx.CollectableRow) (issuance.Certificate, error) {
 	var c issuance.Certificate
 	var tags pgtype.DriverBytes
 	var renewed, deployed *time.Time
-	into := []any{
+	into := append([]any{
 		&c.ID, &c.Name, &c.CommonName, &c.SANs, (*repeated)(&c.Environment), (*repeated)(&c.OwnerID), (*repeated)(&c.TeamID),
 		(*repeated)(&c.IssuerID), (*repeated)(&c.RenewalPolicyID), &tags, (*repeated)(&c.Status), (*repeated)(&c.StatusReason),
 		&c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint, &c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt,
-		&c.TargetIDs,
-	}
+		(*repeated)(&c.ProfileID), &c.TargetIDs,
+	}, more...)
 	return func(row pgx.CollectableRow) (issuance.Certificate, error) {
-		c.Tags = nil
-		if err := row.Scan(into...); err != nil {
+		err := row.Scan(into...)
+		if err != nil {
 			return issuance.Certificate{}, err
 		}
 		c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
-		if string(tags) != "{}" {
-			if err := json.Unmarshal(tags, &c.Tags); err != nil {
-				return issuance.Certificate{}, fmt.Errorf("tags of %s: %w", c.ID, err)
-			}
+		if c.Tags, err = decodeTags(tags); err != nil {
+			return issuance.Certificate{}, fmt.Errorf("tags of %s: %w", c.ID, err)
 		}
 		return c, nil
 	}
@@ -64,6 +62,14 @@ func (r *repeated) ScanBytes(v []byte) error {
 		*r = repeated(v)
 	}
 	return nil
+}
+
+// decodeTags is nil for none.
+func decodeTags(encoded []byte) (tags map[string]string, err error) {
+	if string(encoded) != "{}" {
+		err = json.Unmarshal(encoded, &tags)
+	}
+	return tags, err
 }
 
 // Certificate implements [issuance.Store].

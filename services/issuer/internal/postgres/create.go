@@ -24,22 +24,26 @@ var createSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
 		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-		$25::text[], ` + versionParameters(26) + `)
+		$25::text[], ` + versionParameters(26) + `, $42::text[])
 	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
 		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
 		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
-		trace_parent, ` + versionNames + `)
+		trace_parent, ` + versionNames + `, certificate_profile_id)
+), profile AS (
+	SELECT id FROM certificate_profiles WHERE id IN (SELECT certificate_profile_id FROM input) AND enabled FOR KEY SHARE
 ), cert AS (
 	INSERT INTO certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
-		tags, status, status_reason, version, version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at)
+		tags, status, status_reason, version, version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at,
+		certificate_profile_id)
 	SELECT id, name, common_name, string_to_array(sans, E'\n'), environment, owner_id, team_id, issuer_id, renewal_policy_id,
 		tags::jsonb, status, status_reason, version, version_id, serial_number, fingerprint_sha256,
-		COALESCE(not_after, '0001-01-01 00:00:00+00'), at, at
+		COALESCE(not_after, '0001-01-01 00:00:00+00'), at, at, certificate_profile_id
 	FROM input i
 	WHERE EXISTS (SELECT FROM owners WHERE id = i.owner_id)
 		AND EXISTS (SELECT FROM teams WHERE id = i.team_id)
 		AND EXISTS (SELECT FROM renewal_policies WHERE id = i.renewal_policy_id)
 		AND EXISTS (SELECT FROM issuers WHERE id = i.issuer_id AND enabled)
+		AND (i.certificate_profile_id = '' OR EXISTS (SELECT FROM profile WHERE id = i.certificate_profile_id))
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id
 ), job AS (
@@ -70,6 +74,9 @@ var createSQL = `WITH input AS (
 )
 SELECT id FROM cert`
 
+// creationTries is how often a creation runs into a removal before it is given up.
+const creationTries = 3
+
 // Create implements [issuance.Store]. Calls that come at once are stored by one statement.
 func (s *Store) Create(ctx context.Context, c issuance.Creation) error {
 	return s.creations.Call(ctx, c)
@@ -81,11 +88,14 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, createSQL, args...)
-	if err != nil {
-		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
+	stored, err := s.insert(ctx, batch, args)
+	for range creationTries {
+		// What a certificate refers to was removed under the statement's hands: seen from now on, it is not there.
+		if !pg.IsForeignKey(err) {
+			break
+		}
+		stored, err = s.insert(ctx, batch, args)
 	}
-	stored, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, pg.Fault(fmt.Errorf("store %d certificates: %w", len(batch), err))
 	}
@@ -107,6 +117,36 @@ func (s *Store) create(ctx context.Context, batch []issuance.Creation) ([]error,
 		}
 	}
 	return errs, nil
+}
+
+// insert stores what can be stored, with its breaches if there are any, and returns the ids.
+func (s *Store) insert(ctx context.Context, batch []issuance.Creation, args []any) (stored []string, err error) {
+	insert := func(q querier) error {
+		rows, err := q.Query(ctx, createSQL, args...)
+		if err != nil {
+			return err
+		}
+		stored, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	}
+	if !slices.ContainsFunc(batch, func(c issuance.Creation) bool { return len(c.Breaches) > 0 }) {
+		// A single statement needs no transaction around it.
+		err = insert(s.pool)
+		return stored, err
+	}
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := insert(tx); err != nil {
+			return err
+		}
+		var breaches []issuance.Breach
+		for i := range batch {
+			if slices.Contains(stored, batch[i].Certificate.ID) {
+				breaches = append(breaches, batch[i].Breaches...)
+			}
+		}
+		return putOnRecord(ctx, tx, breaches)
+	})
+	return stored, err
 }
 
 func createArgs(batch []issuance.Creation) ([]any, error) {
@@ -158,7 +198,8 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
 	}
 	args = append(args, versionArgs(column(batch, func(r *row) *issuance.Version { return r.Version }))...)
-	return append(append(args, told.keys), columns.Args()...), nil
+	args = append(append(args, told.keys), columns.Args()...)
+	return append(args, text(func(r *row) string { return r.Certificate.ProfileID })), nil
 }
 
 func encodeTags(tags map[string]string) (string, error) {
@@ -174,13 +215,14 @@ func encodeTags(tags map[string]string) (string, error) {
 
 const refusalSQL = `SELECT EXISTS (SELECT FROM certificates WHERE id = $1),
 	EXISTS (SELECT FROM owners WHERE id = $2), EXISTS (SELECT FROM teams WHERE id = $3),
-	EXISTS (SELECT FROM renewal_policies WHERE id = $4), EXISTS (SELECT FROM issuers WHERE id = $5 AND enabled)`
+	EXISTS (SELECT FROM renewal_policies WHERE id = $4), EXISTS (SELECT FROM issuers WHERE id = $5 AND enabled),
+	$6 = '' OR EXISTS (SELECT FROM certificate_profiles WHERE id = $6 AND enabled)`
 
 // refusal says why a certificate was not stored.
 func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
-	var taken, owner, team, policy, issuer bool
-	err := s.pool.QueryRow(ctx, refusalSQL, c.ID, c.OwnerID, c.TeamID, c.RenewalPolicyID, c.IssuerID).
-		Scan(&taken, &owner, &team, &policy, &issuer)
+	var taken, owner, team, policy, issuer, profile bool
+	err := s.pool.QueryRow(ctx, refusalSQL, c.ID, c.OwnerID, c.TeamID, c.RenewalPolicyID, c.IssuerID, c.ProfileID).
+		Scan(&taken, &owner, &team, &policy, &issuer, &profile)
 	if err != nil {
 		return pg.Fault(fmt.Errorf("find out why %s was not stored: %w", c.ID, err))
 	}
@@ -193,6 +235,7 @@ func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
 		{team, "team_id", "team", c.TeamID},
 		{policy, "renewal_policy_id", "renewal policy", c.RenewalPolicyID},
 		{issuer, "issuer_id", "issuer", c.IssuerID},
+		{profile, "certificate_profile_id", "or disabled profile", c.ProfileID},
 	} {
 		if !ref.there {
 			bad = append(bad, fault.Field{Name: ref.field, Reason: "unknown " + ref.what + " " + ref.id})

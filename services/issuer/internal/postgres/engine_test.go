@@ -43,7 +43,12 @@ type moody struct {
 	clock clock.Clock
 }
 
-func (m *moody) Issuer(id string) (ca.Issuer, bool) { return m, id == "iss-local" }
+func (m *moody) Issuer(_ context.Context, id string) (ca.Issuer, error) {
+	if id != "iss-local" {
+		return nil, fault.New(fault.NotFound, "there is no issuer %s", id)
+	}
+	return m, nil
+}
 
 func (m *moody) Chain() []*x509.Certificate { return nil }
 
@@ -72,6 +77,11 @@ type noTargets struct{}
 
 func (noTargets) Find(_ context.Context, id string) (issuance.Target, error) {
 	return issuance.Target{ID: id}, nil
+}
+
+// InGroup has every agent in the group ag-all.
+func (noTargets) InGroup(_ context.Context, _, groupID string) (bool, error) {
+	return groupID == "ag-all", nil
 }
 
 type engine struct {

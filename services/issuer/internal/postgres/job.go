@@ -16,7 +16,8 @@ import (
 // workColumns are those of a job j, its status apart, its certificate c and the certificate's targets t.
 const workColumns = `j.id, j.type, j.certificate_id, j.attempts, j.max_attempts, j.agent_id, j.csr_pem, j.version_id,
 	j.last_error, j.lease_token, j.requested_by, j.correlation_id, j.trace_parent, j.created_at,
-	c.common_name, c.sans, c.issuer_id, c.version_id, c.expires_at, t.ids, t.agents, t.enabled, t.versions`
+	c.common_name, c.sans, c.issuer_id, c.version_id, c.expires_at, c.name, c.environment, c.owner_id, c.team_id,
+	c.certificate_profile_id, c.renewal_policy_id, c.tags, t.ids, t.agents, t.enabled, t.versions`
 
 const workTargets = `LEFT JOIN LATERAL (
 		SELECT array_agg(ct.target_id ORDER BY ct.position) AS ids,
@@ -30,12 +31,17 @@ const workTargets = `LEFT JOIN LATERAL (
 func scanWork(row pgx.CollectableRow) (issuance.Work, error) {
 	var w issuance.Work
 	var ids, agents, versions []string
+	var tags []byte
 	var enabled []bool
 	err := row.Scan(&w.Status, &w.ID, &w.Type, &w.CertificateID, &w.Attempts, &w.MaxAttempts, &w.AgentID, &w.CSRPEM, &w.VersionID,
 		&w.LastError, &w.Token, &w.Origin.Actor, &w.Origin.CorrelationID, &w.Origin.TraceParent, &w.CreatedAt,
-		&w.CommonName, &w.SANs, &w.IssuerID, &w.CurrentVersionID, &w.ExpiresAt, &ids, &agents, &enabled, &versions)
+		&w.CommonName, &w.SANs, &w.IssuerID, &w.CurrentVersionID, &w.ExpiresAt, &w.Name, &w.Environment, &w.OwnerID, &w.TeamID,
+		&w.ProfileID, &w.RenewalPolicyID, &tags, &ids, &agents, &enabled, &versions)
 	if err != nil {
 		return w, err
+	}
+	if w.Tags, err = decodeTags(tags); err != nil {
+		return w, fmt.Errorf("tags of %s: %w", w.CertificateID, err)
 	}
 	w.Targets = make([]issuance.Target, len(ids))
 	for i := range ids {

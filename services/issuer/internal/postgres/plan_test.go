@@ -9,11 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // fill makes a database with enough rows for the planner to care.
@@ -36,12 +39,21 @@ func (e *engine) fill(n int) {
 		SELECT 'job-i-' || i, 'Renewal', 'mc-' || i, CASE WHEN i % 100 = 0 THEN 'Pending' ELSE 'Completed' END, 'key-1',
 			'2026-01-01'::timestamptz + i * interval '1 second', CASE WHEN i % 100 = 0 THEN now() END
 		FROM generate_series(1, $1::int) i`,
+		`WITH rule AS (
+			INSERT INTO issuer.policy_rules (id, name, type, config)
+			SELECT 'pr-' || i, 'x', 'AllowedEnvironments', '{"environments": ["a"]}' FROM generate_series(0, 19) i RETURNING id
+		)
+		INSERT INTO issuer.policy_violations (id, rule_id, certificate_id, common_name, owner_id, team_id, environment, issuer_id,
+			certificate_profile_id, stage, severity, blocked, message, told_by, told_at, created_at, last_seen_at)
+		SELECT 'pv-' || i, 'pr-' || i % 20, 'mc-' || i, 'n', 'o', 't', 'e', 'i', '', 'issue', 'Warning', false, 'm' || i, 'x', now(),
+			'2026-01-01'::timestamptz + i * interval '1 second', now()
+		FROM generate_series(1, $1::int) i JOIN rule ON rule.id = 'pr-' || i % 20`,
 	} {
 		if _, err := owner.Exec(e.t.Context(), sql, n); err != nil {
 			e.t.Fatal(err)
 		}
 	}
-	if _, err := owner.Exec(e.t.Context(), `ANALYZE issuer.certificates, issuer.jobs, issuer.certificate_targets, issuer.target_agents`); err != nil {
+	if _, err := owner.Exec(e.t.Context(), `ANALYZE issuer.certificates, issuer.jobs, issuer.certificate_targets, issuer.target_agents, issuer.policy_violations`); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -65,11 +77,11 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 			})
 		}
 	}
-	agent, profile := "ag-3", "prof-3"
+	agent, profileID := "ag-3", "prof-3"
 	soon := time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)
 	for name, f := range map[string]issuance.Filter{
 		"by status": {Statuses: []string{active}}, "by environment": {Environment: &env}, "by agent": {AgentID: &agent},
-		"by profile": {ProfileID: &profile}, "that expire soon": {ExpiresBefore: &soon},
+		"by profile": {ProfileID: &profileID}, "that expire soon": {ExpiresBefore: &soon},
 	} {
 		certificates(name, postgres.CertificateQuery{Sort: postgres.ByCreation, Filter: f, Page: first})
 	}
@@ -112,10 +124,27 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		return err
 	}
 	queries["next due job"] = func() error { _, _, err := e.store.NextDue(t.Context()); return err }
+	e.profile(profile.Spec{ID: "prof-3", Name: "P"})
+	ruleID := "pr-1"
+	violations := func(name string, q postgres.ViolationQuery) {
+		q.Page = first
+		queries[name] = func() error { _, err := e.store.Violations(t.Context(), q); return err }
+	}
+	violations("violations", postgres.ViolationQuery{})
+	violations("violations of a rule", postgres.ViolationQuery{RuleID: &ruleID})
+	violations("violations of a certificate", postgres.ViolationQuery{CertificateID: &certificate})
+	queries["the inventory"] = func() error { _, err := e.store.Inventory(t.Context(), authn.Scope{}, "mc-100", 50); return err }
+	queries["certificates of a profile"] = func() error {
+		err := e.store.RemoveProfile(t.Context(), "prof-3", issuance.Fact{Event: event.ProfileChanged{Record: event.Record{ID: "prof-3"}}, At: time.Now()})
+		if fault.CodeOf(err) != fault.Conflict {
+			return fmt.Errorf("in use, and yet: %w", err)
+		}
+		return nil
+	}
 	queries["one certificate"] = func() error { _, err := e.store.Certificate(t.Context(), authn.Scope{}, "mc-9"); return err }
 
 	// What few rows are left is sorted; all of them never are.
-	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs)|Sort Key: .*j\.`)
+	bad := regexp.MustCompile(`Seq Scan on (certificates|jobs|policy_violations)|Sort Key: .*j\.`)
 	for name, query := range queries {
 		t.Run(name, func(t *testing.T) {
 			for _, plan := range e.plans(query) {

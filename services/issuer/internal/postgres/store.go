@@ -45,6 +45,7 @@ type Store struct {
 	hooks     Hooks
 	creations *gather.Group[issuance.Creation]
 	totals    pg.Totals
+	figures   figures
 }
 
 // Hooks are called after commits. They must not block.

@@ -30,8 +30,9 @@ const (
 
 // Issuers finds the CA behind an issuer's id.
 type Issuers interface {
-	// Issuer returns false for an id that is unknown or switched off.
-	Issuer(id string) (ca.Issuer, bool)
+	// Opened is NotFound for an id that is unknown. An issuer that is switched off is there: what it has issued goes on
+	// being revoked and checked.
+	Opened(ctx context.Context, id string) (ca.Issuer, error)
 }
 
 // Serve answers requests until ctx ends, then finishes those in hand.
@@ -99,16 +100,15 @@ func (s *server) respond(ctx context.Context, m *nats.Msg, reply any) {
 }
 
 func (s *server) signCRL(ctx context.Context, r command.SignCRL) (*command.SignedCRL, error) {
-	issuer, ok := s.issuers.Issuer(r.IssuerID)
-	if !ok {
-		return nil, fault.New(fault.NotFound, "there is no issuer %s in service", r.IssuerID)
+	issuer, err := s.issuers.Opened(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
 	}
 	signer, ok := issuer.(ca.CRLSigner)
 	if !ok || !signer.SignsCRLs() {
 		return nil, fault.New(fault.Precondition, "issuer %s signs no revocation lists", r.IssuerID)
 	}
 	list := ca.RevocationList{Number: big.NewInt(r.Number), Entries: make([]ca.Revoked, len(r.Entries))}
-	var err error
 	if list.ThisUpdate, err = parseTime("this_update", r.ThisUpdate); err != nil {
 		return nil, err
 	}
@@ -141,9 +141,9 @@ func parseTime(field, s string) (time.Time, error) {
 }
 
 func (s *server) issueResponder(ctx context.Context, r command.IssueOCSPResponder) (*command.OCSPResponder, error) {
-	issuer, ok := s.issuers.Issuer(r.IssuerID)
-	if !ok {
-		return nil, fault.New(fault.NotFound, "there is no issuer %s in service", r.IssuerID)
+	issuer, err := s.issuers.Opened(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
 	}
 	responders, ok := issuer.(ca.OCSPResponderIssuer)
 	if !ok {

@@ -17,6 +17,7 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/revocation/internal/crl"
 	"github.com/certctl/certctl/services/revocation/internal/ocsp"
@@ -46,10 +47,10 @@ func (a API) Handler() http.Handler {
 	r.Use(httpx.BodyLimit(maxRequest))
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.MethodNotAllowed)
-	return revocationapi.HandlerFromMux(revocationapi.NewStrictHandlerWithOptions(a, nil, revocationapi.StrictHTTPServerOptions{
+	return revocationapi.HandlerWithOptions(revocationapi.NewStrictHandlerWithOptions(a, nil, revocationapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
-	}), r)
+	}), revocationapi.ChiServerOptions{BaseRouter: r, ErrorHandlerFunc: httpx.WriteRequestError})
 }
 
 // keep tells caches for how long they may keep an answer.
@@ -62,6 +63,9 @@ func keep(w http.ResponseWriter, d time.Duration) {
 }
 
 func (a API) known(ctx context.Context, issuerID string) (postgres.Issuer, error) {
+	if !id.Valid(issuerID) {
+		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %q is not an id that anything has", issuerID)
+	}
 	i, found, err := a.Store.Issuer(ctx, issuerID)
 	if err != nil {
 		return postgres.Issuer{}, err

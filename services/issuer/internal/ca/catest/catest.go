@@ -14,6 +14,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,20 +66,26 @@ func NewKey(t testing.TB, kind string) crypto.Signer {
 	return key
 }
 
-// NewCSR makes a request in PEM for a key, a common name and host names.
-func NewCSR(t testing.TB, key crypto.Signer, commonName string, dns ...string) string {
+// NewCSR makes a request in PEM for a key, a common name, and names that are hosts or addresses.
+func NewCSR(t testing.TB, key crypto.Signer, commonName string, names ...string) string {
 	t.Helper()
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: commonName}, DNSNames: dns,
-	}, key)
+	request := &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			request.IPAddresses = append(request.IPAddresses, ip)
+		} else {
+			request.DNSNames = append(request.DNSNames, name)
+		}
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, request, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(x509x.EncodeCSR(der))
 }
 
-// request is a verified request for the names.
-func request(t *testing.T, key crypto.Signer, names ...string) ca.Request {
+// NewRequest makes a verified request for a key and names.
+func NewRequest(t testing.TB, key crypto.Signer, names ...string) ca.Request {
 	t.Helper()
 	csr, err := x509x.ParseCSR([]byte(NewCSR(t, key, names[0], names...)))
 	if err != nil {

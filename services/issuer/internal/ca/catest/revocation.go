@@ -37,6 +37,7 @@ func revocationList(t *testing.T, issuer ca.Issuer, signer ca.CRLSigner) {
 		t.Errorf("number %s, from %s to %s", list.Number, list.ThisUpdate, list.NextUpdate)
 	}
 	entries := list.RevokedCertificateEntries
+	slices.SortFunc(entries, func(a, b x509.RevocationListEntry) int { return b.SerialNumber.Cmp(a.SerialNumber) })
 	if len(entries) != 2 || entries[0].SerialNumber.Cmp(serial) != 0 || entries[0].ReasonCode != 1 || len(entries[1].Extensions) != 0 {
 		t.Errorf("entries %+v", entries)
 	}

@@ -5,7 +5,7 @@
 // made again, every certificate issued before would be orphaned. When the key cannot be unsealed the CA does not open.
 //
 // A leaf has a random serial number of 128 bits and begins five minutes ago, for the sake of hosts whose clocks are slow.
-// It never outlives the CA. Its subject is the common name, or nothing if that is longer than the 64 characters of
+// It never outlives the CA. A short-lived one says by noRevAvail that it points to no CRL and no OCSP. Its subject is the common name, or nothing if that is longer than the 64 characters of
 // X.520; all names are alternative names. Of the request only the key is used.
 package local
 
@@ -20,6 +20,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ import (
 )
 
 const (
-	// DefaultLifetime is that of a leaf.
+	// DefaultLifetime is that of a leaf, unless it is to be shorter.
 	DefaultLifetime   = 90 * 24 * time.Hour
 	backdate          = 5 * time.Minute
 	responderLifetime = 7 * 24 * time.Hour
@@ -38,15 +39,20 @@ const (
 	maxCommonName = 64
 )
 
+// noRevAvail tells that no revocation is told of (RFC 9608 section 2).
+var noRevAvail = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 56}, Value: asn1.NullBytes}
+
 // Authority is a CA with its key in this process. It is safe for concurrent use.
 type Authority struct {
 	chain []*x509.Certificate
 	key   crypto.Signer
 	clock clock.Clock
-	above []byte // the PEM of the issuers below the root
-	crl   []string
-	ocsp  []string
-	ca    []string
+	// lifetime of what is issued, unless the request asks for less or more.
+	lifetime time.Duration
+	above    []byte // the PEM of the issuers below the root
+	crl      []string
+	ocsp     []string
+	ca       []string
 }
 
 // Places are the URLs that certificates point relying parties to. Empty ones are left out.
@@ -66,7 +72,7 @@ func PlacesAt(publicURL, issuerID string) Places {
 // New returns the CA of a chain, root last, whose first certificate's key is given. It does not check that they fit;
 // see OpenRoot and OpenFiles.
 func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) *Authority {
-	a := &Authority{chain: chain, key: key, clock: c, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
+	a := &Authority{chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
 	for _, cert := range chain {
 		if !selfSigned(cert) {
 			a.above = append(a.above, x509x.EncodePEM(cert.Raw)...)
@@ -86,14 +92,21 @@ func selfSigned(cert *x509.Certificate) bool {
 	return string(cert.RawIssuer) == string(cert.RawSubject) && cert.CheckSignatureFrom(cert) == nil
 }
 
+// Lasting is the same CA whose leaves have another lifetime.
+func (a *Authority) Lasting(lifetime time.Duration) *Authority {
+	b := *a
+	b.lifetime = lifetime
+	return &b
+}
+
 // Chain implements [ca.Issuer].
 func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 
 // Issue implements [ca.Issuer].
 func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
-	lifetime := r.Lifetime
-	if lifetime == 0 {
-		lifetime = DefaultLifetime
+	lifetime := a.lifetime
+	if r.Lifetime > 0 {
+		lifetime = min(lifetime, r.Lifetime)
 	}
 	template, err := a.template(r.CSR, lifetime)
 	if err != nil {
@@ -108,12 +121,25 @@ func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
 			template.DNSNames = append(template.DNSNames, n.Value)
 		case x509x.IP:
 			template.IPAddresses = append(template.IPAddresses, net.ParseIP(n.Value))
+		case x509x.URI:
+			uri, err := url.Parse(n.Value)
+			if err != nil {
+				return ca.Issued{}, fault.Wrap(err, fault.Invalid, "%s is no URI", n.Value)
+			}
+			template.URIs = append(template.URIs, uri)
 		default:
-			return ca.Issued{}, fault.New(fault.Invalid, "the Local CA issues for host names and addresses, not for %s", n.Value)
+			return ca.Issued{}, fault.New(fault.Invalid, "the Local CA issues for host names, addresses and URIs, not for %s", n.Value)
 		}
 	}
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	template.CRLDistributionPoints, template.OCSPServer = a.crl, a.ocsp
+	template.ExtKeyUsage = r.Usages
+	if r.Usages == nil {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	}
+	if r.ShortLived {
+		template.ExtraExtensions = append(template.ExtraExtensions, noRevAvail)
+	} else {
+		template.CRLDistributionPoints, template.OCSPServer = a.crl, a.ocsp
+	}
 	return a.sign(template, r.CSR.PublicKey)
 }
 

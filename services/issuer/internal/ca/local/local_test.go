@@ -287,3 +287,34 @@ func BenchmarkIssue(b *testing.B) {
 		}
 	}
 }
+
+func TestLeaf_HoldsNoLongerThanItMayAndIsForWhatIsAsked(t *testing.T) {
+	a := openRoot(t, &keys{}, secret.New(secret.NewKey()))
+	csr, err := x509x.ParseCSR([]byte(catest.NewCSR(t, catest.NewKey(t, "ECDSA P-256"), "www.example.com", "www.example.com")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := x509x.ParseNames("www.example.com", []string{"spiffe://example.org/a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[time.Duration]time.Duration{0: local.DefaultLifetime, time.Hour: time.Hour, 10 * 365 * 24 * time.Hour: local.DefaultLifetime} {
+		before := time.Now().Truncate(time.Second)
+		issued, err := a.Issue(t.Context(), ca.Request{
+			CSR: csr, CommonName: "www.example.com", Names: names, Lifetime: asked, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(issued.DER)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf.NotAfter.Before(before.Add(want)) || leaf.NotAfter.After(time.Now().Add(want)) {
+			t.Errorf("asked for %s: until %s", asked, leaf.NotAfter)
+		}
+		if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageCodeSigning || len(leaf.URIs) != 1 {
+			t.Errorf("for %v, URIs %v", leaf.ExtKeyUsage, leaf.URIs)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/x509x"
@@ -21,7 +23,7 @@ import (
 const (
 	keyPrefix    = "cak-"
 	rootName     = "CertCtl Local CA"
-	rootYears    = 10
+	rootDays     = 3650
 	rootBackdate = time.Hour
 )
 
@@ -33,7 +35,7 @@ func OpenRoot(ctx context.Context, issuerID string, keys ca.KeyStore, sealer *se
 		return nil, fmt.Errorf("read the CA key of %s: %w", issuerID, err)
 	}
 	if stored == nil {
-		made, err := makeRoot(issuerID, sealer, c.Now())
+		made, err := MakeRoot(issuerID, pkix.Name{CommonName: rootName}, rootDays, sealer, c.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -41,28 +43,37 @@ func OpenRoot(ctx context.Context, issuerID string, keys ca.KeyStore, sealer *se
 			return nil, fmt.Errorf("store the CA key of %s: %w", issuerID, err)
 		}
 	}
+	return OpenKey(stored, sealer, p, c)
+}
+
+// OpenKey opens the CA whose key is stored. Its error says what about it is wrong, in words for its operator.
+func OpenKey(stored *ca.Key, sealer *secret.Sealer, p Places, c clock.Clock) (*Authority, error) {
+	unusable := func(err error, what string) error {
+		return fault.Wrap(err, fault.Unavailable, "the CA of %s cannot be used: %s", stored.IssuerID, what)
+	}
 	plain, err := sealer.Unseal(stored.Sealed, binding(stored.IssuerID, stored.ID))
 	if errors.Is(err, secret.ErrKey) {
-		return nil, fmt.Errorf("the CA key of %s was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE): %w", issuerID, err)
+		return nil, unusable(err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("unseal the CA key of %s: %w", issuerID, err)
+		return nil, unusable(err, "its sealed key is damaged")
 	}
 	key, err := x509x.ParsePrivateKey(plain)
 	if err != nil {
-		return nil, fmt.Errorf("read the CA key of %s: %w", issuerID, err)
+		return nil, unusable(err, "its key cannot be read")
 	}
 	chain, err := x509x.ParseCertificates([]byte(stored.ChainPEM))
 	if err != nil {
-		return nil, fmt.Errorf("read the CA certificate of %s: %w", issuerID, err)
+		return nil, unusable(err, "its certificate cannot be read")
 	}
 	if err := check(chain, key, c.Now()); err != nil {
-		return nil, fmt.Errorf("the Local CA of %s cannot be used: %w", issuerID, err)
+		return nil, unusable(err, err.Error())
 	}
 	return New(chain, key, p, c), nil
 }
 
-func makeRoot(issuerID string, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
+// MakeRoot makes the key of a CA that signs itself, sealed, and its certificate.
+func MakeRoot(issuerID string, subject pkix.Name, days int, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return ca.Key{}, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
@@ -77,9 +88,9 @@ func makeRoot(issuerID string, sealer *secret.Sealer, now time.Time) (ca.Key, er
 	}
 	template := &x509.Certificate{
 		SerialNumber:          x509x.NewSerial(),
-		Subject:               pkix.Name{CommonName: rootName},
+		Subject:               subject,
 		NotBefore:             now.Add(-rootBackdate).Truncate(time.Second),
-		NotAfter:              now.AddDate(rootYears, 0, 0).Truncate(time.Second),
+		NotAfter:              now.AddDate(0, 0, days).Truncate(time.Second),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -89,11 +100,39 @@ func makeRoot(issuerID string, sealer *secret.Sealer, now time.Time) (ca.Key, er
 	if err != nil {
 		return ca.Key{}, fmt.Errorf("sign the CA certificate of %s: %w", issuerID, err)
 	}
+	return seal(issuerID, x509x.EncodePEM(der), key, sealer, now)
+}
+
+// Import seals the key of a CA that somebody hands over with its certificate and those above it. The chain may leave out
+// the root. Its error is Invalid and says what is wrong with which setting.
+func Import(issuerID, certPEM, keyPEM string, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
+	refuse := func(setting string, err error) error {
+		reason := err.Error()
+		if f, coded := errors.AsType[*fault.Error](err); coded {
+			reason = f.Message
+		}
+		return fault.InvalidFields(fault.Field{Name: "config." + setting, Reason: reason})
+	}
+	chain, err := x509x.ParseCertificates([]byte(certPEM))
+	if err != nil {
+		return ca.Key{}, refuse(settingCert, err)
+	}
+	key, err := x509x.ParsePrivateKey([]byte(keyPEM))
+	if err != nil {
+		return ca.Key{}, refuse(settingKey, err)
+	}
+	if err := check(chain, key, now); err != nil {
+		return ca.Key{}, refuse(settingCert, err)
+	}
+	return seal(issuerID, x509x.EncodeCertificates(chain...), key, sealer, now)
+}
+
+func seal(issuerID string, chainPEM []byte, key crypto.Signer, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
 	plain, err := x509x.EncodePrivateKey(key)
 	if err != nil {
 		return ca.Key{}, err
 	}
-	k := ca.Key{ID: id.New(keyPrefix), IssuerID: issuerID, ChainPEM: string(x509x.EncodePEM(der)), CreatedAt: now}
+	k := ca.Key{ID: id.New(keyPrefix), IssuerID: issuerID, ChainPEM: string(chainPEM), CreatedAt: now}
 	if k.Sealed, err = sealer.Seal(plain, binding(issuerID, k.ID)); err != nil {
 		return ca.Key{}, fmt.Errorf("seal the CA key of %s: %w", issuerID, err)
 	}

@@ -1,0 +1,3 @@
+package permission
+
+//go:generate go run -C ../.. ./internal/permissiondoc

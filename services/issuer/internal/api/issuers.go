@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+
+	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
+)
+
+// connectionSuccessful is what a test that succeeds answers, as clients of the older API know it.
+const connectionSuccessful = "connection_successful"
+
+// ListIssuers implements the operation of that name.
+func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequestObject) (issuerapi.ListIssuersResponseObject, error) {
+	p, _ := asking(ctx)
+	at, err := pageOf(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.store.Issuers(ctx, p.Scope, at)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.ListIssuers200JSONResponse{
+		Data: make([]issuerapi.Issuer, len(found.Rows)), Total: found.Total, Page: at.Number, PerPage: at.Size, NextCursor: next(found.Next),
+	}
+	for i := range found.Rows {
+		out.Data[i] = issuer(&found.Rows[i])
+	}
+	return out, nil
+}
+
+// CreateIssuer implements the operation of that name.
+func (s *server) CreateIssuer(ctx context.Context, r issuerapi.CreateIssuerRequestObject) (issuerapi.CreateIssuerResponseObject, error) {
+	p, origin := asking(ctx)
+	b := r.Body
+	i, err := s.issuers.Add(ctx, p, origin, registry.Request{
+		ID: value(b.ID), Name: b.Name, Type: b.Type, Config: object(b.Config), Enabled: b.Enabled != nil && *b.Enabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.CreateIssuer201JSONResponse{
+		Body: issuer(&i), Headers: issuerapi.CreateIssuer201ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+	}, nil
+}
+
+// GetIssuer implements the operation of that name.
+func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObject) (issuerapi.GetIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	i, err := s.store.IssuerByID(ctx, p.Scope, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.GetIssuer200JSONResponse{
+		Body: issuer(&i), Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+	}, nil
+}
+
+// UpdateIssuer implements the operation of that name.
+func (s *server) UpdateIssuer(ctx context.Context, r issuerapi.UpdateIssuerRequestObject) (issuerapi.UpdateIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	b := r.Body
+	i, err := s.issuers.Change(ctx, p, origin, r.ID,
+		registry.Update{Name: b.Name, Type: b.Type, Config: object(b.Config), Enabled: b.Enabled}, seen(r.Params.IfMatch))
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.UpdateIssuer200JSONResponse{
+		Body: issuer(&i), Headers: issuerapi.UpdateIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+	}, nil
+}
+
+// DeleteIssuer implements the operation of that name.
+func (s *server) DeleteIssuer(ctx context.Context, r issuerapi.DeleteIssuerRequestObject) (issuerapi.DeleteIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	if err := s.issuers.Remove(ctx, p, origin, r.ID); err != nil {
+		return nil, err
+	}
+	return issuerapi.DeleteIssuer204Response{}, nil
+}
+
+// TestIssuer implements the operation of that name.
+func (s *server) TestIssuer(ctx context.Context, r issuerapi.TestIssuerRequestObject) (issuerapi.TestIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	t, err := s.issuers.Test(ctx, p, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return issuerapi.TestIssuer200JSONResponse{
+		Status: connectionSuccessful, Enabled: t.Issuer.Enabled, SignsCrl: t.SignsCRL,
+		Subject: text(t.Subject), NotAfter: moment(t.NotAfter),
+	}, nil
+}
+
+func object(config *map[string]any) map[string]any {
+	if config == nil {
+		return nil
+	}
+	return *config
+}
+
+func issuer(i *registry.Issuer) issuerapi.Issuer {
+	config := i.Config
+	if config == nil {
+		config = map[string]any{}
+	}
+	return issuerapi.Issuer{
+		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+	}
+}

@@ -1,0 +1,75 @@
+// Package registry knows the issuers that are configured, opens the CAs behind them, and has the use cases of setting
+// them up.
+//
+// A CA is opened when it is first asked for and kept open. Each time it is asked for, its row's revision is read, by one
+// query for all who ask at that moment, and a CA of an older revision is opened anew. So a change that has been answered
+// holds in every replica from then on, without a message or a restart: an issuer that was added can be used, one that
+// was disabled issues nothing, whoever is asked.
+package registry
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+// Issuer is a configured CA.
+type Issuer struct {
+	ID, Name, Type string
+	// Config is without secrets.
+	Config  map[string]any
+	Enabled bool
+	// What the CA behind it says of itself; empty before it has been opened.
+	CAChainPEM           string
+	SignsCRL             bool
+	CreatedAt, UpdatedAt time.Time
+	// Revision grows with every change.
+	Revision int64
+}
+
+// The types of issuers, as the API spells them.
+const (
+	TypeLocal   = "GenericCA"
+	TypeACME    = "ACME"
+	TypeStepCA  = "StepCA"
+	TypeOpenSSL = "OpenSSL"
+)
+
+// names are the types by the names that older clients and data give them, without case and punctuation.
+var names = map[string]string{
+	"genericca": TypeLocal, "local": TypeLocal, "localca": TypeLocal,
+	"acme": TypeACME, "stepca": TypeStepCA, "openssl": TypeOpenSSL,
+}
+
+// TypeOf returns the type that a name means, false if it means none.
+func TypeOf(name string) (string, bool) {
+	name = strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(name))
+	t, ok := names[name]
+	return t, ok
+}
+
+// Kind makes and opens the CAs of one type. A build has one for each type that it has a connector for.
+type Kind interface {
+	// Make reads the config of a new issuer and makes what belongs to it. Its error is Invalid and names the settings at
+	// fault.
+	Make(i Issuer, config map[string]any) (Made, error)
+	// Amend returns the config of an issuer after an update of some settings, of which a null goes back to its default.
+	// Its error is Invalid and names the settings at fault.
+	Amend(i Issuer, update map[string]any) (map[string]any, error)
+	// Open opens the CA behind an issuer and returns what the config is to say now. Its error says in words for an
+	// operator what is wrong.
+	Open(ctx context.Context, i Issuer) (ca.Issuer, map[string]any, error)
+}
+
+// Made is what belongs to a new issuer.
+type Made struct {
+	// Config is what is kept and shown of the settings: no secrets.
+	Config map[string]any
+	// Key is the CA's key, if it lives here.
+	Key      ca.Key
+	SignsCRL bool
+	// Secrets are the settings that were given and are not shown.
+	Secrets []string
+}

@@ -1,0 +1,275 @@
+package registry
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/record"
+)
+
+const (
+	issuerPrefix = "iss-"
+	maxName      = 255
+)
+
+// Told is what an issuer's change has to say: what was set, and, if that is new to relying parties, how it can be used.
+type Told struct {
+	Changed issuance.Fact
+	// Configured is nil if it is as before.
+	Configured *issuance.Fact
+}
+
+// Store keeps issuers, and tells what is to be told in the transaction of the change. What is handed an issuer by it
+// decides while that is locked, and may be asked again.
+type Store interface {
+	// AddIssuer stores an issuer and its key, if it has an id. It is a Conflict if the issuer's id is taken.
+	AddIssuer(ctx context.Context, i Issuer, key ca.Key, t Told) error
+	// IssuerByID is NotFound if there is no such issuer within the scope.
+	IssuerByID(ctx context.Context, scope authn.Scope, id string) (Issuer, error)
+	// ChangeIssuer is NotFound if there is no such issuer within the scope. Nothing is written if nothing is told.
+	ChangeIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer) (Issuer, *Told, error)) (Issuer, error)
+	// RemoveIssuer removes an issuer and its keys. It is NotFound if there is no such issuer within the scope.
+	RemoveIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer, []record.Uses) (issuance.Fact, error)) error
+}
+
+// Service has the use cases of setting issuers up. It is safe for concurrent use.
+type Service struct {
+	store    Store
+	registry *Registry
+	clock    clock.Clock
+}
+
+// NewService returns a Service.
+func NewService(store Store, r *Registry, c clock.Clock) *Service {
+	return &Service{store: store, registry: r, clock: c}
+}
+
+// Request asks for a new issuer.
+type Request struct {
+	ID, Name, Type string
+	Config         map[string]any
+	Enabled        bool
+}
+
+// Update is what is to be different about an issuer. Nil leaves a field as it is.
+type Update struct {
+	Name, Type *string
+	Config     map[string]any
+	Enabled    *bool
+}
+
+// mayChange refuses whoever is not to change what others issue with: an issuer serves all teams, environments and
+// profiles.
+func mayChange(p authn.Principal, id string) error {
+	if p.Scope.Teams != nil || p.Scope.Environments != nil || p.Scope.Profiles != nil {
+		return fault.New(fault.Forbidden, "an issuer serves all teams, environments and profiles, and your key is limited to some")
+	}
+	if !p.Can(authn.Scope{Issuers: []string{id}}) {
+		return fault.New(fault.Forbidden, "your scope does not hold issuer %s", id)
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	var reason string
+	switch {
+	case name == "":
+		reason = "is required"
+	case utf8.RuneCountInString(name) > maxName:
+		reason = "has more than 255 characters"
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		reason = "holds control characters"
+	default:
+		return nil
+	}
+	return fault.InvalidFields(fault.Field{Name: "name", Reason: reason})
+}
+
+// kind finds the connector for a type that somebody names.
+func (s *Service) kind(name string) (string, Kind, error) {
+	refuse := func(reason string) error { return fault.InvalidFields(fault.Field{Name: "type", Reason: reason}) }
+	has := strings.Join(slices.Sorted(maps.Keys(s.registry.kinds)), ", ")
+	if name == "" {
+		return "", nil, refuse("is required; this build has " + has)
+	}
+	t, known := TypeOf(name)
+	if !known {
+		return "", nil, refuse("is no type of issuer; this build has " + has)
+	}
+	k, ok := s.registry.kinds[t]
+	if !ok {
+		return "", nil, refuse("this build has no connector for " + t + "; it has " + has)
+	}
+	return t, k, nil
+}
+
+// Add sets up an issuer. An empty id is made.
+func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin, r Request) (Issuer, error) {
+	now := s.clock.Now()
+	i := Issuer{ID: r.ID, Name: strings.TrimSpace(r.Name), Enabled: r.Enabled, CreatedAt: now, UpdatedAt: now, Revision: 1}
+	if i.ID == "" {
+		i.ID = id.New(issuerPrefix)
+	}
+	if !id.Valid(i.ID) {
+		return Issuer{}, fault.InvalidFields(fault.Field{Name: "id", Reason: "must be 1 to 64 of a-z, 0-9, - and _, beginning with a letter or a digit"})
+	}
+	if err := checkName(i.Name); err != nil {
+		return Issuer{}, err
+	}
+	if err := mayChange(p, i.ID); err != nil {
+		return Issuer{}, err
+	}
+	t, kind, err := s.kind(r.Type)
+	if err != nil {
+		return Issuer{}, err
+	}
+	i.Type = t
+	made, err := kind.Make(i, r.Config)
+	if err != nil {
+		return Issuer{}, err
+	}
+	i.Config, i.CAChainPEM, i.SignsCRL = made.Config, made.Key.ChainPEM, made.SignsCRL
+	changes := record.Changes(nil, i.fields())
+	for _, setting := range made.Secrets {
+		changes["config."+setting] = event.Change{Before: secret, After: secret}
+	}
+	told := Told{Changed: s.fact(i.changed(event.Created, changes), o, now)}
+	if i.CAChainPEM != "" {
+		told.Configured = new(s.fact(i.Configured(), o, now))
+	}
+	return i, s.store.AddIssuer(ctx, i, made.Key, told)
+}
+
+// secret stands for what is not told.
+const secret = "(secret)"
+
+func (s *Service) fact(e event.Event, o issuance.Origin, at time.Time) issuance.Fact {
+	return issuance.Fact{Event: e, Origin: o, At: at}
+}
+
+func (i *Issuer) fields() record.Fields {
+	f := record.Fields{"name": i.Name, "type": i.Type, "enabled": i.Enabled}
+	for setting, v := range i.Config {
+		f["config."+setting] = v
+	}
+	return f
+}
+
+func (i *Issuer) changed(verb string, changes event.Changes) event.Event {
+	return event.IssuerChanged{Record: event.Record{ID: i.ID, Name: i.Name, Verb: verb, Changes: changes}}
+}
+
+// Configured is what relying parties are told of an issuer.
+func (i *Issuer) Configured() event.Event {
+	return event.IssuerConfigured{IssuerID: i.ID, Name: i.Name, Type: i.Type, CAChainPEM: i.CAChainPEM, SignsCRL: i.SignsCRL}
+}
+
+// Change merges an update into an issuer.
+func (s *Service) Change(ctx context.Context, p authn.Principal, o issuance.Origin, issuerID string, u Update, seen func(int64) error) (Issuer, error) {
+	return s.store.ChangeIssuer(ctx, p.Scope, issuerID, func(before Issuer) (Issuer, *Told, error) {
+		if err := mayChange(p, issuerID); err != nil {
+			return Issuer{}, nil, err
+		}
+		if err := seen(before.Revision); err != nil {
+			return Issuer{}, nil, err
+		}
+		after, err := s.merged(before, u)
+		if err != nil {
+			return Issuer{}, nil, err
+		}
+		changes := record.Changes(before.fields(), after.fields())
+		if len(changes) == 0 {
+			return before, nil, nil
+		}
+		after.Revision++
+		after.UpdatedAt = s.clock.Now()
+		told := Told{Changed: s.fact(after.changed(event.Updated, changes), o, after.UpdatedAt)}
+		if after.Name != before.Name && after.CAChainPEM != "" {
+			told.Configured = new(s.fact(after.Configured(), o, after.UpdatedAt))
+		}
+		return after, &told, nil
+	})
+}
+
+func (s *Service) merged(i Issuer, u Update) (Issuer, error) {
+	if u.Name != nil {
+		i.Name = strings.TrimSpace(*u.Name)
+	}
+	if err := checkName(i.Name); err != nil {
+		return i, err
+	}
+	if u.Enabled != nil {
+		i.Enabled = *u.Enabled
+	}
+	if u.Type != nil && *u.Type != "" {
+		if t, ok := TypeOf(*u.Type); !ok || t != i.Type {
+			return i, fault.InvalidFields(fault.Field{Name: "type", Reason: "cannot be changed from " + i.Type + "; set up another issuer"})
+		}
+	}
+	if len(u.Config) == 0 {
+		return i, nil
+	}
+	_, kind, err := s.kind(i.Type)
+	if err != nil {
+		return i, err
+	}
+	i.Config, err = kind.Amend(i, u.Config)
+	return i, err
+}
+
+// Remove removes an issuer that nothing refers to, and its key for good.
+func (s *Service) Remove(ctx context.Context, p authn.Principal, o issuance.Origin, issuerID string) error {
+	return s.store.RemoveIssuer(ctx, p.Scope, issuerID, func(i Issuer, uses []record.Uses) (issuance.Fact, error) {
+		if err := mayChange(p, issuerID); err != nil {
+			return issuance.Fact{}, err
+		}
+		if issuerID == issuance.DefaultIssuer {
+			return issuance.Fact{}, fault.New(fault.Conflict,
+				"issuer %s stays: it is the issuer of requests that name none; disable it if it is not to issue", issuerID)
+		}
+		if err := record.InUse("issuer", issuerID, uses...); err != nil {
+			return issuance.Fact{}, err
+		}
+		return s.fact(i.changed(event.Deleted, record.Changes(i.fields(), nil)), o, s.clock.Now()), nil
+	})
+}
+
+// Tested is what is found out about an issuer by opening it.
+type Tested struct {
+	Issuer   Issuer
+	Subject  string
+	NotAfter time.Time
+	SignsCRL bool
+}
+
+// Test opens the CA of an issuer anew, as it is configured, and signs nothing. Its error says what is wrong.
+func (s *Service) Test(ctx context.Context, p authn.Principal, issuerID string) (Tested, error) {
+	i, err := s.store.IssuerByID(ctx, p.Scope, issuerID)
+	if err != nil {
+		return Tested{}, err
+	}
+	authority, _, err := s.registry.Open(ctx, i)
+	if err != nil {
+		return Tested{}, err
+	}
+	t := Tested{Issuer: i}
+	if signer, ok := authority.(ca.CRLSigner); ok {
+		t.SignsCRL = signer.SignsCRLs()
+	}
+	if chain := authority.Chain(); len(chain) > 0 {
+		t.Subject, t.NotAfter = chain[0].Subject.String(), chain[0].NotAfter
+	}
+	return t, nil
+}
