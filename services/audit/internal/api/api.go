@@ -101,6 +101,9 @@ func (a API) list(ctx context.Context, want asked, number, perPage *int, cursor 
 	if err != nil {
 		return none, err
 	}
+	if f.Search, err = postgres.Search.Ask(want.q, a.now()); err != nil {
+		return none, err
+	}
 	if f.Behind, err = behind(cursor); err != nil {
 		return none, err
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/audit/internal/postgres"
@@ -14,9 +13,8 @@ import (
 
 // asked is what a caller asks for; nil and empty ask for nothing.
 type asked struct {
-	actor, action, resourceType, resourceID, resource *string
-	since, until, after, before                       *time.Time
-	q                                                 *string
+	actor, action, resourceType, resourceID, resource, q *string
+	since, until, after, before                          *time.Time
 }
 
 // filter reads what is asked for, and names every parameter that is wrong.
@@ -69,9 +67,7 @@ func filter(a asked) (postgres.Filter, error) {
 	if len(bad) > 0 {
 		return f, fault.InvalidFields(bad...)
 	}
-	var err error
-	f.Search, err = postgres.Search.Ask(a.q, clock.System.Now())
-	return f, err
+	return f, nil
 }
 
 // storable tells whether Postgres takes s as text; what it does not take it does not hold.

@@ -45,8 +45,8 @@ func TestList_FindsByAnIndexWhatIsRare(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, f := range map[string]Filter{
-		"search":                 {Search: search},
 		"everything":             {},
+		"search":                 {Search: search},
 		"resource":               {ResourceID: "mc-rare"},
 		"resource and type":      {ResourceType: "api", ResourceID: "mc-rare"},
 		"type":                   {ResourceType: "ca"},

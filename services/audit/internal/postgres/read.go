@@ -18,9 +18,9 @@ const columnList = `sequence, id, actor, actor_type, action, resource_type, reso
 // Filter says which events are wanted; empty fields ask for nothing.
 type Filter struct {
 	Actor, Action, ResourceType, ResourceID string
-	Search                                  search.Query
 	// Since is the first moment that is wanted, Until the first that is not any more.
 	Since, Until time.Time
+	Search       search.Query
 	// Behind is the place behind which to go on; the zero place begins with the newest.
 	Behind        Place
 	Limit, Offset int

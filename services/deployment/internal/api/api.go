@@ -39,8 +39,8 @@ type Answers struct {
 	// Committed is called after a commit that left something to be done or said.
 	Committed func()
 
-	totals  pg.Totals
 	figures figures
+	totals  pg.Totals
 }
 
 var _ deploymentapi.StrictServerInterface = &Answers{}

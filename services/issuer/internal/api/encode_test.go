@@ -15,7 +15,7 @@ import (
 
 var full = issuance.Certificate{
 	ID: "mc-1", Name: `a "name" with \ and <ä>` + "\n", CommonName: "www.example.com", SANs: []string{"www.example.com", "x"},
-	Environment: "prod", OwnerID: "o-1", TeamID: "t-1", IssuerID: "iss-1", RenewalPolicyID: "rp-1", ProfileID: "prof-1", TargetIDs: []string{"tgt-1"},
+	Environment: "prod", OwnerID: "o-1", TeamID: "t-1", IssuerID: "iss-1", RenewalPolicyID: "rp-1", TargetIDs: []string{"tgt-1"},
 	Tags: map[string]string{"z": "1", "a": "\x01\u2028"}, Status: issuance.Failed, StatusReason: "because", VersionID: "cv-1",
 	SerialNumber: "1f", Fingerprint: "ab", ExpiresAt: time.Date(2027, 1, 2, 3, 4, 5, 678000, time.FixedZone("", 3600)),
 	LastRenewalAt: time.Unix(5, 0), LastDeploymentAt: time.Unix(6, 0), CreatedAt: time.Unix(7, 1000), UpdatedAt: time.Unix(8, 0),

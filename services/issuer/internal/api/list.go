@@ -37,7 +37,7 @@ func (in *filterInput) filter(before string, now time.Time) (f issuance.Filter, 
 			continue
 		}
 		if !issuerapi.CertificateStatus(s).Valid() {
-			return f, invalid(before+"status", "is none of the states of a certificate: "+strings.Join(statusNames, ", "))
+			return f, invalid(before+"status", "is none of the states of a certificate: "+strings.Join(statuses, ", "))
 		}
 		f.Statuses = append(f.Statuses, s)
 	}
@@ -61,7 +61,7 @@ func (in *filterInput) filter(before string, now time.Time) (f issuance.Filter, 
 	return f, err
 }
 
-var statusNames = func() []string {
+var statuses = func() []string {
 	out := make([]string, len(issuance.CertificateStatuses))
 	for i, s := range issuance.CertificateStatuses {
 		out[i] = string(s)

@@ -30,22 +30,15 @@ func (s *server) GetStatsSummary(ctx context.Context, _ issuerapi.GetStatsSummar
 	}, nil
 }
 
-// statuses are all states of a certificate, in the order of its life.
-var statuses = []issuerapi.CertificateStatus{
-	issuerapi.CertificateStatusPending, issuerapi.CertificateStatusActive, issuerapi.CertificateStatusExpiring,
-	issuerapi.CertificateStatusExpired, issuerapi.CertificateStatusRenewalInProgress, issuerapi.CertificateStatusFailed,
-	issuerapi.CertificateStatusRevoked, issuerapi.CertificateStatusArchived,
-}
-
 // GetStatsCertificatesByStatus implements the operation of that name.
 func (s *server) GetStatsCertificatesByStatus(ctx context.Context, _ issuerapi.GetStatsCertificatesByStatusRequestObject) (issuerapi.GetStatsCertificatesByStatusResponseObject, error) {
 	f, err := s.store.Figures(ctx, authn.FromContext(ctx).Scope)
 	if err != nil {
 		return nil, err
 	}
-	out := make(issuerapi.GetStatsCertificatesByStatus200JSONResponse, len(statuses))
-	for i, status := range statuses {
-		out[i] = issuerapi.StatsStatusCount{Status: status, Count: f.Certificates[string(status)]}
+	out := make(issuerapi.GetStatsCertificatesByStatus200JSONResponse, len(issuance.CertificateStatuses))
+	for i, status := range issuance.CertificateStatuses {
+		out[i] = issuerapi.StatsStatusCount{Status: issuerapi.CertificateStatus(status), Count: f.Certificates[string(status)]}
 	}
 	return out, nil
 }

@@ -51,10 +51,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
+	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
-	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	if err := open(ctx, issuers, store, deps); err != nil {
 		if ctx.Err() != nil {

@@ -14,8 +14,7 @@ import (
 // forgetEvery is how often the inbox is cleared of what can come no more.
 const forgetEvery = 12 * time.Hour
 
-// forget prunes the inbox, what was refused long ago, and bulk operations of long ago, until ctx ends. Replicas do it at
-// different times.
+// forget prunes the inbox, and what was refused or done in bulk long ago, until ctx ends. Replicas do it at different times.
 func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error {
 	for {
 		select {

@@ -28,14 +28,14 @@ type Creation struct {
 
 // Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
 type Start struct {
-	Job Job
-	// From is the state in which the certificate was found, and has to be still.
-	From CertificateStatus
-	// Seen is the revision of the certificate that the start is based on; zero is any.
-	Seen   int64
-	Status CertificateStatus
-	Reason string
-	Fact   Fact
+	// Seen is the state in which the certificate was found, and has to be still; Revision its revision, if that has to be
+	// the same too.
+	Seen     CertificateStatus
+	Revision int64
+	Job      Job
+	Status   CertificateStatus
+	Reason   string
+	Fact     Fact
 	// Breaches are put on record with it.
 	Breaches []Breach
 }

@@ -121,7 +121,7 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 		return Start{}, nil, asField(err)
 	}
 	start := Start{
-		Job: first.job, From: c.Status, Seen: c.Revision, Status: status, Reason: first.Reason, Fact: fact, Breaches: breaches,
+		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: breaches,
 	}
 	if !first.Status.Final() {
 		return start, nil, nil

@@ -15,14 +15,13 @@ import (
 
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[],
-		$17::bigint[])
-	AS i (certificate_id, was, status, reason, at, job_id, type, job_status,
-		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, seen)
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[])
+	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision)
 ), cert AS (
 	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
 	FROM input i
-	WHERE c.id = i.certificate_id AND c.status = i.was AND (i.seen = 0 OR c.version = i.seen)
+	WHERE c.id = i.certificate_id AND c.status = i.seen AND (i.revision = 0 OR c.version = i.revision)
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
@@ -31,7 +30,7 @@ var beginSQL = `WITH input AS (
 		i.requested_by, i.correlation_id, i.trace_parent, i.at
 	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), event AS (
-	` + insertEvents("cert", "id", 18) + `
+	` + insertEvents("cert", "id", 17) + `
 )
 SELECT id FROM cert`
 
@@ -92,9 +91,9 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.Query(ctx, beginSQL, append([]any{
+	rows, err := q.Query(ctx, beginSQL, append(append([]any{
 		text(func(r *row) string { return r.Job.CertificateID }),
-		text(func(r *row) string { return string(r.From) }),
+		text(func(r *row) string { return string(r.Seen) }),
 		text(func(r *row) string { return string(r.Status) }),
 		text(func(r *row) string { return r.Reason }),
 		column(starts, func(r *row) time.Time { return r.Job.CreatedAt }),
@@ -109,8 +108,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 		text(func(r *row) string { return r.Job.Origin.Actor }),
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
-		column(starts, func(r *row) int64 { return r.Seen }),
-	}, eventArgs...)...)
+	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }))...)
 	if err != nil {
 		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
 	}
