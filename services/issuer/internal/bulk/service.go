@@ -45,7 +45,7 @@ func ViewerOf(p authn.Principal) Viewer {
 
 // Certificates decides whether and how renewals begin.
 type Certificates interface {
-	Renewable(ctx context.Context, c *issuance.Certificate, agentID string) error
+	MayRenew(ctx context.Context, c *issuance.Certificate, agentID string) error
 	BeginRenewal(ctx context.Context, o issuance.Origin, c *issuance.Certificate, agentID string) (issuance.Start, error)
 }
 
@@ -127,7 +127,7 @@ func (s *Service) Plan(ctx context.Context, p authn.Principal, r Request) (*Plan
 		}
 		err := refusal(r.Action, c)
 		if r.Action == Renew {
-			err = s.certificates.Renewable(ctx, &c.Certificate, c.AgentID)
+			err = s.certificates.MayRenew(ctx, &c.Certificate, c.AgentID)
 		}
 		switch fault.CodeOf(err) {
 		case "":

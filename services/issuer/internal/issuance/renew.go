@@ -14,9 +14,9 @@ type Triggered struct {
 	Version *Version
 }
 
-// renewal says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
+// renews says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
 // version is issued after all. The error is a Conflict that says why it cannot be.
-func renewal(c *Certificate) (CertificateStatus, JobType, error) {
+func renews(c *Certificate) (CertificateStatus, JobType, error) {
 	next, kind := RenewalInProgress, Renewal
 	if c.VersionID == "" {
 		next, kind = Pending, Issuance
@@ -36,10 +36,10 @@ func renewal(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
-// Renewable says why a certificate whose key is not the caller's would not be renewed now, by its state or by the policy
+// MayRenew says why a certificate whose key is not the caller's would not be renewed now, by its state or by the policy
 // rules; nil if it would be. It puts nothing on record. AgentID looks after its first target.
-func (s *Service) Renewable(ctx context.Context, c *Certificate, agentID string) error {
-	_, kind, err := renewal(c)
+func (s *Service) MayRenew(ctx context.Context, c *Certificate, agentID string) error {
+	_, kind, err := renews(c)
 	if err != nil {
 		return err
 	}
@@ -63,11 +63,36 @@ func (c *Certificate) reached(agentID string) []Target {
 	return targets
 }
 
+// insteadOf answers a renewal that cannot begin: a signing request is handed in if that is what the one under way waits
+// for, which may have begun of its own accord.
+func (s *Service) insteadOf(ctx context.Context, refusal error, p authn.Principal, o Origin, c *Certificate, csr string) (Triggered, error) {
+	if csr == "" || c.Status != RenewalInProgress {
+		return Triggered{}, refusal
+	}
+	w, open, err := s.store.OpenJob(ctx, p.Scope, c.ID)
+	if err != nil {
+		return Triggered{}, err
+	}
+	if !open || w.Status != JobAwaitingCSR || len(w.Targets) > 0 {
+		return Triggered{}, refusal
+	}
+	return s.Submit(ctx, p, o, c.ID, csr)
+}
+
+// Renewable says why a certificate cannot be renewed now; nil if it can. The error is a Conflict.
+func Renewable(c *Certificate) error {
+	_, _, err := renews(c)
+	return err
+}
+
 // Renew begins a renewal. With a signing request it is signed at once, as on creation.
 func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certificateID, csr string) (Triggered, error) {
 	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
 	if err != nil {
 		return Triggered{}, err
+	}
+	if err := Renewable(&c); err != nil {
+		return s.insteadOf(ctx, err, p, o, &c, csr)
 	}
 	targets, err := s.store.Targets(ctx, c.TargetIDs)
 	if err != nil {
@@ -100,13 +125,17 @@ func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, ag
 
 // renew decides how a renewal begins, and with a signing request also what becomes of it at once.
 func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, *Change, error) {
-	status, kind, err := renewal(c)
+	status, kind, err := renews(c)
+	if err != nil {
+		return Start{}, nil, err
+	}
+	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
 	if err != nil {
 		return Start{}, nil, err
 	}
 	now := s.clock.Now()
 	w := c.work(Job{
-		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
 	breaches, err := s.judge(ctx, &w, kind.policyStage(), now)
 	if err != nil {
@@ -115,6 +144,7 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 	if refusal := forbids(breaches); refusal != nil {
 		return Start{Breaches: breaches}, nil, refusal
 	}
+	w.under(&policy)
 	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {

@@ -29,7 +29,7 @@ func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
 }
 
 // certificateScan reads certificates one after another. A page of them is read more often than anything, so what can be
-// is used again from row to row. More columns may follow.
+// is used again from row to row. It reads the columns of certificateColumns and those that follow them.
 func certificateScan(more ...any) func(row pgx.CollectableRow) (issuance.Certificate, error) {
 	var c issuance.Certificate
 	var tags pgtype.DriverBytes
@@ -41,11 +41,11 @@ func certificateScan(more ...any) func(row pgx.CollectableRow) (issuance.Certifi
 		(*repeated)(&c.ProfileID), &c.TargetIDs,
 	}, more...)
 	return func(row pgx.CollectableRow) (issuance.Certificate, error) {
-		err := row.Scan(into...)
-		if err != nil {
+		if err := row.Scan(into...); err != nil {
 			return issuance.Certificate{}, err
 		}
 		c.LastRenewalAt, c.LastDeploymentAt = orZero(renewed), orZero(deployed)
+		var err error
 		if c.Tags, err = decodeTags(tags); err != nil {
 			return issuance.Certificate{}, fmt.Errorf("tags of %s: %w", c.ID, err)
 		}
