@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/certctl/certctl/libs/fault"
 )
@@ -86,7 +87,8 @@ func Parse(s string) (Cursor, error) {
 		return Cursor{}, bad()
 	}
 	key, id, found := strings.Cut(string(b), "\x00")
-	if !found || id == "" {
+	// What no key or id can be must not reach a database.
+	if !found || id == "" || strings.Contains(id, "\x00") || !utf8.Valid(b) {
 		return Cursor{}, bad()
 	}
 	return Cursor{Key: key, ID: id}, nil

@@ -59,3 +59,11 @@ func TestSizeAndNumber_AreBounded(t *testing.T) {
 		t.Errorf("page 200 of 50 gives %d, %v", p, err)
 	}
 }
+
+func TestParse_RefusesWhatNoDatabaseTakes(t *testing.T) {
+	for _, c := range []Cursor{{Key: "k", ID: "a\x00b"}, {Key: "k", ID: "\xff"}, {Key: "\xff", ID: "a"}} {
+		if _, err := Parse(c.String()); err == nil {
+			t.Errorf("%q was taken", c)
+		}
+	}
+}

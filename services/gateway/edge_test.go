@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -8,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/health"
 	"github.com/certctl/certctl/libs/obs"
@@ -16,9 +16,15 @@ import (
 	"github.com/certctl/certctl/services/gateway"
 )
 
+// limited gives callers so many calls, and no more while a test runs.
+func limited(calls int) gateway.Config {
+	cfg := byKeys()
+	cfg.RateLimitEnabled, cfg.RateLimitRPS, cfg.RateLimitBurst = true, 0.001, calls
+	return cfg
+}
+
 func TestGateway_LimitsAKeyAndAnAddressAndSaysHowFarTheyHaveCome(t *testing.T) {
-	// Slow enough that no token comes back while the test runs.
-	w := newWorldWith(t, gateway.Config{RateLimitEnabled: true, RateLimitRPS: 0.001, RateLimitBurst: 3})
+	w := newWorldWith(t, limited(3))
 	w.own("issuer", echo)
 	for left := 2; left >= 0; left-- {
 		res, body := w.get("/api/v1/certificates")
@@ -58,52 +64,18 @@ func TestGateway_LimitsAKeyAndAnAddressAndSaysHowFarTheyHaveCome(t *testing.T) {
 }
 
 func TestGateway_SharesLimitsWithOtherReplicas(t *testing.T) {
-	cfg := gateway.Config{ServerHost: "127.0.0.1", AuthType: "api-key", RateLimitEnabled: true, RateLimitRPS: 0.001, RateLimitBurst: 100}
-	w := newWorldWith(t, cfg)
+	w := newWorldWith(t, limited(100))
 	w.own("issuer", echo)
-	other := w.replica(cfg)
+	other := w.another(limited(100))
 	for range 40 {
 		w.get("/api/v1/certificates")
 	}
 	w.await("the other replica to have heard of it", func() bool {
-		r := w.request(http.MethodGet, "/api/v1/certificates", "")
-		r.URL.Host = strings.TrimPrefix(other, "http://")
-		res, _ := w.do(r)
+		res, _ := other.get("/api/v1/certificates")
 		left, _, _ := strings.Cut(strings.TrimPrefix(res.Header.Get("RateLimit"), `"key";r=`), ";")
 		n, err := strconv.Atoi(left)
 		return err == nil && n < 60
 	})
-}
-
-// replica runs a second gateway beside the first until the test ends, and returns its
-// address.
-func (w *world) replica(cfg gateway.Config) string {
-	w.Helper()
-	url, listening := w.url, make(chan string, 1)
-	cfg.Listening = func(url string) { listening <- url }
-	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
-	conn := w.nats.Connect(bus.Options{Name: "gateway"})
-	ctx, cancel := contextOf(w)
-	done := make(chan error, 1)
-	go func() {
-		done <- gateway.Run(ctx, cfg, service.Deps{
-			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: health.New(w.log), Clock: clock.System,
-		})
-	}()
-	w.Cleanup(func() {
-		w.client.CloseIdleConnections()
-		cancel()
-		if err := <-done; err != nil {
-			w.Errorf("the replica ended: %v", err)
-		}
-	})
-	select {
-	case url = <-listening:
-	case err := <-done:
-		done <- err
-		w.Fatalf("the replica ended: %v", err)
-	}
-	return url
 }
 
 func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T) {
@@ -118,7 +90,7 @@ func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T
 		status             int
 		says               string
 	}{
-		{"GET", "/api/v1/certificates?page=x&sort=colour&perpage=1", "", 400, "page: must be an integer; sort: must be one of"},
+		{"GET", "/api/v1/certificates?page=x&sort_desc=maybe&perpage=1", "", 400, "page: must be an integer; sort_desc: must be true or false; perpage: is not"},
 		{"GET", "/api/v1/certificates?perpage=1", "", 400, "did you mean per_page?"},
 		{"GET", "/api/v1/certificates/%00", "", 404, "id"},
 		{"POST", "/api/v1/certificates", `{"common_name":1}`, 400, "common_name: must be a string"},
@@ -140,7 +112,9 @@ func TestGateway_HoldsRequestsToTheContractBeforeTheirOwnerSeesThem(t *testing.T
 }
 
 func TestGateway_LetsOnlyListedOriginsIn(t *testing.T) {
-	w := newWorldWith(t, gateway.Config{CORSOrigins: []string{"https://ops.example.com"}})
+	cfg := byKeys()
+	cfg.CORSOrigins = []string{"https://ops.example.com"}
+	w := newWorldWith(t, cfg)
 	w.own("issuer", echo)
 	for origin, allowed := range map[string]string{"https://ops.example.com": "https://ops.example.com", "https://evil.example.com": ""} {
 		r := w.request(http.MethodGet, "/api/v1/certificates", "")
@@ -203,5 +177,35 @@ func TestGateway_CarriesOutACallWithAKeyOnce(t *testing.T) {
 	r.Header.Set("Idempotency-Key", "other")
 	if res, body := w.do(r); res.StatusCode != http.StatusAccepted {
 		t.Errorf("after a call that found nobody: %d %s", res.StatusCode, body)
+	}
+}
+
+func TestGateway_KeepsViewsAndHoldsTheirUpdatesToWhatWasSeen(t *testing.T) {
+	w := newWorld(t)
+	res, body := w.do(w.request(http.MethodPost, "/api/v1/views", `{"name":"mine","resource":"jobs","query":{"status":"Failed"}}`))
+	var v struct{ ID, Name string }
+	if err := json.Unmarshal(body, &v); err != nil || res.StatusCode != http.StatusCreated || res.Header.Get("ETag") != `"1"` {
+		t.Fatalf("%d %v %s", res.StatusCode, res.Header, body)
+	}
+	put := func(tag string) (*http.Response, []byte) {
+		r := w.request(http.MethodPut, "/api/v1/views/"+v.ID, `{"name":"renamed"}`)
+		r.Header.Set("If-Match", tag)
+		return w.do(r)
+	}
+	if res, body := put(`"1"`); res.StatusCode != http.StatusOK || res.Header.Get("ETag") != `"2"` || !strings.Contains(string(body), `"status":"Failed"`) {
+		t.Errorf("%d %v %s", res.StatusCode, res.Header, body)
+	}
+	if res, body := put(`"1"`); res.StatusCode != http.StatusPreconditionFailed || w.problem(body).Code != "precondition" {
+		t.Errorf("a lost update: %d %s", res.StatusCode, body)
+	}
+	for path, want := range map[string]int{
+		"/api/v1/views?resource=jobs": 200, "/api/v1/views?resource=teams": 400, "/api/v1/views?cursor=AA": 400, "/api/v1/views/" + v.ID: 200, "/api/v1/views/view-x": 404,
+	} {
+		if res, body := w.get(path); res.StatusCode != want {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+		}
+	}
+	if res, body := w.do(w.request(http.MethodDelete, "/api/v1/views/"+v.ID, "")); res.StatusCode != http.StatusNoContent {
+		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }

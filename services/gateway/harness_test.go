@@ -74,7 +74,6 @@ func newWorldWith(t *testing.T, cfg gateway.Config) *world {
 	if _, err := (bus.Manifest{Rev: stream.Revision, Streams: streams}).Scaled(0.01).Apply(t.Context(), w.conn.JS); err != nil {
 		t.Fatal(err)
 	}
-	cfg.ServerHost, cfg.AuthType = byKeys().ServerHost, byKeys().AuthType
 	w.start(cfg)
 	t.Cleanup(w.client.CloseIdleConnections)
 	return w
@@ -87,7 +86,7 @@ func (w *world) start(cfg gateway.Config) {
 	cfg.AdminKeyFile = filepath.Join(w.TempDir(), "admin.key")
 	listening := make(chan string, 1)
 	cfg.Listening = func(url string) { listening <- url }
-	ctx, cancel := contextOf(w)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	conn := w.nats.Connect(bus.Options{Name: "gateway"})
 	checks := health.New(w.log)
 	checks.Add("bus", func(ctx context.Context) error { return conn.Ready(ctx) })
@@ -133,15 +132,10 @@ func (w *world) another(cfg gateway.Config) *world {
 	return &other
 }
 
-// contextOf outlives the test, so that what it runs is ended by the one who cleans up.
-func contextOf(w *world) (context.Context, context.CancelFunc) {
-	return context.WithCancel(context.WithoutCancel(w.Context()))
-}
-
 // own has a service's operations answered by h until the returned function is called.
 func (w *world) own(name string, h http.HandlerFunc) (leave func()) {
 	w.Helper()
-	ctx, cancel := contextOf(w)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	conn := w.nats.Connect(bus.Options{Name: name})
 	done, up := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -38,6 +38,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/record"
 	"github.com/certctl/certctl/services/gateway/internal/stats"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
+	"github.com/certctl/certctl/services/gateway/internal/view"
 )
 
 // Config is read from CERTCTL_*.
@@ -170,7 +171,10 @@ func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apike
 	}
 	owners := natshttp.NewTransport(deps.Bus.NC)
 	figures := stats.New(owners, deps.Clock)
-	ours := own.Answers{Health: deps.Health, Clock: deps.Clock, Keys: keys, AuthType: cfg.AuthType}.Handler()
+	ours := own.Answers{
+		Health: deps.Health, Clock: deps.Clock, Keys: keys, AuthType: cfg.AuthType,
+		Views: &view.Store{Pool: deps.DB, Clock: deps.Clock},
+	}.Handler()
 	e := &edge.Edge{
 		Keys: callers, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
 		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,

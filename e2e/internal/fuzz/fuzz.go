@@ -67,7 +67,7 @@ func New(document []byte, url, key string, seed uint64, spare func(id string) bo
 	}
 	f := &Fuzzer{
 		url: url, key: key, client: &http.Client{Timeout: patience},
-		rand: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // choices that can be made again
+		rand: rand.New(rand.NewPCG(seed, 0)),
 		ids:  []string{nothing}, spare: spare, Asked: map[string]map[int]int{}, Refused: map[string]string{},
 	}
 	for _, path := range doc.Paths.InMatchingOrder() {

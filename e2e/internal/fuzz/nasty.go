@@ -109,8 +109,8 @@ func (f *Fuzzer) real(example any) any {
 		if _, isText := v.(string); isText && strings.HasSuffix(name, "_id") {
 			members[name] = f.id(strings.TrimSuffix(name, "_id"))
 		}
-		if strings.HasSuffix(name, "_ids") {
-			members[name] = []any{f.id(strings.TrimSuffix(name, "_ids"))}
+		if kind, many := strings.CutSuffix(name, "_ids"); many {
+			members[name] = []any{f.id(kind)}
 		}
 	}
 	return members

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,9 +58,7 @@ func (f *Fuzzer) value(name string, s *openapi3.Schema, nesting int) any {
 func (f *Fuzzer) object(s *openapi3.Schema, nesting int) map[string]any {
 	out := map[string]any{}
 	for _, part := range s.AllOf {
-		for name, v := range f.object(part.Value, nesting) {
-			out[name] = v
-		}
+		maps.Copy(out, f.object(part.Value, nesting))
 	}
 	// Half of the time as little as possible, which is accepted more often.
 	sparse := f.rand.IntN(2) == 0

@@ -27,7 +27,10 @@ import (
 const (
 	startWithin = 20 * time.Second
 	maxPayload  = 1 << 20
-	maxMemory   = 64 << 20
+	// maxControlLine holds the credential of a user that may publish many exact subjects: the gateway's lists every
+	// operation, and outgrew the server's default of 4 KiB.
+	maxControlLine = 64 << 10
+	maxMemory      = 64 << 20
 	// resolverLimit is far above the four accounts that there are.
 	resolverLimit = 64
 )
@@ -90,7 +93,7 @@ func options(o Options) (*server.Options, error) {
 		return nil, err
 	}
 	opts := &server.Options{
-		ServerName: "certctl-hub", NoSigs: true, MaxPayload: maxPayload,
+		ServerName: "certctl-hub", NoSigs: true, MaxPayload: maxPayload, MaxControlLine: maxControlLine,
 		JetStream: true, JetStreamDomain: subject.DomainHub, StoreDir: filepath.Join(o.Dir, "streams"), SyncAlways: true,
 		JetStreamMaxStore: o.MaxStore, JetStreamMaxMemory: maxMemory, DisableJetStreamBanner: true,
 		TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver, SystemAccount: system,

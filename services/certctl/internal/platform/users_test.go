@@ -190,3 +190,13 @@ func TestAuthority_RefusesWhoeverHasNoCredentials(t *testing.T) {
 		t.Error("the hub let somebody in without credentials")
 	}
 }
+
+// TestUsers_AllConnect holds the length of credentials to what the hub reads.
+func TestUsers_AllConnect(t *testing.T) {
+	p := busOnly(t)
+	for _, u := range users() {
+		if s := p.steal(t, u.account, u.name); !s.conn.NC.IsConnected() {
+			t.Errorf("%s does not get in", u.name)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -55,9 +56,7 @@ func TestMiddleware_CompressesWhatIsLargeAndTextForThoseWhoTakeIt(t *testing.T) 
 		{"a part", "gzip", "text/plain", large, 206, nil, false, false},
 	} {
 		w := serve("GET", c.accept, func(w http.ResponseWriter, _ *http.Request) {
-			for name, values := range c.header {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), c.header)
 			w.Header().Set("Content-Type", c.kind)
 			w.Header().Set("ETag", `"7"`)
 			w.WriteHeader(c.status)
@@ -111,7 +110,7 @@ func TestMiddleware_DoesNotFinishWhatBreaksOff(t *testing.T) {
 		Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, strings.Repeat("a", 4000))
-			http.NewResponseController(w).Flush() //nolint:errcheck // the recorder can
+			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		})).ServeHTTP(w, r)
 	}()

@@ -18,6 +18,7 @@ import (
 	"github.com/certctl/certctl/libs/health"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
+	"github.com/certctl/certctl/services/gateway/internal/view"
 )
 
 // Answers implements the gateway's operations.
@@ -27,6 +28,7 @@ type Answers struct {
 	Keys   *apikey.Store
 	// AuthType is how callers prove who they are: api-key, jwt or none.
 	AuthType string
+	Views    *view.Store
 }
 
 var _ gatewayapi.StrictServerInterface = Answers{}

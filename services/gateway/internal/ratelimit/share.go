@@ -23,6 +23,9 @@ const (
 	maxCallers = 2000
 )
 
+// matter is what replicas speak of it under.
+var matter = subject.Replicas("gateway", "consumption")
+
 // consumption is what one replica tells the others. It is lost if nobody listens: a
 // token lasts some milliseconds.
 type consumption struct {
@@ -35,7 +38,7 @@ type consumption struct {
 // ctx ends.
 func (l *Limiter) Share(ctx context.Context, nc *nats.Conn, c clock.Clock, log *slog.Logger) error {
 	me := id.New("gateway-")
-	heard, err := nc.Subscribe(subject.Replicas("gateway", "consumption"), func(m *nats.Msg) {
+	heard, err := nc.Subscribe(matter, func(m *nats.Msg) {
 		if err := l.hear(me, m.Data, c.Now()); err != nil {
 			log.Warn("did not understand what another replica let through", obs.KeyError, err)
 		}
@@ -52,7 +55,7 @@ func (l *Limiter) Share(ctx context.Context, nc *nats.Conn, c clock.Clock, log *
 			l.tell(c.Now(), me, func(b []byte) {
 				// A connection that is down would keep it until it is worth nothing.
 				if nc.IsConnected() {
-					_ = nc.Publish(subject.Replicas("gateway", "consumption"), b)
+					_ = nc.Publish(matter, b)
 				}
 			})
 		case <-ctx.Done():

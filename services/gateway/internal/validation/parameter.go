@@ -152,18 +152,17 @@ func text(s *openapi3.Schema) (scalar, error) {
 			return nil, fmt.Errorf("pattern: %w", err)
 		}
 	}
-	// A byte count below the bound saves counting characters.
-	least, most := s.MinLength, uint64(math.MaxUint64)
+	least, most := bound(s.MinLength), math.MaxInt
 	if s.MaxLength != nil {
-		most = *s.MaxLength
+		most = bound(*s.MaxLength)
 	}
 	return func(v string) string {
 		switch {
 		case len(allowed) > 0 && !slices.Contains(allowed, v):
 			return "must be one of " + strings.Join(allowed, ", ")
-		case uint64(len(v)) > most && uint64(utf8.RuneCountInString(v)) > most:
+		case len(v) > most && utf8.RuneCountInString(v) > most: // most texts need no counting
 			return fmt.Sprintf("must have at most %d characters", most)
-		case least > 0 && uint64(utf8.RuneCountInString(v)) < least:
+		case least > 0 && utf8.RuneCountInString(v) < least:
 			return fmt.Sprintf("must have at least %d characters", least)
 		case pattern != nil && !pattern.MatchString(v):
 			return "must match " + s.Pattern
@@ -173,6 +172,14 @@ func text(s *openapi3.Schema) (scalar, error) {
 			return ""
 		}
 	}, nil
+}
+
+// bound is a length of the contract, as far as a text can be long.
+func bound(n uint64) int {
+	if n > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(n)
 }
 
 // isTime accepts a day for its first moment, as owners do.
