@@ -27,6 +27,8 @@ const (
 	VerbKeyRequest = "keyrequest"
 	// VerbDeploy asks to install a certificate and to check that it is served.
 	VerbDeploy = "deploy"
+	// VerbVerify asks to look at what is served, and to change nothing.
+	VerbVerify = "verify"
 	// VerbAccount brings a leaf the newest account JWT; its agent token is "site".
 	VerbAccount = "account"
 )
@@ -43,7 +45,7 @@ type AgentCommand struct {
 	// IssuedAt and ExpiresAt bound when the agent may begin.
 	IssuedAt  time.Time `json:"issued_at"`
 	ExpiresAt time.Time `json:"expires_at"`
-	// Body is a [KeyRequest] or a [Deploy], by the verb.
+	// Body is a [KeyRequest] or a [Deploy], by the verb; that of [VerbVerify] is a Deploy too.
 	Body json.RawMessage `json:"body"`
 }
 
@@ -57,7 +59,7 @@ type KeyRequest struct {
 	KeySize      int    `json:"key_size"`
 }
 
-// Deploy is the body of [VerbDeploy].
+// Deploy is the body of [VerbDeploy] and [VerbVerify].
 type Deploy struct {
 	CertificateID string `json:"certificate_id"`
 	VersionID     string `json:"version_id"`

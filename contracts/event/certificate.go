@@ -15,6 +15,10 @@ type CertificateRequested struct {
 	TargetIDs     []string `json:"target_ids"`
 	// Renewal tells that the certificate exists and a new version of it is wanted.
 	Renewal bool `json:"renewal"`
+	// Automatic tells that nobody asked for it: the renewal fell due by its policy. Reason
+	// says why then.
+	Automatic bool   `json:"automatic,omitempty"`
+	Reason    string `json:"reason,omitempty"`
 }
 
 // CertificateKeyRequested asks the agent of the certificate's target to make a key
@@ -72,8 +76,8 @@ type CertificateRenewed struct {
 	PreviousVersionID string `json:"previous_version_id,omitempty"`
 }
 
-// CertificateActivated tells that the newest version is served by all of the
-// certificate's targets. One without targets is active when it is issued or renewed, and
+// CertificateActivated tells that the newest version, or an older one that somebody put in
+// its place, is served by all of the certificate's targets. One without targets is active when it is issued or renewed, and
 // this event is not sent.
 type CertificateActivated struct {
 	CertificateID string `json:"certificate_id"`
@@ -151,4 +155,56 @@ type CertificateUpdated struct {
 // About implements [Event].
 func (e CertificateUpdated) About() (string, string, string) {
 	return "certificate", e.CertificateID, "updated"
+}
+
+// CertificateDeploymentRequested tells that somebody wants a version of a certificate on
+// targets now, whatever they serve: the newest, or an older one in its place.
+type CertificateDeploymentRequested struct {
+	CertificateID string `json:"certificate_id"`
+	IssuerID      string `json:"issuer_id"`
+	CommonName    string `json:"common_name"`
+	// TargetIDs are all or some of the certificate's.
+	TargetIDs []string `json:"target_ids"`
+	// KeyAgentID is the agent that holds the key, empty if the CSR came from outside.
+	KeyAgentID string `json:"key_agent_id,omitempty"`
+	// Rollback tells that there is a newer version.
+	Rollback    bool   `json:"rollback"`
+	RequestedBy string `json:"requested_by"`
+	// The version is here in full: whoever installs it may never have heard of it.
+	Version
+}
+
+// About implements [Event].
+func (e CertificateDeploymentRequested) About() (string, string, string) {
+	return "certificate", e.CertificateID, "deploymentrequested"
+}
+
+// CertificateExpiring tells that the newest version has come within a threshold of its
+// end. Each threshold is told once a version, and of several that had passed unseen only
+// the nearest to the end.
+type CertificateExpiring struct {
+	CertificateID string    `json:"certificate_id"`
+	VersionID     string    `json:"version_id"`
+	NotAfter      time.Time `json:"not_after"`
+	// DaysLeft are whole days, Threshold the one that was reached.
+	DaysLeft  int `json:"days_left"`
+	Threshold int `json:"threshold"`
+}
+
+// CertificateExpired tells that the newest version has ended: the threshold of no days,
+// told whether or not the policy lists it.
+type CertificateExpired struct {
+	CertificateID string    `json:"certificate_id"`
+	VersionID     string    `json:"version_id"`
+	NotAfter      time.Time `json:"not_after"`
+}
+
+// About implements [Event].
+func (e CertificateExpiring) About() (string, string, string) {
+	return "certificate", e.CertificateID, "expiring"
+}
+
+// About implements [Event].
+func (e CertificateExpired) About() (string, string, string) {
+	return "certificate", e.CertificateID, "expired"
 }

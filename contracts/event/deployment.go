@@ -39,6 +39,33 @@ type DeploymentRolledBack struct {
 	Reason string `json:"reason"`
 }
 
+// DeploymentVerified tells that a connection to the target was answered with the version
+// that it is to serve. Nothing was changed.
+type DeploymentVerified struct {
+	Deployment
+	ServedFingerprintSHA256 string `json:"served_fingerprint_sha256"`
+	DurationMillis          int64  `json:"duration_ms"`
+}
+
+// DeploymentDiverged tells that somebody looked whether the target serves the version that
+// it is to serve, and that it serves another one, or could not be seen. Nothing was changed.
+type DeploymentDiverged struct {
+	Deployment
+	// ServedFingerprintSHA256 is what it served, empty if it could not be seen.
+	ServedFingerprintSHA256 string `json:"served_fingerprint_sha256,omitempty"`
+	Reason                  string `json:"reason"`
+}
+
+// About implements [Event].
+func (e DeploymentVerified) About() (string, string, string) {
+	return "deployment", e.JobID, "verified"
+}
+
+// About implements [Event].
+func (e DeploymentDiverged) About() (string, string, string) {
+	return "deployment", e.JobID, "diverged"
+}
+
 // About implements [Event].
 func (e DeploymentStarted) About() (string, string, string) { return "deployment", e.JobID, "started" }
 

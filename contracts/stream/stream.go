@@ -16,7 +16,7 @@ import (
 
 // Revision grows with every change below, so that an older build cannot quietly
 // reset what a newer one has set.
-const Revision = 2
+const Revision = 3
 
 const (
 	mib = 1 << 20
@@ -48,7 +48,8 @@ func Core() ([]jetstream.StreamConfig, []Consumer) {
 		durable(subject.StreamEvents, subject.ConsumerDeploymentEvents, 512,
 			subject.Events("certificate", "requested"), subject.Events("certificate", "keyrequested"),
 			subject.Events("certificate", "issued"), subject.Events("certificate", "renewed"),
-			subject.Events("certificate", "updated"), subject.Events("certificate", "archived")),
+			subject.Events("certificate", "updated"), subject.Events("certificate", "archived"),
+			subject.Events("certificate", "deploymentrequested")),
 		durable(subject.StreamEvents, subject.ConsumerRevocationEvents, 512,
 			subject.Events("certificate", "issued"), subject.Events("certificate", "renewed"),
 			subject.Events("issuer", "configured")),

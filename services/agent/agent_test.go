@@ -23,6 +23,7 @@ import (
 	"github.com/certctl/certctl/libs/x509x"
 	agent "github.com/certctl/certctl/services/agent"
 	"github.com/certctl/certctl/services/agent/internal/identity"
+	"github.com/certctl/certctl/services/agent/internal/served"
 	"github.com/certctl/certctl/services/agent/internal/statedir"
 	"github.com/certctl/certctl/services/agent/internal/target/nginx"
 	"github.com/certctl/certctl/services/agent/internal/target/nginx/nginxtest"
@@ -179,6 +180,40 @@ func TestAgent_EnrolsMakesAKeyAndServesItsCertificate(t *testing.T) {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+func TestAgent_GoesBackToAnOlderCertificateWithItsOwnKey(t *testing.T) {
+	l := startLeaf(t)
+	authority := targettest.NewAuthority(t)
+	server := startNGINX(t, authority)
+	start(t, newConfig(t, l))
+
+	older, olderPrint := l.certify(authority, "job-i-1")
+	l.order(command.VerbDeploy, "job-d-1", 1, deployOrder(t, server, older, olderPrint))
+	l.report("job-d-1", command.OutcomeCompleted)
+	newer, newerPrint := l.certify(authority, "job-i-2")
+	l.order(command.VerbDeploy, "job-d-2", 1, deployOrder(t, server, newer, newerPrint))
+	l.report("job-d-2", command.OutcomeCompleted)
+
+	// Back, forward again, and the same once more.
+	for i, to := range []struct{ chain, fingerprint string }{{older, olderPrint}, {newer, newerPrint}, {newer, newerPrint}} {
+		job := fmt.Sprintf("job-d-%d", i+3)
+		l.order(command.VerbDeploy, job, 1, deployOrder(t, server, to.chain, to.fingerprint))
+		if done := l.report(job, command.OutcomeCompleted); done.ServedFingerprintSHA256 != to.fingerprint {
+			t.Errorf("%s: served %s, want %s", job, done.ServedFingerprintSHA256, to.fingerprint)
+		}
+		if got, err := served.Fingerprint(t.Context(), server.Address, host); err != nil || got != to.fingerprint {
+			t.Errorf("%s: NGINX serves %s, %v", job, got, err)
+		}
+	}
+	l.order(command.VerbVerify, "job-d-6", 1, deployOrder(t, server, newer, newerPrint))
+	if seen := l.report("job-d-6", command.OutcomeCompleted); seen.ServedFingerprintSHA256 != newerPrint {
+		t.Errorf("verified: %+v", seen)
+	}
+	l.order(command.VerbVerify, "job-d-7", 1, deployOrder(t, server, older, olderPrint))
+	if seen := l.report("job-d-7", command.OutcomeFailed); seen.ServedFingerprintSHA256 != newerPrint || !seen.Permanent {
+		t.Errorf("verified: %+v", seen)
 	}
 }
 

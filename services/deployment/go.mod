@@ -3,6 +3,7 @@ module github.com/certctl/certctl/services/deployment
 go 1.26.0
 
 require (
+	github.com/Masterminds/semver/v3 v3.5.0
 	github.com/certctl/certctl/contracts v0.0.0
 	github.com/certctl/certctl/libs v0.0.0
 	github.com/certctl/certctl/libs/testkit v0.0.0

@@ -19,6 +19,7 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/desk"
 	"github.com/certctl/certctl/services/deployment/internal/durable"
 	"github.com/certctl/certctl/services/deployment/internal/enrolment"
+	"github.com/certctl/certctl/services/deployment/internal/issuer"
 	"github.com/certctl/certctl/services/deployment/internal/platform"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
 	"github.com/certctl/certctl/services/deployment/internal/sweep"
@@ -93,7 +94,7 @@ func build(ctx context.Context, cfg Config, deps service.Deps) (*parts, error) {
 		DB: deps.DB, NC: cfg.Edge.Bus.NC, Office: office, Clock: deps.Clock, Log: deps.Log,
 		OrderDeadline: cfg.DeploymentOrderDeadline, Committed: p.committed,
 	}
-	p.answers = &api.Answers{DB: deps.DB, Office: office, Desk: p.desk, Clock: deps.Clock, Committed: p.changed}
+	p.answers = &api.Answers{DB: deps.DB, Office: office, Desk: p.desk, Certificates: issuer.New(deps.Bus.NC), Clock: deps.Clock, Committed: p.changed}
 	p.relays = []*outbox.Relay{
 		relay(deps, "CORE", deps.Bus, subject.StreamEvents),
 		relay(deps, "EDGE", cfg.Edge.Bus, subject.StreamAgentCommands),

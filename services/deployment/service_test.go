@@ -115,6 +115,50 @@ func TestService_SendsAnUnansweredOrderAgain(t *testing.T) {
 	}
 }
 
+func TestService_PutsAnOlderVersionInThePlaceOfTheNewest(t *testing.T) {
+	p := newPlatform(t)
+	p.start()
+	a := p.enrol()
+	p.leaf(a)
+	a.target("tgt-1")
+	now := time.Now()
+	first, second := issued("mc-1", "cv-1", now.Add(-time.Hour), "tgt-1"), issued("mc-1", "cv-2", now, "tgt-1")
+	serves := func(version string) {
+		t.Helper()
+		p.until("the target serves "+version, func() bool {
+			var list deploymentapi.CertificateDeploymentList
+			status, err := p.call("GET", "/api/v1/certificates/mc-1/deployments", "listCertificateDeployments", nil, &list)
+			return status == 200 && err == nil && len(list.Data) == 1 && list.Data[0].VersionID != nil && *list.Data[0].VersionID == version &&
+				*list.Data[0].JobStatus == deploymentapi.Completed
+		})
+	}
+	p.tell(event.CertificateRequested{CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}}, 1)
+	p.tell(first, 2)
+	serves("cv-1")
+	p.tell(event.CertificateRenewed{CertificateIssued: second}, 3)
+	serves("cv-2")
+	p.tell(event.CertificateDeploymentRequested{
+		CertificateID: "mc-1", TargetIDs: []string{"tgt-1"}, Rollback: true, RequestedBy: "key-ops", Version: first.Version,
+	}, 4)
+	serves("cv-1")
+	if n := len(a.orders()); n != 3 {
+		t.Errorf("the agent got %d orders, want 3", n)
+	}
+
+	// Somebody looks whether it is so.
+	var looked deploymentapi.ValidationTriggered
+	p.do("POST", "/api/v1/certificates/mc-1/validate", "validateCertificate", nil, &looked)
+	var job deploymentapi.Job
+	p.until("the agent has looked", func() bool {
+		p.do("GET", "/api/v1/jobs/"+looked.JobIds[0], "getJob", nil, &job)
+		return job.Status == deploymentapi.Completed
+	})
+	if job.Type != deploymentapi.Validation || *job.VersionID != "cv-1" {
+		t.Errorf("%+v", job)
+	}
+	p.awaitEvents("deployment", job.ID, "verified")
+}
+
 func TestService_ForgedReportsBecomeDeadLettersAndHoldUpNothing(t *testing.T) {
 	p := newPlatform(t)
 	p.start()

@@ -187,5 +187,10 @@ func well(c command.AgentCommand) []command.AgentReport {
 		r.CSRPEM = "request of " + c.JobID
 		return []command.AgentReport{r}
 	}
-	return []command.AgentReport{about(c, command.OutcomeStarted), about(c, command.OutcomeCompleted)}
+	done := about(c, command.OutcomeCompleted)
+	var body command.Deploy
+	if json.Unmarshal(c.Body, &body) == nil {
+		done.ServedFingerprintSHA256 = body.FingerprintSHA256
+	}
+	return []command.AgentReport{about(c, command.OutcomeStarted), done}
 }

@@ -182,9 +182,12 @@ func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apike
 		Repeats:  &idempotency.Desk{Pool: deps.DB, Sealer: deps.Sealer, Clock: deps.Clock, Log: deps.Log},
 		Requests: requests,
 		Answer: map[string]http.Handler{
-			"listJobs":  jobs.List(owners),
-			"getJob":    jobs.ByID(owners, "getJob"),
-			"cancelJob": jobs.ByID(owners, "cancelJob"),
+			"listJobs":   jobs.List(owners),
+			"getJob":     jobs.ByID(owners, "getJob"),
+			"cancelJob":  jobs.ByID(owners, "cancelJob"),
+			"approveJob": jobs.ByID(owners, "approveJob"),
+			"rejectJob":  jobs.ByID(owners, "rejectJob"),
+			"retryJob":   jobs.ByID(owners, "retryJob"),
 
 			"getStatsSummary":   figures.Summary(),
 			"getStatsJobTrends": figures.JobTrends(),

@@ -21,5 +21,8 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		CAKeyPath:   cfg.CAKeyPath,
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
+
+		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
+		MaxRenewals:  cfg.RenewalsPerIssuer,
 	}, deps)
 }

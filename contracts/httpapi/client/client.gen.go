@@ -40,6 +40,24 @@ func (e APIKeyStatus) Valid() bool {
 	}
 }
 
+// Defines values for AgentGroupMemberMembershipType.
+const (
+	AgentGroupMemberMembershipTypeExclude AgentGroupMemberMembershipType = "exclude"
+	AgentGroupMemberMembershipTypeInclude AgentGroupMemberMembershipType = "include"
+)
+
+// Valid indicates whether the value is a known member of the AgentGroupMemberMembershipType enum.
+func (e AgentGroupMemberMembershipType) Valid() bool {
+	switch e {
+	case AgentGroupMemberMembershipTypeExclude:
+		return true
+	case AgentGroupMemberMembershipTypeInclude:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentStatus.
 const (
 	Degraded AgentStatus = "Degraded"
@@ -265,6 +283,27 @@ func (e JobType) Valid() bool {
 	case Renewal:
 		return true
 	case Validation:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Membership.
+const (
+	MembershipDynamic Membership = "dynamic"
+	MembershipExclude Membership = "exclude"
+	MembershipInclude Membership = "include"
+)
+
+// Valid indicates whether the value is a known member of the Membership enum.
+func (e Membership) Valid() bool {
+	switch e {
+	case MembershipDynamic:
+		return true
+	case MembershipExclude:
+		return true
+	case MembershipInclude:
 		return true
 	default:
 		return false
@@ -559,13 +598,18 @@ type APIKeyUpdate struct {
 
 // Agent defines model for Agent.
 type Agent struct {
+	// APIKeyHash Always empty. Older clients expect the field; agents have no API key, and a hash is never shown.
+	APIKeyHash      string     `json:"api_key_hash"`
 	Architecture    string     `json:"architecture"`
 	Hostname        string     `json:"hostname"`
 	ID              string     `json:"id"`
 	IPAddress       string     `json:"ip_address"`
 	LastHeartbeatAt *time.Time `json:"last_heartbeat_at,omitempty"`
-	Name            string     `json:"name"`
-	Os              string     `json:"os"`
+
+	// Membership In the list of a group's agents, why it is among them.
+	Membership *Membership `json:"membership,omitempty"`
+	Name       string      `json:"name"`
+	Os         string      `json:"os"`
 
 	// PublicKey The agent's nkey; its seed never left the host.
 	PublicKey    *string     `json:"public_key,omitempty"`
@@ -575,12 +619,89 @@ type Agent struct {
 	Version      string      `json:"version"`
 }
 
+// AgentGroup defines model for AgentGroup.
+type AgentGroup struct {
+	CreatedAt         time.Time `json:"created_at"`
+	Description       string    `json:"description"`
+	Enabled           bool      `json:"enabled"`
+	ID                string    `json:"id"`
+	MatchArchitecture string    `json:"match_architecture"`
+	MatchIPCidr       string    `json:"match_ip_cidr"`
+	MatchOs           string    `json:"match_os"`
+	MatchVersion      string    `json:"match_version"`
+	Name              string    `json:"name"`
+	UpdatedAt         time.Time `json:"updated_at"`
+}
+
+// AgentGroupCreate defines model for AgentGroupCreate.
+type AgentGroupCreate struct {
+	Description *string `json:"description,omitempty"`
+	Enabled     *bool   `json:"enabled,omitempty"`
+	ID          *string `json:"id,omitempty"`
+
+	// MatchArchitecture What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchArchitecture *MatchText `json:"match_architecture,omitempty"`
+
+	// MatchIPCidr A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+	MatchIPCidr *MatchIPCIDR `json:"match_ip_cidr,omitempty"`
+
+	// MatchOs What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchOs *MatchText `json:"match_os,omitempty"`
+
+	// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+	// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+	MatchVersion *MatchVersion `json:"match_version,omitempty"`
+	Name         string        `json:"name"`
+}
+
+// AgentGroupList defines model for AgentGroupList.
+type AgentGroupList struct {
+	Data []AgentGroup `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// AgentGroupMember defines model for AgentGroupMember.
+type AgentGroupMember struct {
+	MembershipType AgentGroupMemberMembershipType `json:"membership_type"`
+}
+
+// AgentGroupMemberMembershipType defines model for AgentGroupMember.MembershipType.
+type AgentGroupMemberMembershipType string
+
+// AgentGroupUpdate defines model for AgentGroupUpdate.
+type AgentGroupUpdate struct {
+	Description *string `json:"description,omitempty"`
+	Enabled     *bool   `json:"enabled,omitempty"`
+
+	// MatchArchitecture What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchArchitecture *MatchText `json:"match_architecture,omitempty"`
+
+	// MatchIPCidr A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+	MatchIPCidr *MatchIPCIDR `json:"match_ip_cidr,omitempty"`
+
+	// MatchOs What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchOs *MatchText `json:"match_os,omitempty"`
+
+	// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+	// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+	MatchVersion *MatchVersion `json:"match_version,omitempty"`
+	Name         *string       `json:"name,omitempty"`
+}
+
 // AgentList defines model for AgentList.
 type AgentList struct {
-	Data    []Agent `json:"data"`
-	Page    int     `json:"page"`
-	PerPage int     `json:"per_page"`
-	Total   int64   `json:"total"`
+	Data []Agent `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // AgentStatus defines model for AgentStatus.
@@ -909,6 +1030,40 @@ type CertificateCreate struct {
 	TeamID    *string            `json:"team_id,omitempty"`
 }
 
+// CertificateDeploy defines model for CertificateDeploy.
+type CertificateDeploy struct {
+	TargetID  *string `json:"target_id,omitempty"`
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateDeployment defines model for CertificateDeployment.
+type CertificateDeployment struct {
+	AgentID           string                 `json:"agent_id"`
+	Config            map[string]interface{} `json:"config"`
+	CreatedAt         time.Time              `json:"created_at"`
+	DeployedAt        *time.Time             `json:"deployed_at,omitempty"`
+	Enabled           bool                   `json:"enabled"`
+	FingerprintSha256 *string                `json:"fingerprint_sha256,omitempty"`
+	ID                string                 `json:"id"`
+	JobError          *string                `json:"job_error,omitempty"`
+
+	// JobID The latest job that installs on this target.
+	JobID     *string    `json:"job_id,omitempty"`
+	JobStatus *JobStatus `json:"job_status,omitempty"`
+	Name      string     `json:"name"`
+	Type      string     `json:"type"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// VersionID The version that the target was last seen to serve; left out before the first.
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateDeploymentList defines model for CertificateDeploymentList.
+type CertificateDeploymentList struct {
+	Data  []CertificateDeployment `json:"data"`
+	Total int64                   `json:"total"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	// Data With `fields`, each has those only.
@@ -954,6 +1109,11 @@ type CertificateUpdate struct {
 	Tags      *map[string]string `json:"tags,omitempty"`
 	TargetIds *[]string          `json:"target_ids,omitempty"`
 	TeamID    *string            `json:"team_id,omitempty"`
+}
+
+// CertificateValidate defines model for CertificateValidate.
+type CertificateValidate struct {
+	TargetID *string `json:"target_id,omitempty"`
 }
 
 // CertificateVersion defines model for CertificateVersion.
@@ -1020,13 +1180,20 @@ type DeadLetterList struct {
 	Total      int64   `json:"total"`
 }
 
+// DeploymentTriggered defines model for DeploymentTriggered.
+type DeploymentTriggered struct {
+	Status    string   `json:"status"`
+	TargetIds []string `json:"target_ids"`
+	VersionID string   `json:"version_id"`
+}
+
 // EnrolmentToken defines model for EnrolmentToken.
 type EnrolmentToken struct {
 	ExpiresAt time.Time `json:"expires_at"`
 	ID        string    `json:"id"`
 	SiteID    string    `json:"site_id"`
 
-	// Token Give it to the new agent as CERTCTL_ENROLMENT_TOKEN.
+	// Token Give it to the new agent as CERTCTL_ENROLMENT_TOKEN, or to the new leaf as CERTCTL_LEAF_TOKEN.
 	Token string `json:"token"`
 }
 
@@ -1141,14 +1308,23 @@ type IssuerUpdate struct {
 
 // Job defines model for Job.
 type Job struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	Attempts      int        `json:"attempts"`
-	CertificateID string     `json:"certificate_id"`
-	CompletedAt   *time.Time `json:"completed_at,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ID            string     `json:"id"`
-	LastError     *string    `json:"last_error,omitempty"`
-	MaxAttempts   int        `json:"max_attempts"`
+	AgentID *string `json:"agent_id,omitempty"`
+
+	// ApprovalReason What was given as the reason for the approval or the rejection.
+	ApprovalReason *string    `json:"approval_reason,omitempty"`
+	ApprovedAt     *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy     *string    `json:"approved_by,omitempty"`
+	Attempts       int        `json:"attempts"`
+	CertificateID  string     `json:"certificate_id"`
+	CompletedAt    *time.Time `json:"completed_at,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ID             string     `json:"id"`
+	LastError      *string    `json:"last_error,omitempty"`
+	MaxAttempts    int        `json:"max_attempts"`
+	RejectedBy     *string    `json:"rejected_by,omitempty"`
+
+	// RequestedBy Who asked for it; `system` if it fell due by its policy.
+	RequestedBy *string `json:"requested_by,omitempty"`
 
 	// ScheduledAt When it is next worked on.
 	ScheduledAt time.Time  `json:"scheduled_at"`
@@ -1157,6 +1333,12 @@ type Job struct {
 	TargetID    *string    `json:"target_id,omitempty"`
 	Type        JobType    `json:"type"`
 	VersionID   *string    `json:"version_id,omitempty"`
+}
+
+// JobDecision defines model for JobDecision.
+type JobDecision struct {
+	// Reason Kept on the job and in the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // JobList defines model for JobList.
@@ -1170,11 +1352,47 @@ type JobList struct {
 	Total      int64   `json:"total"`
 }
 
+// JobRetried defines model for JobRetried.
+type JobRetried struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
+}
+
 // JobStatus defines model for JobStatus.
 type JobStatus string
 
 // JobType defines model for JobType.
 type JobType string
+
+// MaintenanceWindow A span of time that comes again every week, by the clocks of its zone. With an `end` that is not later than `start` it
+// ends on the day after. A time that the clocks skip is the moment of the change; one that comes twice is the first as a
+// start and the second as an end.
+type MaintenanceWindow struct {
+	// End Examples: 04:00
+	End string `json:"end"`
+
+	// Start Examples: 22:00
+	Start string `json:"start"`
+
+	// TimeZone A name of the IANA database; UTC if it is left out.
+	TimeZone *string `json:"time_zone,omitempty"`
+
+	// Weekdays The days on which it begins, by their English names or the first three letters of them; none is every day.
+	Weekdays *[]string `json:"weekdays,omitempty"`
+}
+
+// MatchIPCIDR A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+type MatchIPCIDR = string
+
+// MatchText What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+type MatchText = string
+
+// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+type MatchVersion = string
+
+// Membership defines model for Membership.
+type Membership string
 
 // Owner defines model for Owner.
 type Owner struct {
@@ -1517,6 +1735,151 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// RenewalPlan defines model for RenewalPlan.
+type RenewalPlan struct {
+	CertificateID string `json:"certificate_id"`
+
+	// NextAlertAt When the next threshold, or the end, is reached.
+	NextAlertAt *time.Time `json:"next_alert_at,omitempty"`
+
+	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
+	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
+
+	// OpensAt When the renewal window opens. Left out without a version.
+	OpensAt *time.Time `json:"opens_at,omitempty"`
+	Reason  string     `json:"reason"`
+
+	// RenewalPolicyID The policy in force; `rp-default` if the certificate's own has a group that its agent is not in.
+	RenewalPolicyID string `json:"renewal_policy_id"`
+
+	// WindowMissed No maintenance window opens in time, so it begins outside of any.
+	WindowMissed bool `json:"window_missed"`
+}
+
+// RenewalPolicy defines model for RenewalPolicy.
+type RenewalPolicy struct {
+	AgentGroupID              string              `json:"agent_group_id"`
+	AlertThresholdsDays       []int               `json:"alert_thresholds_days"`
+	ApprovalExpiresAfterHours int                 `json:"approval_expires_after_hours"`
+	ApprovalRequired          bool                `json:"approval_required"`
+	AutoRenew                 bool                `json:"auto_renew"`
+	CreatedAt                 time.Time           `json:"created_at"`
+	ID                        string              `json:"id"`
+	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
+	MaxRetries                int                 `json:"max_retries"`
+	Name                      string              `json:"name"`
+	RenewalWindowDays         int                 `json:"renewal_window_days"`
+	RenewalWindowPercent      int                 `json:"renewal_window_percent"`
+	RetryIntervalSeconds      int                 `json:"retry_interval_seconds"`
+	RetryJitterPercent        int                 `json:"retry_jitter_percent"`
+	RetryMaxIntervalSeconds   int                 `json:"retry_max_interval_seconds"`
+	UpdatedAt                 time.Time           `json:"updated_at"`
+}
+
+// RenewalPolicyCreate defines model for RenewalPolicyCreate.
+type RenewalPolicyCreate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool   `json:"auto_renew,omitempty"`
+	ID        *string `json:"id,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int   `json:"max_retries,omitempty"`
+	Name       string `json:"name"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
+}
+
+// RenewalPolicyList defines model for RenewalPolicyList.
+type RenewalPolicyList struct {
+	Data []RenewalPolicy `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// RenewalPolicyUpdate defines model for RenewalPolicyUpdate.
+type RenewalPolicyUpdate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int    `json:"max_retries,omitempty"`
+	Name       *string `json:"name,omitempty"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
+}
+
 // RenewalTriggered defines model for RenewalTriggered.
 type RenewalTriggered struct {
 	JobID   string              `json:"job_id"`
@@ -1709,10 +2072,13 @@ type TargetCreate struct {
 
 // TargetList defines model for TargetList.
 type TargetList struct {
-	Data    []Target `json:"data"`
-	Page    int      `json:"page"`
-	PerPage int      `json:"per_page"`
-	Total   int64    `json:"total"`
+	Data []Target `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // TargetType Case does not matter on input.
@@ -1773,6 +2139,13 @@ type TeamUpdate struct {
 	Email       *string       `json:"email,omitempty"`
 	Members     *[]TeamMember `json:"members,omitempty"`
 	Name        *string       `json:"name,omitempty"`
+}
+
+// ValidationTriggered defines model for ValidationTriggered.
+type ValidationTriggered struct {
+	// JobIds One for each target; where one was under way already, that one.
+	JobIds []string `json:"job_ids"`
+	Status string   `json:"status"`
 }
 
 // View defines model for View.
@@ -1890,15 +2263,50 @@ type Q = string
 // StatsDays defines model for StatsDays.
 type StatsDays = int
 
+// ListAgentGroupsParams defines parameters for ListAgentGroups.
+type ListAgentGroupsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
+	Enabled *bool   `form:"enabled,omitempty" json:"enabled,omitempty"`
+}
+
+// UpdateAgentGroupParams defines parameters for UpdateAgentGroup.
+type UpdateAgentGroupParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListAgentGroupMembersParams defines parameters for ListAgentGroupMembers.
+type ListAgentGroupMembersParams struct {
+	// Membership Only those that belong to the group for this reason; `exclude` lists those that were kept out by hand.
+	Membership *Membership `form:"membership,omitempty" json:"membership,omitempty"`
+}
+
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
 	// Page The page, from 1.
 	Page *Page `form:"page,omitempty" json:"page,omitempty"`
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
-	PerPage *PerPage     `form:"per_page,omitempty" json:"per_page,omitempty"`
-	Status  *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
-	SiteID  *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
+	SiteID *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+
+	// Os Case does not matter.
+	Os      *string `form:"os,omitempty" json:"os,omitempty"`
+	Version *string `form:"version,omitempty" json:"version,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
 
 	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
 	// asked for besides all other filters. The language is in docs/how-to/search.md.
@@ -2272,6 +2680,25 @@ type UpdateProfileParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
+type ListRenewalPoliciesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
+type UpdateRenewalPolicyParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListSitesParams defines parameters for ListSites.
 type ListSitesParams struct {
 	// Page The page, from 1.
@@ -2306,6 +2733,22 @@ type ListTargetsParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	AgentID *string `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// Type Case does not matter.
+	Type    *string `form:"type,omitempty" json:"type,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
+	Enabled *bool   `form:"enabled,omitempty" json:"enabled,omitempty"`
+}
+
+// UpdateTargetParams defines parameters for UpdateTarget.
+type UpdateTargetParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListTeamsParams defines parameters for ListTeams.
@@ -2369,6 +2812,15 @@ type ListViolationsParams struct {
 	CertificateID *string `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
 }
 
+// CreateAgentGroupJSONRequestBody defines body for CreateAgentGroup for application/json ContentType.
+type CreateAgentGroupJSONRequestBody = AgentGroupCreate
+
+// UpdateAgentGroupJSONRequestBody defines body for UpdateAgentGroup for application/json ContentType.
+type UpdateAgentGroupJSONRequestBody = AgentGroupUpdate
+
+// SetAgentGroupMemberJSONRequestBody defines body for SetAgentGroupMember for application/json ContentType.
+type SetAgentGroupMemberJSONRequestBody = AgentGroupMember
+
 // CreateAPIKeyJSONRequestBody defines body for CreateAPIKey for application/json ContentType.
 type CreateAPIKeyJSONRequestBody = APIKeyCreate
 
@@ -2396,8 +2848,14 @@ type UpdateCertificateJSONRequestBody = CertificateUpdate
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
+// DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
+type DeployCertificateJSONRequestBody = CertificateDeploy
+
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
+
+// ValidateCertificateJSONRequestBody defines body for ValidateCertificate for application/json ContentType.
+type ValidateCertificateJSONRequestBody = CertificateValidate
 
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
@@ -2407,6 +2865,12 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
+
+// ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
+type ApproveJobJSONRequestBody = JobDecision
+
+// RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
+type RejectJobJSONRequestBody = JobDecision
 
 // CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
 type CreateOwnerJSONRequestBody = OwnerCreate
@@ -2428,6 +2892,12 @@ type CreateProfileJSONRequestBody = ProfileCreate
 
 // UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
 type UpdateProfileJSONRequestBody = ProfileUpdate
+
+// CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
+type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
+
+// UpdateRenewalPolicyJSONRequestBody defines body for UpdateRenewalPolicy for application/json ContentType.
+type UpdateRenewalPolicyJSONRequestBody = RenewalPolicyUpdate
 
 // CreateSiteJSONRequestBody defines body for CreateSite for application/json ContentType.
 type CreateSiteJSONRequestBody = SiteCreate
@@ -2760,7 +3230,92 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListAgents List agents
+	// ListAgentGroups List agent groups, newest first
+	//
+	// Corresponds with GET /api/v1/agent-groups (the `ListAgentGroups` operationId).
+	ListAgentGroups(ctx context.Context, params *ListAgentGroupsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAgentGroupWithBody Describe a group of agents
+	//
+	// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+	// excluded by hand. A group without any criterion has only the agents that were included.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+	CreateAgentGroupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateAgentGroup Describe a group of agents
+	//
+	// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+	// excluded by hand. A group without any criterion has only the agents that were included.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+	CreateAgentGroup(ctx context.Context, body CreateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAgentGroup Remove an agent group
+	//
+	// The agents stay. What was scoped to the group applies to no agent any more.
+	//
+	// Corresponds with DELETE /api/v1/agent-groups/{id} (the `DeleteAgentGroup` operationId).
+	DeleteAgentGroup(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAgentGroup Get an agent group
+	//
+	// Corresponds with GET /api/v1/agent-groups/{id} (the `GetAgentGroup` operationId).
+	GetAgentGroup(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAgentGroupWithBody Change an agent group
+	//
+	// Merges; what is left out stays as it is. An empty text takes a criterion away.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+	UpdateAgentGroupWithBody(ctx context.Context, id ID, params *UpdateAgentGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAgentGroup Change an agent group
+	//
+	// Merges; what is left out stays as it is. An empty text takes a criterion away.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+	UpdateAgentGroup(ctx context.Context, id ID, params *UpdateAgentGroupParams, body UpdateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAgentGroupMembers List the agents of a group
+	//
+	// All of them in one page, worked out now, newest first. Of a disabled group, those that it would have.
+	//
+	// Corresponds with GET /api/v1/agent-groups/{id}/members (the `ListAgentGroupMembers` operationId).
+	ListAgentGroupMembers(ctx context.Context, id ID, params *ListAgentGroupMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveAgentGroupMember Leave it to the criteria again whether an agent belongs to a group
+	//
+	// Corresponds with DELETE /api/v1/agent-groups/{id}/members/{agent_id} (the `RemoveAgentGroupMember` operationId).
+	RemoveAgentGroupMember(ctx context.Context, id ID, agentID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAgentGroupMemberWithBody Include an agent in a group by hand, or keep it out
+	//
+	// This beats the group's criteria, both ways.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+	SetAgentGroupMemberWithBody(ctx context.Context, id ID, agentID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAgentGroupMember Include an agent in a group by hand, or keep it out
+	//
+	// This beats the group's criteria, both ways.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+	SetAgentGroupMember(ctx context.Context, id ID, agentID string, body SetAgentGroupMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAgents List agents, newest first
 	//
 	// Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
 	ListAgents(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2776,6 +3331,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/agents/{id} (the `GetAgent` operationId).
 	GetAgent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListGroupsOfAgent List the groups that an agent belongs to
+	//
+	// All of them in one page, worked out now, newest first; disabled groups apply to nobody and are left out.
+	//
+	// Corresponds with GET /api/v1/agents/{id}/groups (the `ListGroupsOfAgent` operationId).
+	ListGroupsOfAgent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAPIKeys List API keys, newest first
 	//
@@ -3073,6 +3635,35 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/certificates/{id}/csr (the `SubmitCertificateCSR` operationId).
 	SubmitCertificateCSR(ctx context.Context, id ID, body SubmitCertificateCSRJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeployCertificateWithBody Install a version of a certificate on its targets now
+	//
+	// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+	// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+	// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+	// application/json.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+	DeployCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeployCertificate Install a version of a certificate on its targets now
+	//
+	// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+	// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+	// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+	// application/json.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+	DeployCertificate(ctx context.Context, id ID, body DeployCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCertificateDeployments List the targets of a certificate, and what each serves of it
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
+	ListCertificateDeployments(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RenewCertificateWithBody Renew a certificate now
 	//
 	// While a renewal is under way a further one is refused with 409. With `csr_pem` the key is yours, as on creation.
@@ -3090,6 +3681,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificate(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+	GetRenewalPlan(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificate(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificateVersions List the versions of a certificate, newest first
 	//
@@ -3210,10 +3826,58 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/jobs/{id} (the `GetJob` operationId).
 	GetJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ApproveJobWithBody Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveJob Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJob(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CancelJob Cancel a job that has not ended
 	//
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectJobWithBody Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectJob Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJob(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryJob Do the work of a failed or cancelled job again
+	//
+	// A job that has ended never changes, so this makes a new one. 409 if the job has not failed, or if another one has
+	// taken its place.
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/retry (the `RetryJob` operationId).
+	RetryJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetFleetMetrics Get the fleet's gauges and counters
 	//
@@ -3438,6 +4102,62 @@ type ClientInterface interface {
 	// Corresponds with PUT /api/v1/profiles/{id} (the `UpdateProfile` operationId).
 	UpdateProfile(ctx context.Context, id ID, params *UpdateProfileParams, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListRenewalPolicies List renewal policies, in the order of their creation
+	//
+	// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+	ListRenewalPolicies(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRenewalPolicyWithBody Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRenewalPolicy Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicy(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+	//
+	// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+	// be deleted. Needs a key without limits of scope.
+	//
+	// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+	DeleteRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRenewalPolicy Get a renewal policy
+	//
+	// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+	GetRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRenewalPolicyWithBody Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithBody(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRenewalPolicy Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicy(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSites List sites
 	//
 	// Corresponds with GET /api/v1/sites (the `ListSites` operationId).
@@ -3475,6 +4195,14 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateSiteEnrolmentToken Make a one-time token for a new leaf of a site
+	//
+	// For a site whose leaf lost its credential, or is to be replaced. Tokens of the site that were not used are void
+	// from now on; when this one is used, the credential of the leaf before is revoked. The agents keep theirs.
+	//
+	// Corresponds with POST /api/v1/sites/{id}/enrolment-token (the `CreateSiteEnrolmentToken` operationId).
+	CreateSiteEnrolmentToken(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetStatsCertificatesByStatus Count certificates by status
 	//
 	// Every status is there, also with no certificate.
@@ -3511,7 +4239,7 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
 	GetStatsSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListTargets List targets
+	// ListTargets List targets, newest first
 	//
 	// Corresponds with GET /api/v1/targets (the `ListTargets` operationId).
 	ListTargets(ctx context.Context, params *ListTargetsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3549,7 +4277,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-	UpdateTargetWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateTargetWithBody(ctx context.Context, id ID, params *UpdateTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateTarget Change a target
 	//
@@ -3558,7 +4286,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-	UpdateTarget(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateTarget(ctx context.Context, id ID, params *UpdateTargetParams, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTeams List teams
 	//
@@ -3674,7 +4402,202 @@ type ClientInterface interface {
 	GetReady(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListAgents List agents
+// ListAgentGroups List agent groups, newest first
+//
+// Corresponds with GET /api/v1/agent-groups (the `ListAgentGroups` operationId).
+func (c *Client) ListAgentGroups(ctx context.Context, params *ListAgentGroupsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentGroupsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAgentGroupWithBody Describe a group of agents
+//
+// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+// excluded by hand. A group without any criterion has only the agents that were included.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+func (c *Client) CreateAgentGroupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAgentGroupRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateAgentGroup Describe a group of agents
+//
+// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+// excluded by hand. A group without any criterion has only the agents that were included.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+func (c *Client) CreateAgentGroup(ctx context.Context, body CreateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAgentGroupRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAgentGroup Remove an agent group
+//
+// The agents stay. What was scoped to the group applies to no agent any more.
+//
+// Corresponds with DELETE /api/v1/agent-groups/{id} (the `DeleteAgentGroup` operationId).
+func (c *Client) DeleteAgentGroup(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAgentGroupRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgentGroup Get an agent group
+//
+// Corresponds with GET /api/v1/agent-groups/{id} (the `GetAgentGroup` operationId).
+func (c *Client) GetAgentGroup(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgentGroupRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAgentGroupWithBody Change an agent group
+//
+// Merges; what is left out stays as it is. An empty text takes a criterion away.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+func (c *Client) UpdateAgentGroupWithBody(ctx context.Context, id ID, params *UpdateAgentGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAgentGroupRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAgentGroup Change an agent group
+//
+// Merges; what is left out stays as it is. An empty text takes a criterion away.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+func (c *Client) UpdateAgentGroup(ctx context.Context, id ID, params *UpdateAgentGroupParams, body UpdateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAgentGroupRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAgentGroupMembers List the agents of a group
+//
+// All of them in one page, worked out now, newest first. Of a disabled group, those that it would have.
+//
+// Corresponds with GET /api/v1/agent-groups/{id}/members (the `ListAgentGroupMembers` operationId).
+func (c *Client) ListAgentGroupMembers(ctx context.Context, id ID, params *ListAgentGroupMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentGroupMembersRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveAgentGroupMember Leave it to the criteria again whether an agent belongs to a group
+//
+// Corresponds with DELETE /api/v1/agent-groups/{id}/members/{agent_id} (the `RemoveAgentGroupMember` operationId).
+func (c *Client) RemoveAgentGroupMember(ctx context.Context, id ID, agentID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveAgentGroupMemberRequest(c.Server, id, agentID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAgentGroupMemberWithBody Include an agent in a group by hand, or keep it out
+//
+// This beats the group's criteria, both ways.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+func (c *Client) SetAgentGroupMemberWithBody(ctx context.Context, id ID, agentID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAgentGroupMemberRequestWithBody(c.Server, id, agentID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAgentGroupMember Include an agent in a group by hand, or keep it out
+//
+// This beats the group's criteria, both ways.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+func (c *Client) SetAgentGroupMember(ctx context.Context, id ID, agentID string, body SetAgentGroupMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAgentGroupMemberRequest(c.Server, id, agentID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAgents List agents, newest first
 //
 // Corresponds with GET /api/v1/agents (the `ListAgents` operationId).
 func (c *Client) ListAgents(ctx context.Context, params *ListAgentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3711,6 +4634,23 @@ func (c *Client) RetireAgent(ctx context.Context, id ID, reqEditors ...RequestEd
 // Corresponds with GET /api/v1/agents/{id} (the `GetAgent` operationId).
 func (c *Client) GetAgent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAgentRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListGroupsOfAgent List the groups that an agent belongs to
+//
+// All of them in one page, worked out now, newest first; disabled groups apply to nobody and are left out.
+//
+// Corresponds with GET /api/v1/agents/{id}/groups (the `ListGroupsOfAgent` operationId).
+func (c *Client) ListGroupsOfAgent(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListGroupsOfAgentRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4387,6 +5327,65 @@ func (c *Client) SubmitCertificateCSR(ctx context.Context, id ID, body SubmitCer
 	return c.Client.Do(req)
 }
 
+// DeployCertificateWithBody Install a version of a certificate on its targets now
+//
+// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+// application/json.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+func (c *Client) DeployCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeployCertificateRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeployCertificate Install a version of a certificate on its targets now
+//
+// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+// application/json.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+func (c *Client) DeployCertificate(ctx context.Context, id ID, body DeployCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeployCertificateRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCertificateDeployments List the targets of a certificate, and what each serves of it
+//
+// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
+func (c *Client) ListCertificateDeployments(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCertificateDeploymentsRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RenewCertificateWithBody Renew a certificate now
 //
 // While a renewal is under way a further one is refused with 409. With `csr_pem` the key is yours, as on creation.
@@ -4415,6 +5414,61 @@ func (c *Client) RenewCertificateWithBody(ctx context.Context, id ID, contentTyp
 // Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 func (c *Client) RenewCertificate(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRenewCertificateRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+//
+// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+func (c *Client) GetRenewalPlan(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRenewalPlanRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ValidateCertificateWithBody Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *Client) ValidateCertificateWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewValidateCertificateRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ValidateCertificate Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *Client) ValidateCertificate(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewValidateCertificateRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4704,11 +5758,109 @@ func (c *Client) GetJob(ctx context.Context, id ID, reqEditors ...RequestEditorF
 	return c.Client.Do(req)
 }
 
+// ApproveJobWithBody Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *Client) ApproveJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveJobRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveJob Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *Client) ApproveJob(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveJobRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CancelJob Cancel a job that has not ended
 //
 // Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 func (c *Client) CancelJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCancelJobRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectJobWithBody Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *Client) RejectJobWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectJobRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectJob Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *Client) RejectJob(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectJobRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryJob Do the work of a failed or cancelled job again
+//
+// A job that has ended never changes, so this makes a new one. 409 if the job has not failed, or if another one has
+// taken its place.
+//
+// Corresponds with POST /api/v1/jobs/{id}/retry (the `RetryJob` operationId).
+func (c *Client) RetryJob(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryJobRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -5232,6 +6384,132 @@ func (c *Client) UpdateProfile(ctx context.Context, id ID, params *UpdateProfile
 	return c.Client.Do(req)
 }
 
+// ListRenewalPolicies List renewal policies, in the order of their creation
+//
+// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+func (c *Client) ListRenewalPolicies(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRenewalPoliciesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRenewalPolicyWithBody Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *Client) CreateRenewalPolicyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRenewalPolicyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRenewalPolicy Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *Client) CreateRenewalPolicy(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRenewalPolicyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+//
+// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+// be deleted. Needs a key without limits of scope.
+//
+// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+func (c *Client) DeleteRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteRenewalPolicyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRenewalPolicy Get a renewal policy
+//
+// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+func (c *Client) GetRenewalPolicy(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRenewalPolicyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRenewalPolicyWithBody Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *Client) UpdateRenewalPolicyWithBody(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRenewalPolicyRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRenewalPolicy Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *Client) UpdateRenewalPolicy(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRenewalPolicyRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSites List sites
 //
 // Corresponds with GET /api/v1/sites (the `ListSites` operationId).
@@ -5309,6 +6587,24 @@ func (c *Client) EnrolSiteWithBody(ctx context.Context, id ID, contentType strin
 // Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 func (c *Client) EnrolSite(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEnrolSiteRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSiteEnrolmentToken Make a one-time token for a new leaf of a site
+//
+// For a site whose leaf lost its credential, or is to be replaced. Tokens of the site that were not used are void
+// from now on; when this one is used, the credential of the leaf before is revoked. The agents keep theirs.
+//
+// Corresponds with POST /api/v1/sites/{id}/enrolment-token (the `CreateSiteEnrolmentToken` operationId).
+func (c *Client) CreateSiteEnrolmentToken(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSiteEnrolmentTokenRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -5405,7 +6701,7 @@ func (c *Client) GetStatsSummary(ctx context.Context, reqEditors ...RequestEdito
 	return c.Client.Do(req)
 }
 
-// ListTargets List targets
+// ListTargets List targets, newest first
 //
 // Corresponds with GET /api/v1/targets (the `ListTargets` operationId).
 func (c *Client) ListTargets(ctx context.Context, params *ListTargetsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5493,8 +6789,8 @@ func (c *Client) GetTarget(ctx context.Context, id ID, reqEditors ...RequestEdit
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-func (c *Client) UpdateTargetWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateTargetRequestWithBody(c.Server, id, contentType, body)
+func (c *Client) UpdateTargetWithBody(ctx context.Context, id ID, params *UpdateTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTargetRequestWithBody(c.Server, id, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5512,8 +6808,8 @@ func (c *Client) UpdateTargetWithBody(ctx context.Context, id ID, contentType st
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-func (c *Client) UpdateTarget(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateTargetRequest(c.Server, id, body)
+func (c *Client) UpdateTarget(ctx context.Context, id ID, params *UpdateTargetParams, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTargetRequest(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5807,6 +7103,434 @@ func (c *Client) GetReady(ctx context.Context, reqEditors ...RequestEditorFn) (*
 	return c.Client.Do(req)
 }
 
+// NewListAgentGroupsRequest constructs an http.Request for the ListAgentGroups method
+func NewListAgentGroupsRequest(server string, params *ListAgentGroupsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Enabled != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "enabled", *params.Enabled, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateAgentGroupRequest calls the generic CreateAgentGroup builder with application/json body
+func NewCreateAgentGroupRequest(server string, body CreateAgentGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateAgentGroupRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateAgentGroupRequestWithBody constructs an http.Request for the CreateAgentGroup method, with any body, and a specified content type
+func NewCreateAgentGroupRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteAgentGroupRequest constructs an http.Request for the DeleteAgentGroup method
+func NewDeleteAgentGroupRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAgentGroupRequest constructs an http.Request for the GetAgentGroup method
+func NewGetAgentGroupRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateAgentGroupRequest calls the generic UpdateAgentGroup builder with application/json body
+func NewUpdateAgentGroupRequest(server string, id ID, params *UpdateAgentGroupParams, body UpdateAgentGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAgentGroupRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateAgentGroupRequestWithBody constructs an http.Request for the UpdateAgentGroup method, with any body, and a specified content type
+func NewUpdateAgentGroupRequestWithBody(server string, id ID, params *UpdateAgentGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListAgentGroupMembersRequest constructs an http.Request for the ListAgentGroupMembers method
+func NewListAgentGroupMembersRequest(server string, id ID, params *ListAgentGroupMembersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s/members", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Membership != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "membership", *params.Membership, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveAgentGroupMemberRequest constructs an http.Request for the RemoveAgentGroupMember method
+func NewRemoveAgentGroupMemberRequest(server string, id ID, agentID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s/members/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetAgentGroupMemberRequest calls the generic SetAgentGroupMember builder with application/json body
+func NewSetAgentGroupMemberRequest(server string, id ID, agentID string, body SetAgentGroupMemberJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetAgentGroupMemberRequestWithBody(server, id, agentID, "application/json", bodyReader)
+}
+
+// NewSetAgentGroupMemberRequestWithBody constructs an http.Request for the SetAgentGroupMember method, with any body, and a specified content type
+func NewSetAgentGroupMemberRequestWithBody(server string, id ID, agentID string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agent-groups/%s/members/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListAgentsRequest constructs an http.Request for the ListAgents method
 func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Request, error) {
 	var err error
@@ -5859,6 +7583,18 @@ func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Reques
 
 		}
 
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -5874,6 +7610,42 @@ func NewListAgentsRequest(server string, params *ListAgentsParams) (*http.Reques
 		if params.SiteID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "site_id", *params.SiteID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Os != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "os", *params.Os, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Version != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version", *params.Version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5960,6 +7732,40 @@ func NewGetAgentRequest(server string, id ID) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/agents/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListGroupsOfAgentRequest constructs an http.Request for the ListGroupsOfAgent method
+func NewListGroupsOfAgentRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/agents/%s/groups", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7873,6 +9679,87 @@ func NewSubmitCertificateCSRRequestWithBody(server string, id ID, contentType st
 	return req, nil
 }
 
+// NewDeployCertificateRequest calls the generic DeployCertificate builder with application/json body
+func NewDeployCertificateRequest(server string, id ID, body DeployCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeployCertificateRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewDeployCertificateRequestWithBody constructs an http.Request for the DeployCertificate method, with any body, and a specified content type
+func NewDeployCertificateRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/deploy", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListCertificateDeploymentsRequest constructs an http.Request for the ListCertificateDeployments method
+func NewListCertificateDeploymentsRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/deployments", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewRenewCertificateRequest calls the generic RenewCertificate builder with application/json body
 func NewRenewCertificateRequest(server string, id ID, body RenewCertificateJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7901,6 +9788,87 @@ func NewRenewCertificateRequestWithBody(server string, id ID, contentType string
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/certificates/%s/renew", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetRenewalPlanRequest constructs an http.Request for the GetRenewalPlan method
+func NewGetRenewalPlanRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/renewal-plan", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewValidateCertificateRequest calls the generic ValidateCertificate builder with application/json body
+func NewValidateCertificateRequest(server string, id ID, body ValidateCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewValidateCertificateRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewValidateCertificateRequestWithBody constructs an http.Request for the ValidateCertificate method, with any body, and a specified content type
+func NewValidateCertificateRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/validate", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -8650,6 +10618,53 @@ func NewGetJobRequest(server string, id ID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewApproveJobRequest calls the generic ApproveJob builder with application/json body
+func NewApproveJobRequest(server string, id ID, body ApproveJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveJobRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewApproveJobRequestWithBody constructs an http.Request for the ApproveJob method, with any body, and a specified content type
+func NewApproveJobRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/jobs/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewCancelJobRequest constructs an http.Request for the CancelJob method
 func NewCancelJobRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -8667,6 +10682,87 @@ func NewCancelJobRequest(server string, id ID) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/jobs/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRejectJobRequest calls the generic RejectJob builder with application/json body
+func NewRejectJobRequest(server string, id ID, body RejectJobJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRejectJobRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewRejectJobRequestWithBody constructs an http.Request for the RejectJob method, with any body, and a specified content type
+func NewRejectJobRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/jobs/%s/reject", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRetryJobRequest constructs an http.Request for the RetryJob method
+func NewRetryJobRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/jobs/%s/retry", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -9808,6 +11904,254 @@ func NewUpdateProfileRequestWithBody(server string, id ID, params *UpdateProfile
 	return req, nil
 }
 
+// NewListRenewalPoliciesRequest constructs an http.Request for the ListRenewalPolicies method
+func NewListRenewalPoliciesRequest(server string, params *ListRenewalPoliciesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateRenewalPolicyRequest calls the generic CreateRenewalPolicy builder with application/json body
+func NewCreateRenewalPolicyRequest(server string, body CreateRenewalPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRenewalPolicyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateRenewalPolicyRequestWithBody constructs an http.Request for the CreateRenewalPolicy method, with any body, and a specified content type
+func NewCreateRenewalPolicyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteRenewalPolicyRequest constructs an http.Request for the DeleteRenewalPolicy method
+func NewDeleteRenewalPolicyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRenewalPolicyRequest constructs an http.Request for the GetRenewalPolicy method
+func NewGetRenewalPolicyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateRenewalPolicyRequest calls the generic UpdateRenewalPolicy builder with application/json body
+func NewUpdateRenewalPolicyRequest(server string, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateRenewalPolicyRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewUpdateRenewalPolicyRequestWithBody constructs an http.Request for the UpdateRenewalPolicy method, with any body, and a specified content type
+func NewUpdateRenewalPolicyRequestWithBody(server string, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/renewal-policies/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListSitesRequest constructs an http.Request for the ListSites method
 func NewListSitesRequest(server string, params *ListSitesParams) (*http.Request, error) {
 	var err error
@@ -9957,6 +12301,40 @@ func NewEnrolSiteRequestWithBody(server string, id ID, contentType string, body 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewCreateSiteEnrolmentTokenRequest constructs an http.Request for the CreateSiteEnrolmentToken method
+func NewCreateSiteEnrolmentTokenRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/sites/%s/enrolment-token", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -10229,6 +12607,66 @@ func NewListTargetsRequest(server string, params *ListTargetsParams) (*http.Requ
 
 		}
 
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AgentID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_id", *params.AgentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Enabled != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "enabled", *params.Enabled, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -10352,18 +12790,18 @@ func NewGetTargetRequest(server string, id ID) (*http.Request, error) {
 }
 
 // NewUpdateTargetRequest calls the generic UpdateTarget builder with application/json body
-func NewUpdateTargetRequest(server string, id ID, body UpdateTargetJSONRequestBody) (*http.Request, error) {
+func NewUpdateTargetRequest(server string, id ID, params *UpdateTargetParams, body UpdateTargetJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateTargetRequestWithBody(server, id, "application/json", bodyReader)
+	return NewUpdateTargetRequestWithBody(server, id, params, "application/json", bodyReader)
 }
 
 // NewUpdateTargetRequestWithBody constructs an http.Request for the UpdateTarget method, with any body, and a specified content type
-func NewUpdateTargetRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateTargetRequestWithBody(server string, id ID, params *UpdateTargetParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -10394,6 +12832,21 @@ func NewUpdateTargetRequestWithBody(server string, id ID, contentType string, bo
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -11118,7 +13571,102 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListAgentsWithResponse List agents
+	// ListAgentGroupsWithResponse List agent groups, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agent-groups (the `ListAgentGroups` operationId).
+	ListAgentGroupsWithResponse(ctx context.Context, params *ListAgentGroupsParams, reqEditors ...RequestEditorFn) (*ListAgentGroupsResponse, error)
+
+	// CreateAgentGroupWithBodyWithResponse Describe a group of agents
+	//
+	// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+	// excluded by hand. A group without any criterion has only the agents that were included.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+	CreateAgentGroupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAgentGroupResponse, error)
+
+	// CreateAgentGroupWithResponse Describe a group of agents
+	//
+	// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+	// excluded by hand. A group without any criterion has only the agents that were included.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+	CreateAgentGroupWithResponse(ctx context.Context, body CreateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAgentGroupResponse, error)
+
+	// DeleteAgentGroupWithResponse Remove an agent group
+	//
+	// The agents stay. What was scoped to the group applies to no agent any more.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/agent-groups/{id} (the `DeleteAgentGroup` operationId).
+	DeleteAgentGroupWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteAgentGroupResponse, error)
+
+	// GetAgentGroupWithResponse Get an agent group
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agent-groups/{id} (the `GetAgentGroup` operationId).
+	GetAgentGroupWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAgentGroupResponse, error)
+
+	// UpdateAgentGroupWithBodyWithResponse Change an agent group
+	//
+	// Merges; what is left out stays as it is. An empty text takes a criterion away.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+	UpdateAgentGroupWithBodyWithResponse(ctx context.Context, id ID, params *UpdateAgentGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAgentGroupResponse, error)
+
+	// UpdateAgentGroupWithResponse Change an agent group
+	//
+	// Merges; what is left out stays as it is. An empty text takes a criterion away.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+	UpdateAgentGroupWithResponse(ctx context.Context, id ID, params *UpdateAgentGroupParams, body UpdateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAgentGroupResponse, error)
+
+	// ListAgentGroupMembersWithResponse List the agents of a group
+	//
+	// All of them in one page, worked out now, newest first. Of a disabled group, those that it would have.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agent-groups/{id}/members (the `ListAgentGroupMembers` operationId).
+	ListAgentGroupMembersWithResponse(ctx context.Context, id ID, params *ListAgentGroupMembersParams, reqEditors ...RequestEditorFn) (*ListAgentGroupMembersResponse, error)
+
+	// RemoveAgentGroupMemberWithResponse Leave it to the criteria again whether an agent belongs to a group
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/agent-groups/{id}/members/{agent_id} (the `RemoveAgentGroupMember` operationId).
+	RemoveAgentGroupMemberWithResponse(ctx context.Context, id ID, agentID string, reqEditors ...RequestEditorFn) (*RemoveAgentGroupMemberResponse, error)
+
+	// SetAgentGroupMemberWithBodyWithResponse Include an agent in a group by hand, or keep it out
+	//
+	// This beats the group's criteria, both ways.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+	SetAgentGroupMemberWithBodyWithResponse(ctx context.Context, id ID, agentID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAgentGroupMemberResponse, error)
+
+	// SetAgentGroupMemberWithResponse Include an agent in a group by hand, or keep it out
+	//
+	// This beats the group's criteria, both ways.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+	SetAgentGroupMemberWithResponse(ctx context.Context, id ID, agentID string, body SetAgentGroupMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAgentGroupMemberResponse, error)
+
+	// ListAgentsWithResponse List agents, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11140,6 +13688,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/agents/{id} (the `GetAgent` operationId).
 	GetAgentWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAgentResponse, error)
+
+	// ListGroupsOfAgentWithResponse List the groups that an agent belongs to
+	//
+	// All of them in one page, worked out now, newest first; disabled groups apply to nobody and are left out.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/agents/{id}/groups (the `ListGroupsOfAgent` operationId).
+	ListGroupsOfAgentWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListGroupsOfAgentResponse, error)
 
 	// ListAPIKeysWithResponse List API keys, newest first
 	//
@@ -11475,6 +14032,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/certificates/{id}/csr (the `SubmitCertificateCSR` operationId).
 	SubmitCertificateCSRWithResponse(ctx context.Context, id ID, body SubmitCertificateCSRJSONRequestBody, reqEditors ...RequestEditorFn) (*SubmitCertificateCSRResponse, error)
 
+	// DeployCertificateWithBodyWithResponse Install a version of a certificate on its targets now
+	//
+	// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+	// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+	// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+	// application/json.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+	DeployCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeployCertificateResponse, error)
+
+	// DeployCertificateWithResponse Install a version of a certificate on its targets now
+	//
+	// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+	// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+	// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+	// application/json.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+	DeployCertificateWithResponse(ctx context.Context, id ID, body DeployCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeployCertificateResponse, error)
+
+	// ListCertificateDeploymentsWithResponse List the targets of a certificate, and what each serves of it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
+	ListCertificateDeploymentsWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListCertificateDeploymentsResponse, error)
+
 	// RenewCertificateWithBodyWithResponse Renew a certificate now
 	//
 	// While a renewal is under way a further one is refused with 409. With `csr_pem` the key is yours, as on creation.
@@ -11492,6 +14080,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates/{id}/renew (the `RenewCertificate` operationId).
 	RenewCertificateWithResponse(ctx context.Context, id ID, body RenewCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewCertificateResponse, error)
+
+	// GetRenewalPlanWithResponse Say when a certificate is renewed of its own accord, and why then
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+	GetRenewalPlanWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPlanResponse, error)
+
+	// ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error)
+
+	// ValidateCertificateWithResponse Look whether the targets of a certificate serve what they should
+	//
+	// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+	// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+	ValidateCertificateWithResponse(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error)
 
 	// ListCertificateVersionsWithResponse List the versions of a certificate, newest first
 	//
@@ -11632,12 +14247,62 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/jobs/{id} (the `GetJob` operationId).
 	GetJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetJobResponse, error)
 
+	// ApproveJobWithBodyWithResponse Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error)
+
+	// ApproveJobWithResponse Approve a job that waits for it
+	//
+	// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+	// approve it who has the permission; it then waits for the policy's next maintenance window.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+	ApproveJobWithResponse(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error)
+
 	// CancelJobWithResponse Cancel a job that has not ended
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/jobs/{id}/cancel (the `CancelJob` operationId).
 	CancelJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CancelJobResponse, error)
+
+	// RejectJobWithBodyWithResponse Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectJobResponse, error)
+
+	// RejectJobWithResponse Reject a job that waits for approval
+	//
+	// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+	// A renewal that fell due by its policy is asked for again a day later.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+	RejectJobWithResponse(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectJobResponse, error)
+
+	// RetryJobWithResponse Do the work of a failed or cancelled job again
+	//
+	// A job that has ended never changes, so this makes a new one. 409 if the job has not failed, or if another one has
+	// taken its place.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/jobs/{id}/retry (the `RetryJob` operationId).
+	RetryJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RetryJobResponse, error)
 
 	// GetFleetMetricsWithResponse Get the fleet's gauges and counters
 	//
@@ -11890,6 +14555,68 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/profiles/{id} (the `UpdateProfile` operationId).
 	UpdateProfileWithResponse(ctx context.Context, id ID, params *UpdateProfileParams, body UpdateProfileJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProfileResponse, error)
 
+	// ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+	ListRenewalPoliciesWithResponse(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*ListRenewalPoliciesResponse, error)
+
+	// CreateRenewalPolicyWithBodyWithResponse Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error)
+
+	// CreateRenewalPolicyWithResponse Create a renewal policy
+	//
+	// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+	CreateRenewalPolicyWithResponse(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error)
+
+	// DeleteRenewalPolicyWithResponse Delete a renewal policy that no certificate uses
+	//
+	// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+	// be deleted. Needs a key without limits of scope.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+	DeleteRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteRenewalPolicyResponse, error)
+
+	// GetRenewalPolicyWithResponse Get a renewal policy
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+	GetRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPolicyResponse, error)
+
+	// UpdateRenewalPolicyWithBodyWithResponse Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithBodyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error)
+
+	// UpdateRenewalPolicyWithResponse Change a renewal policy
+	//
+	// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+	// the policy. Needs a key without limits of scope.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+	UpdateRenewalPolicyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error)
+
 	// ListSitesWithResponse List sites
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -11928,6 +14655,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/sites/{id}/enrol (the `EnrolSite` operationId).
 	EnrolSiteWithResponse(ctx context.Context, id ID, body EnrolSiteJSONRequestBody, reqEditors ...RequestEditorFn) (*EnrolSiteResponse, error)
+
+	// CreateSiteEnrolmentTokenWithResponse Make a one-time token for a new leaf of a site
+	//
+	// For a site whose leaf lost its credential, or is to be replaced. Tokens of the site that were not used are void
+	// from now on; when this one is used, the credential of the leaf before is revoked. The agents keep theirs.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/sites/{id}/enrolment-token (the `CreateSiteEnrolmentToken` operationId).
+	CreateSiteEnrolmentTokenWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CreateSiteEnrolmentTokenResponse, error)
 
 	// GetStatsCertificatesByStatusWithResponse Count certificates by status
 	//
@@ -11975,7 +14712,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/stats/summary (the `GetStatsSummary` operationId).
 	GetStatsSummaryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatsSummaryResponse, error)
 
-	// ListTargetsWithResponse List targets
+	// ListTargetsWithResponse List targets, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -12019,7 +14756,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-	UpdateTargetWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error)
+	UpdateTargetWithBodyWithResponse(ctx context.Context, id ID, params *UpdateTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error)
 
 	// UpdateTargetWithResponse Change a target
 	//
@@ -12028,7 +14765,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-	UpdateTargetWithResponse(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error)
+	UpdateTargetWithResponse(ctx context.Context, id ID, params *UpdateTargetParams, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error)
 
 	// ListTeamsWithResponse List teams
 	//
@@ -12162,6 +14899,397 @@ type ClientWithResponsesInterface interface {
 	GetReadyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadyResponse, error)
 }
 
+type ListAgentGroupsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentGroupList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAgentGroupsResponse) GetJSON200() *AgentGroupList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAgentGroupsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentGroupsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentGroupsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentGroupsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentGroupsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateAgentGroupResponse201Headers the declared response headers of an HTTP 201 response for CreateAgentGroup
+type CreateAgentGroupResponse201Headers struct {
+	ETag string
+}
+
+type CreateAgentGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *AgentGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateAgentGroupResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateAgentGroupResponse) GetJSON201() *AgentGroup {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateAgentGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateAgentGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateAgentGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateAgentGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateAgentGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteAgentGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteAgentGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAgentGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAgentGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAgentGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAgentGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAgentGroupResponse200Headers the declared response headers of an HTTP 200 response for GetAgentGroup
+type GetAgentGroupResponse200Headers struct {
+	ETag string
+}
+
+type GetAgentGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAgentGroupResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAgentGroupResponse) GetJSON200() *AgentGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAgentGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgentGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgentGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgentGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgentGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateAgentGroupResponse200Headers the declared response headers of an HTTP 200 response for UpdateAgentGroup
+type UpdateAgentGroupResponse200Headers struct {
+	ETag string
+}
+
+type UpdateAgentGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentGroup
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateAgentGroupResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateAgentGroupResponse) GetJSON200() *AgentGroup {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateAgentGroupResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateAgentGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateAgentGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateAgentGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateAgentGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAgentGroupMembersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAgentGroupMembersResponse) GetJSON200() *AgentList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAgentGroupMembersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentGroupMembersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentGroupMembersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentGroupMembersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentGroupMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveAgentGroupMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveAgentGroupMemberResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveAgentGroupMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveAgentGroupMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveAgentGroupMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveAgentGroupMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetAgentGroupMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentGroupMember
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetAgentGroupMemberResponse) GetJSON200() *AgentGroupMember {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetAgentGroupMemberResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetAgentGroupMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetAgentGroupMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetAgentGroupMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetAgentGroupMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListAgentsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12293,6 +15421,54 @@ func (r GetAgentResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListGroupsOfAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentGroupList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListGroupsOfAgentResponse) GetJSON200() *AgentGroupList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListGroupsOfAgentResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListGroupsOfAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListGroupsOfAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListGroupsOfAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListGroupsOfAgentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13685,6 +16861,102 @@ func (r SubmitCertificateCSRResponse) ContentType() string {
 	return ""
 }
 
+type DeployCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DeploymentTriggered
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DeployCertificateResponse) GetJSON202() *DeploymentTriggered {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeployCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeployCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeployCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeployCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeployCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCertificateDeploymentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CertificateDeploymentList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCertificateDeploymentsResponse) GetJSON200() *CertificateDeploymentList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCertificateDeploymentsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCertificateDeploymentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCertificateDeploymentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCertificateDeploymentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCertificateDeploymentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type RenewCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13727,6 +16999,102 @@ func (r RenewCertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RenewCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetRenewalPlanResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPlan
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRenewalPlanResponse) GetJSON200() *RenewalPlan {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRenewalPlanResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRenewalPlanResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRenewalPlanResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRenewalPlanResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRenewalPlanResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ValidateCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ValidationTriggered
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ValidateCertificateResponse) GetJSON202() *ValidationTriggered {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ValidateCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ValidateCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ValidateCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ValidateCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ValidateCertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14364,6 +17732,54 @@ func (r GetJobResponse) ContentType() string {
 	return ""
 }
 
+type ApproveJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Status
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveJobResponse) GetJSON200() *Status {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CancelJobResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14406,6 +17822,102 @@ func (r CancelJobResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CancelJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RejectJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Status
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RejectJobResponse) GetJSON200() *Status {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RejectJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RejectJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RejectJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RejectJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RejectJobResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryJobResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *JobRetried
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RetryJobResponse) GetJSON202() *JobRetried {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetryJobResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryJobResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryJobResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryJobResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryJobResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15496,6 +19008,260 @@ func (r UpdateProfileResponse) ContentType() string {
 	return ""
 }
 
+type ListRenewalPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRenewalPoliciesResponse) GetJSON200() *RenewalPolicyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRenewalPoliciesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRenewalPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRenewalPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRenewalPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRenewalPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateRenewalPolicyResponse201Headers the declared response headers of an HTTP 201 response for CreateRenewalPolicy
+type CreateRenewalPolicyResponse201Headers struct {
+	ETag string
+}
+
+type CreateRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateRenewalPolicyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateRenewalPolicyResponse) GetJSON201() *RenewalPolicy {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetRenewalPolicy
+type GetRenewalPolicyResponse200Headers struct {
+	ETag string
+}
+
+type GetRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRenewalPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRenewalPolicyResponse) GetJSON200() *RenewalPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateRenewalPolicyResponse200Headers the declared response headers of an HTTP 200 response for UpdateRenewalPolicy
+type UpdateRenewalPolicyResponse200Headers struct {
+	ETag string
+}
+
+type UpdateRenewalPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RenewalPolicy
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateRenewalPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateRenewalPolicyResponse) GetJSON200() *RenewalPolicy {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateRenewalPolicyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateRenewalPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateRenewalPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateRenewalPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateRenewalPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSitesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15634,6 +19400,54 @@ func (r EnrolSiteResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r EnrolSiteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateSiteEnrolmentTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *EnrolmentToken
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateSiteEnrolmentTokenResponse) GetJSON201() *EnrolmentToken {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateSiteEnrolmentTokenResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSiteEnrolmentTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSiteEnrolmentTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSiteEnrolmentTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSiteEnrolmentTokenResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15928,6 +19742,11 @@ func (r ListTargetsResponse) ContentType() string {
 	return ""
 }
 
+// CreateTargetResponse201Headers the declared response headers of an HTTP 201 response for CreateTarget
+type CreateTargetResponse201Headers struct {
+	ETag string
+}
+
 type CreateTargetResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -15935,6 +19754,8 @@ type CreateTargetResponse struct {
 	JSON201 *Target
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateTargetResponse201Headers
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -16017,6 +19838,11 @@ func (r DeleteTargetResponse) ContentType() string {
 	return ""
 }
 
+// GetTargetResponse200Headers the declared response headers of an HTTP 200 response for GetTarget
+type GetTargetResponse200Headers struct {
+	ETag string
+}
+
 type GetTargetResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16024,6 +19850,8 @@ type GetTargetResponse struct {
 	JSON200 *Target
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTargetResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -16065,6 +19893,11 @@ func (r GetTargetResponse) ContentType() string {
 	return ""
 }
 
+// UpdateTargetResponse200Headers the declared response headers of an HTTP 200 response for UpdateTarget
+type UpdateTargetResponse200Headers struct {
+	ETag string
+}
+
 type UpdateTargetResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -16072,6 +19905,8 @@ type UpdateTargetResponse struct {
 	JSON200 *Target
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateTargetResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -16772,7 +20607,168 @@ func (r GetReadyResponse) ContentType() string {
 	return ""
 }
 
-// ListAgentsWithResponse List agents
+// ListAgentGroupsWithResponse List agent groups, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agent-groups (the `ListAgentGroups` operationId).
+func (c *ClientWithResponses) ListAgentGroupsWithResponse(ctx context.Context, params *ListAgentGroupsParams, reqEditors ...RequestEditorFn) (*ListAgentGroupsResponse, error) {
+	rsp, err := c.ListAgentGroups(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentGroupsResponse(rsp)
+}
+
+// CreateAgentGroupWithBodyWithResponse Describe a group of agents
+//
+// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+// excluded by hand. A group without any criterion has only the agents that were included.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+func (c *ClientWithResponses) CreateAgentGroupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAgentGroupResponse, error) {
+	rsp, err := c.CreateAgentGroupWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAgentGroupResponse(rsp)
+}
+
+// CreateAgentGroupWithResponse Describe a group of agents
+//
+// An agent belongs to the group if it was included by hand, or if it meets every criterion that is set and was not
+// excluded by hand. A group without any criterion has only the agents that were included.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/agent-groups (the `CreateAgentGroup` operationId).
+func (c *ClientWithResponses) CreateAgentGroupWithResponse(ctx context.Context, body CreateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAgentGroupResponse, error) {
+	rsp, err := c.CreateAgentGroup(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateAgentGroupResponse(rsp)
+}
+
+// DeleteAgentGroupWithResponse Remove an agent group
+//
+// The agents stay. What was scoped to the group applies to no agent any more.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/agent-groups/{id} (the `DeleteAgentGroup` operationId).
+func (c *ClientWithResponses) DeleteAgentGroupWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteAgentGroupResponse, error) {
+	rsp, err := c.DeleteAgentGroup(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAgentGroupResponse(rsp)
+}
+
+// GetAgentGroupWithResponse Get an agent group
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agent-groups/{id} (the `GetAgentGroup` operationId).
+func (c *ClientWithResponses) GetAgentGroupWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetAgentGroupResponse, error) {
+	rsp, err := c.GetAgentGroup(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgentGroupResponse(rsp)
+}
+
+// UpdateAgentGroupWithBodyWithResponse Change an agent group
+//
+// Merges; what is left out stays as it is. An empty text takes a criterion away.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+func (c *ClientWithResponses) UpdateAgentGroupWithBodyWithResponse(ctx context.Context, id ID, params *UpdateAgentGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAgentGroupResponse, error) {
+	rsp, err := c.UpdateAgentGroupWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAgentGroupResponse(rsp)
+}
+
+// UpdateAgentGroupWithResponse Change an agent group
+//
+// Merges; what is left out stays as it is. An empty text takes a criterion away.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/agent-groups/{id} (the `UpdateAgentGroup` operationId).
+func (c *ClientWithResponses) UpdateAgentGroupWithResponse(ctx context.Context, id ID, params *UpdateAgentGroupParams, body UpdateAgentGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAgentGroupResponse, error) {
+	rsp, err := c.UpdateAgentGroup(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAgentGroupResponse(rsp)
+}
+
+// ListAgentGroupMembersWithResponse List the agents of a group
+//
+// All of them in one page, worked out now, newest first. Of a disabled group, those that it would have.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agent-groups/{id}/members (the `ListAgentGroupMembers` operationId).
+func (c *ClientWithResponses) ListAgentGroupMembersWithResponse(ctx context.Context, id ID, params *ListAgentGroupMembersParams, reqEditors ...RequestEditorFn) (*ListAgentGroupMembersResponse, error) {
+	rsp, err := c.ListAgentGroupMembers(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentGroupMembersResponse(rsp)
+}
+
+// RemoveAgentGroupMemberWithResponse Leave it to the criteria again whether an agent belongs to a group
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/agent-groups/{id}/members/{agent_id} (the `RemoveAgentGroupMember` operationId).
+func (c *ClientWithResponses) RemoveAgentGroupMemberWithResponse(ctx context.Context, id ID, agentID string, reqEditors ...RequestEditorFn) (*RemoveAgentGroupMemberResponse, error) {
+	rsp, err := c.RemoveAgentGroupMember(ctx, id, agentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveAgentGroupMemberResponse(rsp)
+}
+
+// SetAgentGroupMemberWithBodyWithResponse Include an agent in a group by hand, or keep it out
+//
+// This beats the group's criteria, both ways.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+func (c *ClientWithResponses) SetAgentGroupMemberWithBodyWithResponse(ctx context.Context, id ID, agentID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAgentGroupMemberResponse, error) {
+	rsp, err := c.SetAgentGroupMemberWithBody(ctx, id, agentID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAgentGroupMemberResponse(rsp)
+}
+
+// SetAgentGroupMemberWithResponse Include an agent in a group by hand, or keep it out
+//
+// This beats the group's criteria, both ways.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/agent-groups/{id}/members/{agent_id} (the `SetAgentGroupMember` operationId).
+func (c *ClientWithResponses) SetAgentGroupMemberWithResponse(ctx context.Context, id ID, agentID string, body SetAgentGroupMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAgentGroupMemberResponse, error) {
+	rsp, err := c.SetAgentGroupMember(ctx, id, agentID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAgentGroupMemberResponse(rsp)
+}
+
+// ListAgentsWithResponse List agents, newest first
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -16811,6 +20807,21 @@ func (c *ClientWithResponses) GetAgentWithResponse(ctx context.Context, id ID, r
 		return nil, err
 	}
 	return ParseGetAgentResponse(rsp)
+}
+
+// ListGroupsOfAgentWithResponse List the groups that an agent belongs to
+//
+// All of them in one page, worked out now, newest first; disabled groups apply to nobody and are left out.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/agents/{id}/groups (the `ListGroupsOfAgent` operationId).
+func (c *ClientWithResponses) ListGroupsOfAgentWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListGroupsOfAgentResponse, error) {
+	rsp, err := c.ListGroupsOfAgent(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListGroupsOfAgentResponse(rsp)
 }
 
 // ListAPIKeysWithResponse List API keys, newest first
@@ -17369,6 +21380,55 @@ func (c *ClientWithResponses) SubmitCertificateCSRWithResponse(ctx context.Conte
 	return ParseSubmitCertificateCSRResponse(rsp)
 }
 
+// DeployCertificateWithBodyWithResponse Install a version of a certificate on its targets now
+//
+// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+// application/json.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+func (c *ClientWithResponses) DeployCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeployCertificateResponse, error) {
+	rsp, err := c.DeployCertificateWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeployCertificateResponse(rsp)
+}
+
+// DeployCertificateWithResponse Install a version of a certificate on its targets now
+//
+// The newest version if `version_id` is left out; all targets if `target_id` is. A version that is served already is
+// installed once more. An older one, if it has not expired, takes the place of the newest: that is a rollback, and it
+// holds until a newer version is issued or the newest is deployed again. The body is read only if its type is
+// application/json.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/deploy (the `DeployCertificate` operationId).
+func (c *ClientWithResponses) DeployCertificateWithResponse(ctx context.Context, id ID, body DeployCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*DeployCertificateResponse, error) {
+	rsp, err := c.DeployCertificate(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeployCertificateResponse(rsp)
+}
+
+// ListCertificateDeploymentsWithResponse List the targets of a certificate, and what each serves of it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
+func (c *ClientWithResponses) ListCertificateDeploymentsWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListCertificateDeploymentsResponse, error) {
+	rsp, err := c.ListCertificateDeployments(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCertificateDeploymentsResponse(rsp)
+}
+
 // RenewCertificateWithBodyWithResponse Renew a certificate now
 //
 // While a renewal is under way a further one is refused with 409. With `csr_pem` the key is yours, as on creation.
@@ -17397,6 +21457,51 @@ func (c *ClientWithResponses) RenewCertificateWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseRenewCertificateResponse(rsp)
+}
+
+// GetRenewalPlanWithResponse Say when a certificate is renewed of its own accord, and why then
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/certificates/{id}/renewal-plan (the `GetRenewalPlan` operationId).
+func (c *ClientWithResponses) GetRenewalPlanWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPlanResponse, error) {
+	rsp, err := c.GetRenewalPlan(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRenewalPlanResponse(rsp)
+}
+
+// ValidateCertificateWithBodyWithResponse Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *ClientWithResponses) ValidateCertificateWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error) {
+	rsp, err := c.ValidateCertificateWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseValidateCertificateResponse(rsp)
+}
+
+// ValidateCertificateWithResponse Look whether the targets of a certificate serve what they should
+//
+// A Validation job for each target, or for `target_id`: the agent connects, compares what is served with the version
+// that was last to be installed there, and changes nothing. The job completes, or fails with what was seen.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/validate (the `ValidateCertificate` operationId).
+func (c *ClientWithResponses) ValidateCertificateWithResponse(ctx context.Context, id ID, body ValidateCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*ValidateCertificateResponse, error) {
+	rsp, err := c.ValidateCertificate(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseValidateCertificateResponse(rsp)
 }
 
 // ListCertificateVersionsWithResponse List the versions of a certificate, newest first
@@ -17634,6 +21739,38 @@ func (c *ClientWithResponses) GetJobWithResponse(ctx context.Context, id ID, req
 	return ParseGetJobResponse(rsp)
 }
 
+// ApproveJobWithBodyWithResponse Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *ClientWithResponses) ApproveJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error) {
+	rsp, err := c.ApproveJobWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveJobResponse(rsp)
+}
+
+// ApproveJobWithResponse Approve a job that waits for it
+//
+// Never by whoever asked for it (403). A renewal that fell due by its policy was asked for by `system`, so anyone may
+// approve it who has the permission; it then waits for the policy's next maintenance window.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/approve (the `ApproveJob` operationId).
+func (c *ClientWithResponses) ApproveJobWithResponse(ctx context.Context, id ID, body ApproveJobJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveJobResponse, error) {
+	rsp, err := c.ApproveJob(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveJobResponse(rsp)
+}
+
 // CancelJobWithResponse Cancel a job that has not ended
 //
 // Returns a wrapper object for the known response body format(s).
@@ -17645,6 +21782,54 @@ func (c *ClientWithResponses) CancelJobWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseCancelJobResponse(rsp)
+}
+
+// RejectJobWithBodyWithResponse Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *ClientWithResponses) RejectJobWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectJobResponse, error) {
+	rsp, err := c.RejectJobWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectJobResponse(rsp)
+}
+
+// RejectJobWithResponse Reject a job that waits for approval
+//
+// The job is Cancelled with `rejected: <reason>` as its `last_error`, and the certificate is again what it was before.
+// A renewal that fell due by its policy is asked for again a day later.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/reject (the `RejectJob` operationId).
+func (c *ClientWithResponses) RejectJobWithResponse(ctx context.Context, id ID, body RejectJobJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectJobResponse, error) {
+	rsp, err := c.RejectJob(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectJobResponse(rsp)
+}
+
+// RetryJobWithResponse Do the work of a failed or cancelled job again
+//
+// A job that has ended never changes, so this makes a new one. 409 if the job has not failed, or if another one has
+// taken its place.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/jobs/{id}/retry (the `RetryJob` operationId).
+func (c *ClientWithResponses) RetryJobWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RetryJobResponse, error) {
+	rsp, err := c.RetryJob(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryJobResponse(rsp)
 }
 
 // GetFleetMetricsWithResponse Get the fleet's gauges and counters
@@ -18072,6 +22257,110 @@ func (c *ClientWithResponses) UpdateProfileWithResponse(ctx context.Context, id 
 	return ParseUpdateProfileResponse(rsp)
 }
 
+// ListRenewalPoliciesWithResponse List renewal policies, in the order of their creation
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/renewal-policies (the `ListRenewalPolicies` operationId).
+func (c *ClientWithResponses) ListRenewalPoliciesWithResponse(ctx context.Context, params *ListRenewalPoliciesParams, reqEditors ...RequestEditorFn) (*ListRenewalPoliciesResponse, error) {
+	rsp, err := c.ListRenewalPolicies(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRenewalPoliciesResponse(rsp)
+}
+
+// CreateRenewalPolicyWithBodyWithResponse Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *ClientWithResponses) CreateRenewalPolicyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error) {
+	rsp, err := c.CreateRenewalPolicyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRenewalPolicyResponse(rsp)
+}
+
+// CreateRenewalPolicyWithResponse Create a renewal policy
+//
+// What is left out is as in `rp-default` of a new installation. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/renewal-policies (the `CreateRenewalPolicy` operationId).
+func (c *ClientWithResponses) CreateRenewalPolicyWithResponse(ctx context.Context, body CreateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRenewalPolicyResponse, error) {
+	rsp, err := c.CreateRenewalPolicy(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRenewalPolicyResponse(rsp)
+}
+
+// DeleteRenewalPolicyWithResponse Delete a renewal policy that no certificate uses
+//
+// 409 lists the certificates that use it. Archived ones do not count; they go over to `rp-default`, which itself cannot
+// be deleted. Needs a key without limits of scope.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/renewal-policies/{id} (the `DeleteRenewalPolicy` operationId).
+func (c *ClientWithResponses) DeleteRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*DeleteRenewalPolicyResponse, error) {
+	rsp, err := c.DeleteRenewalPolicy(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteRenewalPolicyResponse(rsp)
+}
+
+// GetRenewalPolicyWithResponse Get a renewal policy
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/renewal-policies/{id} (the `GetRenewalPolicy` operationId).
+func (c *ClientWithResponses) GetRenewalPolicyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetRenewalPolicyResponse, error) {
+	rsp, err := c.GetRenewalPolicy(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRenewalPolicyResponse(rsp)
+}
+
+// UpdateRenewalPolicyWithBodyWithResponse Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *ClientWithResponses) UpdateRenewalPolicyWithBodyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error) {
+	rsp, err := c.UpdateRenewalPolicyWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRenewalPolicyResponse(rsp)
+}
+
+// UpdateRenewalPolicyWithResponse Change a renewal policy
+//
+// Fields that are left out stay as they are; lists are replaced as a whole. It holds at once, for every certificate of
+// the policy. Needs a key without limits of scope.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/renewal-policies/{id} (the `UpdateRenewalPolicy` operationId).
+func (c *ClientWithResponses) UpdateRenewalPolicyWithResponse(ctx context.Context, id ID, params *UpdateRenewalPolicyParams, body UpdateRenewalPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRenewalPolicyResponse, error) {
+	rsp, err := c.UpdateRenewalPolicy(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRenewalPolicyResponse(rsp)
+}
+
 // ListSitesWithResponse List sites
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18139,6 +22428,22 @@ func (c *ClientWithResponses) EnrolSiteWithResponse(ctx context.Context, id ID, 
 		return nil, err
 	}
 	return ParseEnrolSiteResponse(rsp)
+}
+
+// CreateSiteEnrolmentTokenWithResponse Make a one-time token for a new leaf of a site
+//
+// For a site whose leaf lost its credential, or is to be replaced. Tokens of the site that were not used are void
+// from now on; when this one is used, the credential of the leaf before is revoked. The agents keep theirs.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/sites/{id}/enrolment-token (the `CreateSiteEnrolmentToken` operationId).
+func (c *ClientWithResponses) CreateSiteEnrolmentTokenWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*CreateSiteEnrolmentTokenResponse, error) {
+	rsp, err := c.CreateSiteEnrolmentToken(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSiteEnrolmentTokenResponse(rsp)
 }
 
 // GetStatsCertificatesByStatusWithResponse Count certificates by status
@@ -18217,7 +22522,7 @@ func (c *ClientWithResponses) GetStatsSummaryWithResponse(ctx context.Context, r
 	return ParseGetStatsSummaryResponse(rsp)
 }
 
-// ListTargetsWithResponse List targets
+// ListTargetsWithResponse List targets, newest first
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18291,8 +22596,8 @@ func (c *ClientWithResponses) GetTargetWithResponse(ctx context.Context, id ID, 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-func (c *ClientWithResponses) UpdateTargetWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error) {
-	rsp, err := c.UpdateTargetWithBody(ctx, id, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateTargetWithBodyWithResponse(ctx context.Context, id ID, params *UpdateTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error) {
+	rsp, err := c.UpdateTargetWithBody(ctx, id, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -18306,8 +22611,8 @@ func (c *ClientWithResponses) UpdateTargetWithBodyWithResponse(ctx context.Conte
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /api/v1/targets/{id} (the `UpdateTarget` operationId).
-func (c *ClientWithResponses) UpdateTargetWithResponse(ctx context.Context, id ID, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error) {
-	rsp, err := c.UpdateTarget(ctx, id, body, reqEditors...)
+func (c *ClientWithResponses) UpdateTargetWithResponse(ctx context.Context, id ID, params *UpdateTargetParams, body UpdateTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTargetResponse, error) {
+	rsp, err := c.UpdateTarget(ctx, id, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -18547,6 +22852,301 @@ func (c *ClientWithResponses) GetReadyWithResponse(ctx context.Context, reqEdito
 	return ParseGetReadyResponse(rsp)
 }
 
+// ParseListAgentGroupsResponse parses an HTTP response from a ListAgentGroupsWithResponse call
+func ParseListAgentGroupsResponse(rsp *http.Response) (*ListAgentGroupsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentGroupsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentGroupList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateAgentGroupResponse parses an HTTP response from a CreateAgentGroupWithResponse call
+func ParseCreateAgentGroupResponse(rsp *http.Response) (*CreateAgentGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateAgentGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest AgentGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateAgentGroupResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteAgentGroupResponse parses an HTTP response from a DeleteAgentGroupWithResponse call
+func ParseDeleteAgentGroupResponse(rsp *http.Response) (*DeleteAgentGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAgentGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAgentGroupResponse parses an HTTP response from a GetAgentGroupWithResponse call
+func ParseGetAgentGroupResponse(rsp *http.Response) (*GetAgentGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgentGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAgentGroupResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateAgentGroupResponse parses an HTTP response from a UpdateAgentGroupWithResponse call
+func ParseUpdateAgentGroupResponse(rsp *http.Response) (*UpdateAgentGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateAgentGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateAgentGroupResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListAgentGroupMembersResponse parses an HTTP response from a ListAgentGroupMembersWithResponse call
+func ParseListAgentGroupMembersResponse(rsp *http.Response) (*ListAgentGroupMembersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentGroupMembersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveAgentGroupMemberResponse parses an HTTP response from a RemoveAgentGroupMemberWithResponse call
+func ParseRemoveAgentGroupMemberResponse(rsp *http.Response) (*RemoveAgentGroupMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveAgentGroupMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetAgentGroupMemberResponse parses an HTTP response from a SetAgentGroupMemberWithResponse call
+func ParseSetAgentGroupMemberResponse(rsp *http.Response) (*SetAgentGroupMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetAgentGroupMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentGroupMember
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListAgentsResponse parses an HTTP response from a ListAgentsWithResponse call
 func ParseListAgentsResponse(rsp *http.Response) (*ListAgentsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18625,6 +23225,39 @@ func ParseGetAgentResponse(rsp *http.Response) (*GetAgentResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Agent
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListGroupsOfAgentResponse parses an HTTP response from a ListGroupsOfAgentWithResponse call
+func ParseListGroupsOfAgentResponse(rsp *http.Response) (*ListGroupsOfAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListGroupsOfAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentGroupList
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -19659,6 +24292,72 @@ func ParseSubmitCertificateCSRResponse(rsp *http.Response) (*SubmitCertificateCS
 	return response, nil
 }
 
+// ParseDeployCertificateResponse parses an HTTP response from a DeployCertificateWithResponse call
+func ParseDeployCertificateResponse(rsp *http.Response) (*DeployCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeployCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DeploymentTriggered
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCertificateDeploymentsResponse parses an HTTP response from a ListCertificateDeploymentsWithResponse call
+func ParseListCertificateDeploymentsResponse(rsp *http.Response) (*ListCertificateDeploymentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCertificateDeploymentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CertificateDeploymentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRenewCertificateResponse parses an HTTP response from a RenewCertificateWithResponse call
 func ParseRenewCertificateResponse(rsp *http.Response) (*RenewCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -19675,6 +24374,72 @@ func ParseRenewCertificateResponse(rsp *http.Response) (*RenewCertificateRespons
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest RenewalTriggered
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRenewalPlanResponse parses an HTTP response from a GetRenewalPlanWithResponse call
+func ParseGetRenewalPlanResponse(rsp *http.Response) (*GetRenewalPlanResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRenewalPlanResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseValidateCertificateResponse parses an HTTP response from a ValidateCertificateWithResponse call
+func ParseValidateCertificateResponse(rsp *http.Response) (*ValidateCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ValidateCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ValidationTriggered
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -20149,6 +24914,39 @@ func ParseGetJobResponse(rsp *http.Response) (*GetJobResponse, error) {
 	return response, nil
 }
 
+// ParseApproveJobResponse parses an HTTP response from a ApproveJobWithResponse call
+func ParseApproveJobResponse(rsp *http.Response) (*ApproveJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Status
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCancelJobResponse parses an HTTP response from a CancelJobWithResponse call
 func ParseCancelJobResponse(rsp *http.Response) (*CancelJobResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -20169,6 +24967,72 @@ func ParseCancelJobResponse(rsp *http.Response) (*CancelJobResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRejectJobResponse parses an HTTP response from a RejectJobWithResponse call
+func ParseRejectJobResponse(rsp *http.Response) (*RejectJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RejectJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Status
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryJobResponse parses an HTTP response from a RetryJobWithResponse call
+func ParseRetryJobResponse(rsp *http.Response) (*RetryJobResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryJobResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest JobRetried
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -20999,6 +25863,206 @@ func ParseUpdateProfileResponse(rsp *http.Response) (*UpdateProfileResponse, err
 	return response, nil
 }
 
+// ParseListRenewalPoliciesResponse parses an HTTP response from a ListRenewalPoliciesWithResponse call
+func ParseListRenewalPoliciesResponse(rsp *http.Response) (*ListRenewalPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRenewalPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateRenewalPolicyResponse parses an HTTP response from a CreateRenewalPolicyWithResponse call
+func ParseCreateRenewalPolicyResponse(rsp *http.Response) (*CreateRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateRenewalPolicyResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteRenewalPolicyResponse parses an HTTP response from a DeleteRenewalPolicyWithResponse call
+func ParseDeleteRenewalPolicyResponse(rsp *http.Response) (*DeleteRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRenewalPolicyResponse parses an HTTP response from a GetRenewalPolicyWithResponse call
+func ParseGetRenewalPolicyResponse(rsp *http.Response) (*GetRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRenewalPolicyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateRenewalPolicyResponse parses an HTTP response from a UpdateRenewalPolicyWithResponse call
+func ParseUpdateRenewalPolicyResponse(rsp *http.Response) (*UpdateRenewalPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateRenewalPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RenewalPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateRenewalPolicyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListSitesResponse parses an HTTP response from a ListSitesWithResponse call
 func ParseListSitesResponse(rsp *http.Response) (*ListSitesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21085,6 +26149,39 @@ func ParseEnrolSiteResponse(rsp *http.Response) (*EnrolSiteResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateSiteEnrolmentTokenResponse parses an HTTP response from a CreateSiteEnrolmentTokenWithResponse call
+func ParseCreateSiteEnrolmentTokenResponse(rsp *http.Response) (*CreateSiteEnrolmentTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSiteEnrolmentTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest EnrolmentToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -21326,6 +26423,19 @@ func ParseCreateTargetResponse(rsp *http.Response) (*CreateTargetResponse, error
 
 	}
 
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateTargetResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
 	return response, nil
 }
 
@@ -21388,6 +26498,19 @@ func ParseGetTargetResponse(rsp *http.Response) (*GetTargetResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTargetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -21419,6 +26542,19 @@ func ParseUpdateTargetResponse(rsp *http.Response) (*UpdateTargetResponse, error
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateTargetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -17,6 +17,24 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AgentGroupMemberMembershipType.
+const (
+	AgentGroupMemberMembershipTypeExclude AgentGroupMemberMembershipType = "exclude"
+	AgentGroupMemberMembershipTypeInclude AgentGroupMemberMembershipType = "include"
+)
+
+// Valid indicates whether the value is a known member of the AgentGroupMemberMembershipType enum.
+func (e AgentGroupMemberMembershipType) Valid() bool {
+	switch e {
+	case AgentGroupMemberMembershipTypeExclude:
+		return true
+	case AgentGroupMemberMembershipTypeInclude:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentStatus.
 const (
 	Degraded AgentStatus = "Degraded"
@@ -98,6 +116,27 @@ func (e JobType) Valid() bool {
 	}
 }
 
+// Defines values for Membership.
+const (
+	MembershipDynamic Membership = "dynamic"
+	MembershipExclude Membership = "exclude"
+	MembershipInclude Membership = "include"
+)
+
+// Valid indicates whether the value is a known member of the Membership enum.
+func (e Membership) Valid() bool {
+	switch e {
+	case MembershipDynamic:
+		return true
+	case MembershipExclude:
+		return true
+	case MembershipInclude:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SiteStatus.
 const (
 	Connected SiteStatus = "Connected"
@@ -118,13 +157,18 @@ func (e SiteStatus) Valid() bool {
 
 // Agent defines model for Agent.
 type Agent struct {
+	// APIKeyHash Always empty. Older clients expect the field; agents have no API key, and a hash is never shown.
+	APIKeyHash      string     `json:"api_key_hash"`
 	Architecture    string     `json:"architecture"`
 	Hostname        string     `json:"hostname"`
 	ID              string     `json:"id"`
 	IPAddress       string     `json:"ip_address"`
 	LastHeartbeatAt *time.Time `json:"last_heartbeat_at,omitempty"`
-	Name            string     `json:"name"`
-	Os              string     `json:"os"`
+
+	// Membership In the list of a group's agents, why it is among them.
+	Membership *Membership `json:"membership,omitempty"`
+	Name       string      `json:"name"`
+	Os         string      `json:"os"`
 
 	// PublicKey The agent's nkey; its seed never left the host.
 	PublicKey    *string     `json:"public_key,omitempty"`
@@ -134,16 +178,126 @@ type Agent struct {
 	Version      string      `json:"version"`
 }
 
+// AgentGroup defines model for AgentGroup.
+type AgentGroup struct {
+	CreatedAt         time.Time `json:"created_at"`
+	Description       string    `json:"description"`
+	Enabled           bool      `json:"enabled"`
+	ID                string    `json:"id"`
+	MatchArchitecture string    `json:"match_architecture"`
+	MatchIPCidr       string    `json:"match_ip_cidr"`
+	MatchOs           string    `json:"match_os"`
+	MatchVersion      string    `json:"match_version"`
+	Name              string    `json:"name"`
+	UpdatedAt         time.Time `json:"updated_at"`
+}
+
+// AgentGroupCreate defines model for AgentGroupCreate.
+type AgentGroupCreate struct {
+	Description *string `json:"description,omitempty"`
+	Enabled     *bool   `json:"enabled,omitempty"`
+	ID          *string `json:"id,omitempty"`
+
+	// MatchArchitecture What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchArchitecture *MatchText `json:"match_architecture,omitempty"`
+
+	// MatchIPCidr A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+	MatchIPCidr *MatchIPCIDR `json:"match_ip_cidr,omitempty"`
+
+	// MatchOs What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchOs *MatchText `json:"match_os,omitempty"`
+
+	// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+	// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+	MatchVersion *MatchVersion `json:"match_version,omitempty"`
+	Name         string        `json:"name"`
+}
+
+// AgentGroupList defines model for AgentGroupList.
+type AgentGroupList struct {
+	Data []AgentGroup `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// AgentGroupMember defines model for AgentGroupMember.
+type AgentGroupMember struct {
+	MembershipType AgentGroupMemberMembershipType `json:"membership_type"`
+}
+
+// AgentGroupMemberMembershipType defines model for AgentGroupMember.MembershipType.
+type AgentGroupMemberMembershipType string
+
+// AgentGroupUpdate defines model for AgentGroupUpdate.
+type AgentGroupUpdate struct {
+	Description *string `json:"description,omitempty"`
+	Enabled     *bool   `json:"enabled,omitempty"`
+
+	// MatchArchitecture What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchArchitecture *MatchText `json:"match_architecture,omitempty"`
+
+	// MatchIPCidr A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+	MatchIPCidr *MatchIPCIDR `json:"match_ip_cidr,omitempty"`
+
+	// MatchOs What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+	MatchOs *MatchText `json:"match_os,omitempty"`
+
+	// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+	// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+	MatchVersion *MatchVersion `json:"match_version,omitempty"`
+	Name         *string       `json:"name,omitempty"`
+}
+
 // AgentList defines model for AgentList.
 type AgentList struct {
-	Data    []Agent `json:"data"`
-	Page    int     `json:"page"`
-	PerPage int     `json:"per_page"`
-	Total   int64   `json:"total"`
+	Data []Agent `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // AgentStatus defines model for AgentStatus.
 type AgentStatus string
+
+// CertificateDeployment defines model for CertificateDeployment.
+type CertificateDeployment struct {
+	AgentID           string                 `json:"agent_id"`
+	Config            map[string]interface{} `json:"config"`
+	CreatedAt         time.Time              `json:"created_at"`
+	DeployedAt        *time.Time             `json:"deployed_at,omitempty"`
+	Enabled           bool                   `json:"enabled"`
+	FingerprintSha256 *string                `json:"fingerprint_sha256,omitempty"`
+	ID                string                 `json:"id"`
+	JobError          *string                `json:"job_error,omitempty"`
+
+	// JobID The latest job that installs on this target.
+	JobID     *string    `json:"job_id,omitempty"`
+	JobStatus *JobStatus `json:"job_status,omitempty"`
+	Name      string     `json:"name"`
+	Type      string     `json:"type"`
+	UpdatedAt time.Time  `json:"updated_at"`
+
+	// VersionID The version that the target was last seen to serve; left out before the first.
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateDeploymentList defines model for CertificateDeploymentList.
+type CertificateDeploymentList struct {
+	Data  []CertificateDeployment `json:"data"`
+	Total int64                   `json:"total"`
+}
+
+// CertificateValidate defines model for CertificateValidate.
+type CertificateValidate struct {
+	TargetID *string `json:"target_id,omitempty"`
+}
 
 // EnrolmentToken defines model for EnrolmentToken.
 type EnrolmentToken struct {
@@ -151,7 +305,7 @@ type EnrolmentToken struct {
 	ID        string    `json:"id"`
 	SiteID    string    `json:"site_id"`
 
-	// Token Give it to the new agent as CERTCTL_ENROLMENT_TOKEN.
+	// Token Give it to the new agent as CERTCTL_ENROLMENT_TOKEN, or to the new leaf as CERTCTL_LEAF_TOKEN.
 	Token string `json:"token"`
 }
 
@@ -196,14 +350,23 @@ type FleetMetrics struct {
 
 // Job defines model for Job.
 type Job struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	Attempts      int        `json:"attempts"`
-	CertificateID string     `json:"certificate_id"`
-	CompletedAt   *time.Time `json:"completed_at,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ID            string     `json:"id"`
-	LastError     *string    `json:"last_error,omitempty"`
-	MaxAttempts   int        `json:"max_attempts"`
+	AgentID *string `json:"agent_id,omitempty"`
+
+	// ApprovalReason What was given as the reason for the approval or the rejection.
+	ApprovalReason *string    `json:"approval_reason,omitempty"`
+	ApprovedAt     *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy     *string    `json:"approved_by,omitempty"`
+	Attempts       int        `json:"attempts"`
+	CertificateID  string     `json:"certificate_id"`
+	CompletedAt    *time.Time `json:"completed_at,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ID             string     `json:"id"`
+	LastError      *string    `json:"last_error,omitempty"`
+	MaxAttempts    int        `json:"max_attempts"`
+	RejectedBy     *string    `json:"rejected_by,omitempty"`
+
+	// RequestedBy Who asked for it; `system` if it fell due by its policy.
+	RequestedBy *string `json:"requested_by,omitempty"`
 
 	// ScheduledAt When it is next worked on.
 	ScheduledAt time.Time  `json:"scheduled_at"`
@@ -212,6 +375,12 @@ type Job struct {
 	TargetID    *string    `json:"target_id,omitempty"`
 	Type        JobType    `json:"type"`
 	VersionID   *string    `json:"version_id,omitempty"`
+}
+
+// JobDecision defines model for JobDecision.
+type JobDecision struct {
+	// Reason Kept on the job and in the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // JobList defines model for JobList.
@@ -225,11 +394,30 @@ type JobList struct {
 	Total      int64   `json:"total"`
 }
 
+// JobRetried defines model for JobRetried.
+type JobRetried struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
+}
+
 // JobStatus defines model for JobStatus.
 type JobStatus string
 
 // JobType defines model for JobType.
 type JobType string
+
+// MatchIPCIDR A network of IPv4 or IPv6 that holds the agent's address, such as 10.20.0.0/16; one address stands for itself. Empty is no criterion.
+type MatchIPCIDR = string
+
+// MatchText What the agent tells of itself, whole; case does not matter. Empty is no criterion.
+type MatchText = string
+
+// MatchVersion A range of semantic versions such as `>= 1.2, < 2`, `^1.4` or `1.2.x || 1.4.x`. A pre-release is within a range only
+// if the range names one. An agent whose version cannot be read is in no range. Empty is no criterion.
+type MatchVersion = string
+
+// Membership defines model for Membership.
+type Membership string
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -406,10 +594,13 @@ type TargetCreate struct {
 
 // TargetList defines model for TargetList.
 type TargetList struct {
-	Data    []Target `json:"data"`
-	Page    int      `json:"page"`
-	PerPage int      `json:"per_page"`
-	Total   int64    `json:"total"`
+	Data []Target `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
 }
 
 // TargetType Case does not matter on input.
@@ -423,11 +614,21 @@ type TargetUpdate struct {
 	Name    *string                 `json:"name,omitempty"`
 }
 
+// ValidationTriggered defines model for ValidationTriggered.
+type ValidationTriggered struct {
+	// JobIds One for each target; where one was under way already, that one.
+	JobIds []string `json:"job_ids"`
+	Status string   `json:"status"`
+}
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
 // ID defines model for ID.
 type ID = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
 
 // IssuerID defines model for IssuerID.
 type IssuerID = string
@@ -444,15 +645,50 @@ type Q = string
 // StatsDays defines model for StatsDays.
 type StatsDays = int
 
+// ListAgentGroupsParams defines parameters for ListAgentGroups.
+type ListAgentGroupsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
+	Enabled *bool   `form:"enabled,omitempty" json:"enabled,omitempty"`
+}
+
+// UpdateAgentGroupParams defines parameters for UpdateAgentGroup.
+type UpdateAgentGroupParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListAgentGroupMembersParams defines parameters for ListAgentGroupMembers.
+type ListAgentGroupMembersParams struct {
+	// Membership Only those that belong to the group for this reason; `exclude` lists those that were kept out by hand.
+	Membership *Membership `form:"membership,omitempty" json:"membership,omitempty"`
+}
+
 // ListAgentsParams defines parameters for ListAgents.
 type ListAgentsParams struct {
 	// Page The page, from 1.
 	Page *Page `form:"page,omitempty" json:"page,omitempty"`
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
-	PerPage *PerPage     `form:"per_page,omitempty" json:"per_page,omitempty"`
-	Status  *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
-	SiteID  *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *AgentStatus `form:"status,omitempty" json:"status,omitempty"`
+	SiteID *string      `form:"site_id,omitempty" json:"site_id,omitempty"`
+
+	// Os Case does not matter.
+	Os      *string `form:"os,omitempty" json:"os,omitempty"`
+	Version *string `form:"version,omitempty" json:"version,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
 
 	// Q A search expression over the fields of the rows, such as `status == "Expiring" && tags["tier"] == "gold"`. It is
 	// asked for besides all other filters. The language is in docs/how-to/search.md.
@@ -502,10 +738,44 @@ type ListTargetsParams struct {
 
 	// PerPage Rows a page, at most 500; a larger number is read as 500.
 	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+	AgentID *string `form:"agent_id,omitempty" json:"agent_id,omitempty"`
+
+	// Type Case does not matter.
+	Type    *string `form:"type,omitempty" json:"type,omitempty"`
+	Name    *string `form:"name,omitempty" json:"name,omitempty"`
+	Enabled *bool   `form:"enabled,omitempty" json:"enabled,omitempty"`
 }
+
+// UpdateTargetParams defines parameters for UpdateTarget.
+type UpdateTargetParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CreateAgentGroupJSONRequestBody defines body for CreateAgentGroup for application/json ContentType.
+type CreateAgentGroupJSONRequestBody = AgentGroupCreate
+
+// UpdateAgentGroupJSONRequestBody defines body for UpdateAgentGroup for application/json ContentType.
+type UpdateAgentGroupJSONRequestBody = AgentGroupUpdate
+
+// SetAgentGroupMemberJSONRequestBody defines body for SetAgentGroupMember for application/json ContentType.
+type SetAgentGroupMemberJSONRequestBody = AgentGroupMember
+
+// ValidateCertificateJSONRequestBody defines body for ValidateCertificate for application/json ContentType.
+type ValidateCertificateJSONRequestBody = CertificateValidate
 
 // CreateEnrolmentTokenJSONRequestBody defines body for CreateEnrolmentToken for application/json ContentType.
 type CreateEnrolmentTokenJSONRequestBody = EnrolmentTokenCreate
+
+// ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
+type ApproveJobJSONRequestBody = JobDecision
+
+// RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
+type RejectJobJSONRequestBody = JobDecision
 
 // CreateSiteJSONRequestBody defines body for CreateSite for application/json ContentType.
 type CreateSiteJSONRequestBody = SiteCreate
@@ -521,7 +791,31 @@ type UpdateTargetJSONRequestBody = TargetUpdate
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
-	// ListAgents List agents
+	// ListAgentGroups List agent groups, newest first
+	// (GET /api/v1/agent-groups)
+	ListAgentGroups(w http.ResponseWriter, r *http.Request, params ListAgentGroupsParams)
+	// CreateAgentGroup Describe a group of agents
+	// (POST /api/v1/agent-groups)
+	CreateAgentGroup(w http.ResponseWriter, r *http.Request)
+	// DeleteAgentGroup Remove an agent group
+	// (DELETE /api/v1/agent-groups/{id})
+	DeleteAgentGroup(w http.ResponseWriter, r *http.Request, id ID)
+	// GetAgentGroup Get an agent group
+	// (GET /api/v1/agent-groups/{id})
+	GetAgentGroup(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateAgentGroup Change an agent group
+	// (PUT /api/v1/agent-groups/{id})
+	UpdateAgentGroup(w http.ResponseWriter, r *http.Request, id ID, params UpdateAgentGroupParams)
+	// ListAgentGroupMembers List the agents of a group
+	// (GET /api/v1/agent-groups/{id}/members)
+	ListAgentGroupMembers(w http.ResponseWriter, r *http.Request, id ID, params ListAgentGroupMembersParams)
+	// RemoveAgentGroupMember Leave it to the criteria again whether an agent belongs to a group
+	// (DELETE /api/v1/agent-groups/{id}/members/{agent_id})
+	RemoveAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string)
+	// SetAgentGroupMember Include an agent in a group by hand, or keep it out
+	// (PUT /api/v1/agent-groups/{id}/members/{agent_id})
+	SetAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string)
+	// ListAgents List agents, newest first
 	// (GET /api/v1/agents)
 	ListAgents(w http.ResponseWriter, r *http.Request, params ListAgentsParams)
 	// RetireAgent Revoke an agent's identity
@@ -530,6 +824,15 @@ type ServerInterface interface {
 	// GetAgent Get an agent
 	// (GET /api/v1/agents/{id})
 	GetAgent(w http.ResponseWriter, r *http.Request, id ID)
+	// ListGroupsOfAgent List the groups that an agent belongs to
+	// (GET /api/v1/agents/{id}/groups)
+	ListGroupsOfAgent(w http.ResponseWriter, r *http.Request, id ID)
+	// ListCertificateDeployments List the targets of a certificate, and what each serves of it
+	// (GET /api/v1/certificates/{id}/deployments)
+	ListCertificateDeployments(w http.ResponseWriter, r *http.Request, id ID)
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	// (POST /api/v1/certificates/{id}/validate)
+	ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID)
 	// CreateEnrolmentToken Make a one-time token for a new agent
 	// (POST /api/v1/enrolment-tokens)
 	CreateEnrolmentToken(w http.ResponseWriter, r *http.Request)
@@ -539,9 +842,18 @@ type ServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(w http.ResponseWriter, r *http.Request, id ID)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(w http.ResponseWriter, r *http.Request, id ID)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(w http.ResponseWriter, r *http.Request, id ID)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
@@ -554,13 +866,16 @@ type ServerInterface interface {
 	// EnrolSite Give a new leaf its identity
 	// (POST /api/v1/sites/{id}/enrol)
 	EnrolSite(w http.ResponseWriter, r *http.Request, id ID)
+	// CreateSiteEnrolmentToken Make a one-time token for a new leaf of a site
+	// (POST /api/v1/sites/{id}/enrolment-token)
+	CreateSiteEnrolmentToken(w http.ResponseWriter, r *http.Request, id ID)
 	// GetStatsJobTrends Count the jobs that ended, by day
 	// (GET /api/v1/stats/job-trends)
 	GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams)
 	// GetStatsSummary Get the figures of a dashboard
 	// (GET /api/v1/stats/summary)
 	GetStatsSummary(w http.ResponseWriter, r *http.Request)
-	// ListTargets List targets
+	// ListTargets List targets, newest first
 	// (GET /api/v1/targets)
 	ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams)
 	// CreateTarget Describe a place where certificates are installed
@@ -574,14 +889,62 @@ type ServerInterface interface {
 	GetTarget(w http.ResponseWriter, r *http.Request, id ID)
 	// UpdateTarget Change a target
 	// (PUT /api/v1/targets/{id})
-	UpdateTarget(w http.ResponseWriter, r *http.Request, id ID)
+	UpdateTarget(w http.ResponseWriter, r *http.Request, id ID, params UpdateTargetParams)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
 
-// ListAgents List agents
+// ListAgentGroups List agent groups, newest first
+// (GET /api/v1/agent-groups)
+func (_ Unimplemented) ListAgentGroups(w http.ResponseWriter, r *http.Request, params ListAgentGroupsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateAgentGroup Describe a group of agents
+// (POST /api/v1/agent-groups)
+func (_ Unimplemented) CreateAgentGroup(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteAgentGroup Remove an agent group
+// (DELETE /api/v1/agent-groups/{id})
+func (_ Unimplemented) DeleteAgentGroup(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetAgentGroup Get an agent group
+// (GET /api/v1/agent-groups/{id})
+func (_ Unimplemented) GetAgentGroup(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateAgentGroup Change an agent group
+// (PUT /api/v1/agent-groups/{id})
+func (_ Unimplemented) UpdateAgentGroup(w http.ResponseWriter, r *http.Request, id ID, params UpdateAgentGroupParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListAgentGroupMembers List the agents of a group
+// (GET /api/v1/agent-groups/{id}/members)
+func (_ Unimplemented) ListAgentGroupMembers(w http.ResponseWriter, r *http.Request, id ID, params ListAgentGroupMembersParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RemoveAgentGroupMember Leave it to the criteria again whether an agent belongs to a group
+// (DELETE /api/v1/agent-groups/{id}/members/{agent_id})
+func (_ Unimplemented) RemoveAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// SetAgentGroupMember Include an agent in a group by hand, or keep it out
+// (PUT /api/v1/agent-groups/{id}/members/{agent_id})
+func (_ Unimplemented) SetAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListAgents List agents, newest first
 // (GET /api/v1/agents)
 func (_ Unimplemented) ListAgents(w http.ResponseWriter, r *http.Request, params ListAgentsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -596,6 +959,24 @@ func (_ Unimplemented) RetireAgent(w http.ResponseWriter, r *http.Request, id ID
 // GetAgent Get an agent
 // (GET /api/v1/agents/{id})
 func (_ Unimplemented) GetAgent(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListGroupsOfAgent List the groups that an agent belongs to
+// (GET /api/v1/agents/{id}/groups)
+func (_ Unimplemented) ListGroupsOfAgent(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListCertificateDeployments List the targets of a certificate, and what each serves of it
+// (GET /api/v1/certificates/{id}/deployments)
+func (_ Unimplemented) ListCertificateDeployments(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ValidateCertificate Look whether the targets of a certificate serve what they should
+// (POST /api/v1/certificates/{id}/validate)
+func (_ Unimplemented) ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -617,9 +998,27 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ApproveJob Approve a job that waits for it
+// (POST /api/v1/jobs/{id}/approve)
+func (_ Unimplemented) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RejectJob Reject a job that waits for approval
+// (POST /api/v1/jobs/{id}/reject)
+func (_ Unimplemented) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryJob Do the work of a failed or cancelled job again
+// (POST /api/v1/jobs/{id}/retry)
+func (_ Unimplemented) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -647,6 +1046,12 @@ func (_ Unimplemented) EnrolSite(w http.ResponseWriter, r *http.Request, id ID) 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// CreateSiteEnrolmentToken Make a one-time token for a new leaf of a site
+// (POST /api/v1/sites/{id}/enrolment-token)
+func (_ Unimplemented) CreateSiteEnrolmentToken(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // GetStatsJobTrends Count the jobs that ended, by day
 // (GET /api/v1/stats/job-trends)
 func (_ Unimplemented) GetStatsJobTrends(w http.ResponseWriter, r *http.Request, params GetStatsJobTrendsParams) {
@@ -659,7 +1064,7 @@ func (_ Unimplemented) GetStatsSummary(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
-// ListTargets List targets
+// ListTargets List targets, newest first
 // (GET /api/v1/targets)
 func (_ Unimplemented) ListTargets(w http.ResponseWriter, r *http.Request, params ListTargetsParams) {
 	w.WriteHeader(http.StatusNotImplemented)
@@ -685,7 +1090,7 @@ func (_ Unimplemented) GetTarget(w http.ResponseWriter, r *http.Request, id ID) 
 
 // UpdateTarget Change a target
 // (PUT /api/v1/targets/{id})
-func (_ Unimplemented) UpdateTarget(w http.ResponseWriter, r *http.Request, id ID) {
+func (_ Unimplemented) UpdateTarget(w http.ResponseWriter, r *http.Request, id ID, params UpdateTargetParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -697,6 +1102,319 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListAgentGroups operation middleware
+func (siw *ServerInterfaceWrapper) ListAgentGroups(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAgentGroupsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "enabled" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "enabled", r.URL.Query(), &params.Enabled, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "enabled"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "enabled", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAgentGroups(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateAgentGroup operation middleware
+func (siw *ServerInterfaceWrapper) CreateAgentGroup(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateAgentGroup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteAgentGroup operation middleware
+func (siw *ServerInterfaceWrapper) DeleteAgentGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteAgentGroup(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAgentGroup operation middleware
+func (siw *ServerInterfaceWrapper) GetAgentGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAgentGroup(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateAgentGroup operation middleware
+func (siw *ServerInterfaceWrapper) UpdateAgentGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateAgentGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateAgentGroup(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListAgentGroupMembers operation middleware
+func (siw *ServerInterfaceWrapper) ListAgentGroupMembers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAgentGroupMembersParams
+
+	// ------------- Optional query parameter "membership" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "membership", r.URL.Query(), &params.Membership, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "membership"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "membership", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListAgentGroupMembers(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveAgentGroupMember operation middleware
+func (siw *ServerInterfaceWrapper) RemoveAgentGroupMember(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", chi.URLParam(r, "agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveAgentGroupMember(w, r, id, agentID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetAgentGroupMember operation middleware
+func (siw *ServerInterfaceWrapper) SetAgentGroupMember(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", chi.URLParam(r, "agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetAgentGroupMember(w, r, id, agentID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // ListAgents operation middleware
 func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Request) {
@@ -733,6 +1451,19 @@ func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Req
 		return
 	}
 
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "status" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -755,6 +1486,45 @@ func (siw *ServerInterfaceWrapper) ListAgents(w http.ResponseWriter, r *http.Req
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "site_id"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "site_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "os" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "os", r.URL.Query(), &params.Os, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "os"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "os", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "version" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version", r.URL.Query(), &params.Version, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
 		}
 		return
 	}
@@ -826,6 +1596,84 @@ func (siw *ServerInterfaceWrapper) GetAgent(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetAgent(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListGroupsOfAgent operation middleware
+func (siw *ServerInterfaceWrapper) ListGroupsOfAgent(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListGroupsOfAgent(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCertificateDeployments operation middleware
+func (siw *ServerInterfaceWrapper) ListCertificateDeployments(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCertificateDeployments(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ValidateCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ValidateCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ValidateCertificate(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1012,6 +1860,32 @@ func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// ApproveJob operation middleware
+func (siw *ServerInterfaceWrapper) ApproveJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ApproveJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CancelJob operation middleware
 func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Request) {
 
@@ -1029,6 +1903,58 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CancelJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RejectJob operation middleware
+func (siw *ServerInterfaceWrapper) RejectJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RejectJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryJob operation middleware
+func (siw *ServerInterfaceWrapper) RetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryJob(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1138,6 +2064,32 @@ func (siw *ServerInterfaceWrapper) EnrolSite(w http.ResponseWriter, r *http.Requ
 	handler.ServeHTTP(w, r)
 }
 
+// CreateSiteEnrolmentToken operation middleware
+func (siw *ServerInterfaceWrapper) CreateSiteEnrolmentToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateSiteEnrolmentToken(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStatsJobTrends operation middleware
 func (siw *ServerInterfaceWrapper) GetStatsJobTrends(w http.ResponseWriter, r *http.Request) {
 
@@ -1216,6 +2168,71 @@ func (siw *ServerInterfaceWrapper) ListTargets(w http.ResponseWriter, r *http.Re
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "agent_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_id", r.URL.Query(), &params.AgentID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "agent_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", r.URL.Query(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "type"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "type", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "enabled" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "enabled", r.URL.Query(), &params.Enabled, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "enabled"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "enabled", Err: err})
 		}
 		return
 	}
@@ -1312,8 +2329,32 @@ func (siw *ServerInterfaceWrapper) UpdateTarget(w http.ResponseWriter, r *http.R
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateTargetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.UpdateTarget(w, r, id)
+		siw.Handler.UpdateTarget(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1437,6 +2478,33 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	}
 
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/agent-groups", wrapper.ListAgentGroups)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/agent-groups", wrapper.CreateAgentGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/agent-groups/{id}", wrapper.DeleteAgentGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/agent-groups/{id}", wrapper.GetAgentGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/agent-groups/{id}", wrapper.UpdateAgentGroup)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/agent-groups/{id}/members", wrapper.ListAgentGroupMembers)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/agent-groups/{id}/members/{agent_id}", wrapper.RemoveAgentGroupMember)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/agent-groups/{id}/members/{agent_id}", wrapper.SetAgentGroupMember)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/agents/{id}/groups", wrapper.ListGroupsOfAgent)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/agents", wrapper.ListAgents)
 	})
 	r.Group(func(r chi.Router) {
@@ -1449,6 +2517,12 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/enrolment-tokens", wrapper.CreateEnrolmentToken)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/certificates/{id}/deployments", wrapper.ListCertificateDeployments)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/validate", wrapper.ValidateCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
 	})
 	r.Group(func(r chi.Router) {
@@ -1458,6 +2532,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/cancel", wrapper.CancelJob)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/retry", wrapper.RetryJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/approve", wrapper.ApproveJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/reject", wrapper.RejectJob)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/sites", wrapper.ListSites)
 	})
 	r.Group(func(r chi.Router) {
@@ -1465,6 +2548,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/sites/{id}/enrol", wrapper.EnrolSite)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/sites/{id}/enrolment-token", wrapper.CreateSiteEnrolmentToken)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/stats/summary", wrapper.GetStatsSummary)
@@ -1495,6 +2581,336 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListAgentGroupsRequestObject struct {
+	Params ListAgentGroupsParams
+}
+
+type ListAgentGroupsResponseObject interface {
+	VisitListAgentGroupsResponse(w http.ResponseWriter) error
+}
+
+type ListAgentGroups200JSONResponse AgentGroupList
+
+func (response ListAgentGroups200JSONResponse) VisitListAgentGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentGroupsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAgentGroupsdefaultApplicationProblemPlusJSONResponse) VisitListAgentGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateAgentGroupRequestObject struct {
+	Body *CreateAgentGroupJSONRequestBody
+}
+
+type CreateAgentGroupResponseObject interface {
+	VisitCreateAgentGroupResponse(w http.ResponseWriter) error
+}
+
+type CreateAgentGroup201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateAgentGroup201JSONResponse struct {
+	Body    AgentGroup
+	Headers CreateAgentGroup201ResponseHeaders
+}
+
+func (response CreateAgentGroup201JSONResponse) VisitCreateAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateAgentGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateAgentGroupdefaultApplicationProblemPlusJSONResponse) VisitCreateAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteAgentGroupRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteAgentGroupResponseObject interface {
+	VisitDeleteAgentGroupResponse(w http.ResponseWriter) error
+}
+
+type DeleteAgentGroup204Response struct {
+}
+
+func (response DeleteAgentGroup204Response) VisitDeleteAgentGroupResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteAgentGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteAgentGroupdefaultApplicationProblemPlusJSONResponse) VisitDeleteAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentGroupRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetAgentGroupResponseObject interface {
+	VisitGetAgentGroupResponse(w http.ResponseWriter) error
+}
+
+type GetAgentGroup200ResponseHeaders struct {
+	ETag string
+}
+
+type GetAgentGroup200JSONResponse struct {
+	Body    AgentGroup
+	Headers GetAgentGroup200ResponseHeaders
+}
+
+func (response GetAgentGroup200JSONResponse) VisitGetAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAgentGroupdefaultApplicationProblemPlusJSONResponse) VisitGetAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateAgentGroupRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateAgentGroupParams
+	Body   *UpdateAgentGroupJSONRequestBody
+}
+
+type UpdateAgentGroupResponseObject interface {
+	VisitUpdateAgentGroupResponse(w http.ResponseWriter) error
+}
+
+type UpdateAgentGroup200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateAgentGroup200JSONResponse struct {
+	Body    AgentGroup
+	Headers UpdateAgentGroup200ResponseHeaders
+}
+
+func (response UpdateAgentGroup200JSONResponse) VisitUpdateAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateAgentGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateAgentGroupdefaultApplicationProblemPlusJSONResponse) VisitUpdateAgentGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentGroupMembersRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListAgentGroupMembersParams
+}
+
+type ListAgentGroupMembersResponseObject interface {
+	VisitListAgentGroupMembersResponse(w http.ResponseWriter) error
+}
+
+type ListAgentGroupMembers200JSONResponse AgentList
+
+func (response ListAgentGroupMembers200JSONResponse) VisitListAgentGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentGroupMembersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAgentGroupMembersdefaultApplicationProblemPlusJSONResponse) VisitListAgentGroupMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveAgentGroupMemberRequestObject struct {
+	ID      ID     `json:"id"`
+	AgentID string `json:"agent_id"`
+}
+
+type RemoveAgentGroupMemberResponseObject interface {
+	VisitRemoveAgentGroupMemberResponse(w http.ResponseWriter) error
+}
+
+type RemoveAgentGroupMember204Response struct {
+}
+
+func (response RemoveAgentGroupMember204Response) VisitRemoveAgentGroupMemberResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveAgentGroupMemberdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveAgentGroupMemberdefaultApplicationProblemPlusJSONResponse) VisitRemoveAgentGroupMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAgentGroupMemberRequestObject struct {
+	ID      ID     `json:"id"`
+	AgentID string `json:"agent_id"`
+	Body    *SetAgentGroupMemberJSONRequestBody
+}
+
+type SetAgentGroupMemberResponseObject interface {
+	VisitSetAgentGroupMemberResponse(w http.ResponseWriter) error
+}
+
+type SetAgentGroupMember200JSONResponse AgentGroupMember
+
+func (response SetAgentGroupMember200JSONResponse) VisitSetAgentGroupMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAgentGroupMemberdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetAgentGroupMemberdefaultApplicationProblemPlusJSONResponse) VisitSetAgentGroupMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type ListAgentsRequestObject struct {
 	Params ListAgentsParams
@@ -1596,6 +3012,124 @@ type GetAgentdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetAgentdefaultApplicationProblemPlusJSONResponse) VisitGetAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListGroupsOfAgentRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ListGroupsOfAgentResponseObject interface {
+	VisitListGroupsOfAgentResponse(w http.ResponseWriter) error
+}
+
+type ListGroupsOfAgent200JSONResponse AgentGroupList
+
+func (response ListGroupsOfAgent200JSONResponse) VisitListGroupsOfAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListGroupsOfAgentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListGroupsOfAgentdefaultApplicationProblemPlusJSONResponse) VisitListGroupsOfAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCertificateDeploymentsRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ListCertificateDeploymentsResponseObject interface {
+	VisitListCertificateDeploymentsResponse(w http.ResponseWriter) error
+}
+
+type ListCertificateDeployments200JSONResponse CertificateDeploymentList
+
+func (response ListCertificateDeployments200JSONResponse) VisitListCertificateDeploymentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCertificateDeploymentsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCertificateDeploymentsdefaultApplicationProblemPlusJSONResponse) VisitListCertificateDeploymentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCertificateRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ValidateCertificateJSONRequestBody
+}
+
+type ValidateCertificateResponseObject interface {
+	VisitValidateCertificateResponse(w http.ResponseWriter) error
+}
+
+type ValidateCertificate202JSONResponse ValidationTriggered
+
+func (response ValidateCertificate202JSONResponse) VisitValidateCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ValidateCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ValidateCertificatedefaultApplicationProblemPlusJSONResponse) VisitValidateCertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1724,6 +3258,46 @@ func (response GetJobdefaultApplicationProblemPlusJSONResponse) VisitGetJobRespo
 	return err
 }
 
+type ApproveJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ApproveJobJSONRequestBody
+}
+
+type ApproveJobResponseObject interface {
+	VisitApproveJobResponse(w http.ResponseWriter) error
+}
+
+type ApproveJob200JSONResponse Status
+
+func (response ApproveJob200JSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveJobdefaultApplicationProblemPlusJSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CancelJobRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -1752,6 +3326,85 @@ type CancelJobdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *RejectJobJSONRequestBody
+}
+
+type RejectJobResponseObject interface {
+	VisitRejectJobResponse(w http.ResponseWriter) error
+}
+
+type RejectJob200JSONResponse Status
+
+func (response RejectJob200JSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RejectJobdefaultApplicationProblemPlusJSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202JSONResponse JobRetried
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryJobdefaultApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1919,6 +3572,45 @@ func (response EnrolSitedefaultApplicationProblemPlusJSONResponse) VisitEnrolSit
 	return err
 }
 
+type CreateSiteEnrolmentTokenRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type CreateSiteEnrolmentTokenResponseObject interface {
+	VisitCreateSiteEnrolmentTokenResponse(w http.ResponseWriter) error
+}
+
+type CreateSiteEnrolmentToken201JSONResponse EnrolmentToken
+
+func (response CreateSiteEnrolmentToken201JSONResponse) VisitCreateSiteEnrolmentTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSiteEnrolmentTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateSiteEnrolmentTokendefaultApplicationProblemPlusJSONResponse) VisitCreateSiteEnrolmentTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStatsJobTrendsRequestObject struct {
 	Params GetStatsJobTrendsParams
 }
@@ -2043,15 +3735,23 @@ type CreateTargetResponseObject interface {
 	VisitCreateTargetResponse(w http.ResponseWriter) error
 }
 
-type CreateTarget201JSONResponse Target
+type CreateTarget201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateTarget201JSONResponse struct {
+	Body    Target
+	Headers CreateTarget201ResponseHeaders
+}
 
 func (response CreateTarget201JSONResponse) VisitCreateTargetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(201)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2115,15 +3815,23 @@ type GetTargetResponseObject interface {
 	VisitGetTargetResponse(w http.ResponseWriter) error
 }
 
-type GetTarget200JSONResponse Target
+type GetTarget200ResponseHeaders struct {
+	ETag string
+}
+
+type GetTarget200JSONResponse struct {
+	Body    Target
+	Headers GetTarget200ResponseHeaders
+}
 
 func (response GetTarget200JSONResponse) VisitGetTargetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2147,23 +3855,32 @@ func (response GetTargetdefaultApplicationProblemPlusJSONResponse) VisitGetTarge
 }
 
 type UpdateTargetRequestObject struct {
-	ID   ID `json:"id"`
-	Body *UpdateTargetJSONRequestBody
+	ID     ID `json:"id"`
+	Params UpdateTargetParams
+	Body   *UpdateTargetJSONRequestBody
 }
 
 type UpdateTargetResponseObject interface {
 	VisitUpdateTargetResponse(w http.ResponseWriter) error
 }
 
-type UpdateTarget200JSONResponse Target
+type UpdateTarget200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateTarget200JSONResponse struct {
+	Body    Target
+	Headers UpdateTarget200ResponseHeaders
+}
 
 func (response UpdateTarget200JSONResponse) VisitUpdateTargetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2188,7 +3905,31 @@ func (response UpdateTargetdefaultApplicationProblemPlusJSONResponse) VisitUpdat
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
-	// ListAgents List agents
+	// ListAgentGroups List agent groups, newest first
+	// (GET /api/v1/agent-groups)
+	ListAgentGroups(ctx context.Context, request ListAgentGroupsRequestObject) (ListAgentGroupsResponseObject, error)
+	// CreateAgentGroup Describe a group of agents
+	// (POST /api/v1/agent-groups)
+	CreateAgentGroup(ctx context.Context, request CreateAgentGroupRequestObject) (CreateAgentGroupResponseObject, error)
+	// DeleteAgentGroup Remove an agent group
+	// (DELETE /api/v1/agent-groups/{id})
+	DeleteAgentGroup(ctx context.Context, request DeleteAgentGroupRequestObject) (DeleteAgentGroupResponseObject, error)
+	// GetAgentGroup Get an agent group
+	// (GET /api/v1/agent-groups/{id})
+	GetAgentGroup(ctx context.Context, request GetAgentGroupRequestObject) (GetAgentGroupResponseObject, error)
+	// UpdateAgentGroup Change an agent group
+	// (PUT /api/v1/agent-groups/{id})
+	UpdateAgentGroup(ctx context.Context, request UpdateAgentGroupRequestObject) (UpdateAgentGroupResponseObject, error)
+	// ListAgentGroupMembers List the agents of a group
+	// (GET /api/v1/agent-groups/{id}/members)
+	ListAgentGroupMembers(ctx context.Context, request ListAgentGroupMembersRequestObject) (ListAgentGroupMembersResponseObject, error)
+	// RemoveAgentGroupMember Leave it to the criteria again whether an agent belongs to a group
+	// (DELETE /api/v1/agent-groups/{id}/members/{agent_id})
+	RemoveAgentGroupMember(ctx context.Context, request RemoveAgentGroupMemberRequestObject) (RemoveAgentGroupMemberResponseObject, error)
+	// SetAgentGroupMember Include an agent in a group by hand, or keep it out
+	// (PUT /api/v1/agent-groups/{id}/members/{agent_id})
+	SetAgentGroupMember(ctx context.Context, request SetAgentGroupMemberRequestObject) (SetAgentGroupMemberResponseObject, error)
+	// ListAgents List agents, newest first
 	// (GET /api/v1/agents)
 	ListAgents(ctx context.Context, request ListAgentsRequestObject) (ListAgentsResponseObject, error)
 	// RetireAgent Revoke an agent's identity
@@ -2197,6 +3938,15 @@ type StrictServerInterface interface {
 	// GetAgent Get an agent
 	// (GET /api/v1/agents/{id})
 	GetAgent(ctx context.Context, request GetAgentRequestObject) (GetAgentResponseObject, error)
+	// ListGroupsOfAgent List the groups that an agent belongs to
+	// (GET /api/v1/agents/{id}/groups)
+	ListGroupsOfAgent(ctx context.Context, request ListGroupsOfAgentRequestObject) (ListGroupsOfAgentResponseObject, error)
+	// ListCertificateDeployments List the targets of a certificate, and what each serves of it
+	// (GET /api/v1/certificates/{id}/deployments)
+	ListCertificateDeployments(ctx context.Context, request ListCertificateDeploymentsRequestObject) (ListCertificateDeploymentsResponseObject, error)
+	// ValidateCertificate Look whether the targets of a certificate serve what they should
+	// (POST /api/v1/certificates/{id}/validate)
+	ValidateCertificate(ctx context.Context, request ValidateCertificateRequestObject) (ValidateCertificateResponseObject, error)
 	// CreateEnrolmentToken Make a one-time token for a new agent
 	// (POST /api/v1/enrolment-tokens)
 	CreateEnrolmentToken(ctx context.Context, request CreateEnrolmentTokenRequestObject) (CreateEnrolmentTokenResponseObject, error)
@@ -2206,9 +3956,18 @@ type StrictServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(ctx context.Context, request GetJobRequestObject) (GetJobResponseObject, error)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(ctx context.Context, request ApproveJobRequestObject) (ApproveJobResponseObject, error)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(ctx context.Context, request RejectJobRequestObject) (RejectJobResponseObject, error)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
@@ -2221,13 +3980,16 @@ type StrictServerInterface interface {
 	// EnrolSite Give a new leaf its identity
 	// (POST /api/v1/sites/{id}/enrol)
 	EnrolSite(ctx context.Context, request EnrolSiteRequestObject) (EnrolSiteResponseObject, error)
+	// CreateSiteEnrolmentToken Make a one-time token for a new leaf of a site
+	// (POST /api/v1/sites/{id}/enrolment-token)
+	CreateSiteEnrolmentToken(ctx context.Context, request CreateSiteEnrolmentTokenRequestObject) (CreateSiteEnrolmentTokenResponseObject, error)
 	// GetStatsJobTrends Count the jobs that ended, by day
 	// (GET /api/v1/stats/job-trends)
 	GetStatsJobTrends(ctx context.Context, request GetStatsJobTrendsRequestObject) (GetStatsJobTrendsResponseObject, error)
 	// GetStatsSummary Get the figures of a dashboard
 	// (GET /api/v1/stats/summary)
 	GetStatsSummary(ctx context.Context, request GetStatsSummaryRequestObject) (GetStatsSummaryResponseObject, error)
-	// ListTargets List targets
+	// ListTargets List targets, newest first
 	// (GET /api/v1/targets)
 	ListTargets(ctx context.Context, request ListTargetsRequestObject) (ListTargetsResponseObject, error)
 	// CreateTarget Describe a place where certificates are installed
@@ -2281,6 +4043,237 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListAgentGroups operation middleware
+func (sh *strictHandler) ListAgentGroups(w http.ResponseWriter, r *http.Request, params ListAgentGroupsParams) {
+	var request ListAgentGroupsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgentGroups(ctx, request.(ListAgentGroupsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgentGroups")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAgentGroupsResponseObject); ok {
+		if err := validResponse.VisitListAgentGroupsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateAgentGroup operation middleware
+func (sh *strictHandler) CreateAgentGroup(w http.ResponseWriter, r *http.Request) {
+	var request CreateAgentGroupRequestObject
+
+	var body CreateAgentGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateAgentGroup(ctx, request.(CreateAgentGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateAgentGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateAgentGroupResponseObject); ok {
+		if err := validResponse.VisitCreateAgentGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteAgentGroup operation middleware
+func (sh *strictHandler) DeleteAgentGroup(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteAgentGroupRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteAgentGroup(ctx, request.(DeleteAgentGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteAgentGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteAgentGroupResponseObject); ok {
+		if err := validResponse.VisitDeleteAgentGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAgentGroup operation middleware
+func (sh *strictHandler) GetAgentGroup(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetAgentGroupRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAgentGroup(ctx, request.(GetAgentGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAgentGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAgentGroupResponseObject); ok {
+		if err := validResponse.VisitGetAgentGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateAgentGroup operation middleware
+func (sh *strictHandler) UpdateAgentGroup(w http.ResponseWriter, r *http.Request, id ID, params UpdateAgentGroupParams) {
+	var request UpdateAgentGroupRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateAgentGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateAgentGroup(ctx, request.(UpdateAgentGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateAgentGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateAgentGroupResponseObject); ok {
+		if err := validResponse.VisitUpdateAgentGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListAgentGroupMembers operation middleware
+func (sh *strictHandler) ListAgentGroupMembers(w http.ResponseWriter, r *http.Request, id ID, params ListAgentGroupMembersParams) {
+	var request ListAgentGroupMembersRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgentGroupMembers(ctx, request.(ListAgentGroupMembersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgentGroupMembers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAgentGroupMembersResponseObject); ok {
+		if err := validResponse.VisitListAgentGroupMembersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveAgentGroupMember operation middleware
+func (sh *strictHandler) RemoveAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string) {
+	var request RemoveAgentGroupMemberRequestObject
+
+	request.ID = id
+	request.AgentID = agentID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveAgentGroupMember(ctx, request.(RemoveAgentGroupMemberRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveAgentGroupMember")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveAgentGroupMemberResponseObject); ok {
+		if err := validResponse.VisitRemoveAgentGroupMemberResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetAgentGroupMember operation middleware
+func (sh *strictHandler) SetAgentGroupMember(w http.ResponseWriter, r *http.Request, id ID, agentID string) {
+	var request SetAgentGroupMemberRequestObject
+
+	request.ID = id
+	request.AgentID = agentID
+
+	var body SetAgentGroupMemberJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetAgentGroupMember(ctx, request.(SetAgentGroupMemberRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetAgentGroupMember")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetAgentGroupMemberResponseObject); ok {
+		if err := validResponse.VisitSetAgentGroupMemberResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // ListAgents operation middleware
@@ -2354,6 +4347,94 @@ func (sh *strictHandler) GetAgent(w http.ResponseWriter, r *http.Request, id ID)
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetAgentResponseObject); ok {
 		if err := validResponse.VisitGetAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListGroupsOfAgent operation middleware
+func (sh *strictHandler) ListGroupsOfAgent(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ListGroupsOfAgentRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListGroupsOfAgent(ctx, request.(ListGroupsOfAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListGroupsOfAgent")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListGroupsOfAgentResponseObject); ok {
+		if err := validResponse.VisitListGroupsOfAgentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCertificateDeployments operation middleware
+func (sh *strictHandler) ListCertificateDeployments(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ListCertificateDeploymentsRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCertificateDeployments(ctx, request.(ListCertificateDeploymentsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCertificateDeployments")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCertificateDeploymentsResponseObject); ok {
+		if err := validResponse.VisitListCertificateDeploymentsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ValidateCertificate operation middleware
+func (sh *strictHandler) ValidateCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ValidateCertificateRequestObject
+
+	request.ID = id
+
+	var body ValidateCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ValidateCertificate(ctx, request.(ValidateCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ValidateCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ValidateCertificateResponseObject); ok {
+		if err := validResponse.VisitValidateCertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2447,6 +4528,42 @@ func (sh *strictHandler) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	}
 }
 
+// ApproveJob operation middleware
+func (sh *strictHandler) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ApproveJobRequestObject
+
+	request.ID = id
+
+	var body ApproveJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveJob(ctx, request.(ApproveJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ApproveJobResponseObject); ok {
+		if err := validResponse.VisitApproveJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CancelJob operation middleware
 func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
 	var request CancelJobRequestObject
@@ -2466,6 +4583,68 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RejectJob operation middleware
+func (sh *strictHandler) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RejectJobRequestObject
+
+	request.ID = id
+
+	var body RejectJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectJob(ctx, request.(RejectJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RejectJobResponseObject); ok {
+		if err := validResponse.VisitRejectJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RetryJobRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx, request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		if err := validResponse.VisitRetryJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2580,6 +4759,32 @@ func (sh *strictHandler) EnrolSite(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(EnrolSiteResponseObject); ok {
 		if err := validResponse.VisitEnrolSiteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateSiteEnrolmentToken operation middleware
+func (sh *strictHandler) CreateSiteEnrolmentToken(w http.ResponseWriter, r *http.Request, id ID) {
+	var request CreateSiteEnrolmentTokenRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateSiteEnrolmentToken(ctx, request.(CreateSiteEnrolmentTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateSiteEnrolmentToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateSiteEnrolmentTokenResponseObject); ok {
+		if err := validResponse.VisitCreateSiteEnrolmentTokenResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2747,10 +4952,11 @@ func (sh *strictHandler) GetTarget(w http.ResponseWriter, r *http.Request, id ID
 }
 
 // UpdateTarget operation middleware
-func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, id ID) {
+func (sh *strictHandler) UpdateTarget(w http.ResponseWriter, r *http.Request, id ID, params UpdateTargetParams) {
 	var request UpdateTargetRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body UpdateTargetJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {

@@ -486,6 +486,12 @@ type CertificateCreate struct {
 	TeamID    *string            `json:"team_id,omitempty"`
 }
 
+// CertificateDeploy defines model for CertificateDeploy.
+type CertificateDeploy struct {
+	TargetID  *string `json:"target_id,omitempty"`
+	VersionID *string `json:"version_id,omitempty"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	// Data With `fields`, each has those only.
@@ -559,6 +565,13 @@ type CertificateVersionList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// DeploymentTriggered defines model for DeploymentTriggered.
+type DeploymentTriggered struct {
+	Status    string   `json:"status"`
+	TargetIds []string `json:"target_ids"`
+	VersionID string   `json:"version_id"`
 }
 
 // FleetMetrics defines model for FleetMetrics.
@@ -659,14 +672,23 @@ type IssuerUpdate struct {
 
 // Job defines model for Job.
 type Job struct {
-	AgentID       *string    `json:"agent_id,omitempty"`
-	Attempts      int        `json:"attempts"`
-	CertificateID string     `json:"certificate_id"`
-	CompletedAt   *time.Time `json:"completed_at,omitempty"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ID            string     `json:"id"`
-	LastError     *string    `json:"last_error,omitempty"`
-	MaxAttempts   int        `json:"max_attempts"`
+	AgentID *string `json:"agent_id,omitempty"`
+
+	// ApprovalReason What was given as the reason for the approval or the rejection.
+	ApprovalReason *string    `json:"approval_reason,omitempty"`
+	ApprovedAt     *time.Time `json:"approved_at,omitempty"`
+	ApprovedBy     *string    `json:"approved_by,omitempty"`
+	Attempts       int        `json:"attempts"`
+	CertificateID  string     `json:"certificate_id"`
+	CompletedAt    *time.Time `json:"completed_at,omitempty"`
+	CreatedAt      time.Time  `json:"created_at"`
+	ID             string     `json:"id"`
+	LastError      *string    `json:"last_error,omitempty"`
+	MaxAttempts    int        `json:"max_attempts"`
+	RejectedBy     *string    `json:"rejected_by,omitempty"`
+
+	// RequestedBy Who asked for it; `system` if it fell due by its policy.
+	RequestedBy *string `json:"requested_by,omitempty"`
 
 	// ScheduledAt When it is next worked on.
 	ScheduledAt time.Time  `json:"scheduled_at"`
@@ -675,6 +697,12 @@ type Job struct {
 	TargetID    *string    `json:"target_id,omitempty"`
 	Type        JobType    `json:"type"`
 	VersionID   *string    `json:"version_id,omitempty"`
+}
+
+// JobDecision defines model for JobDecision.
+type JobDecision struct {
+	// Reason Kept on the job and in the audit trail.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // JobList defines model for JobList.
@@ -688,11 +716,34 @@ type JobList struct {
 	Total      int64   `json:"total"`
 }
 
+// JobRetried defines model for JobRetried.
+type JobRetried struct {
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
+}
+
 // JobStatus defines model for JobStatus.
 type JobStatus string
 
 // JobType defines model for JobType.
 type JobType string
+
+// MaintenanceWindow A span of time that comes again every week, by the clocks of its zone. With an `end` that is not later than `start` it
+// ends on the day after. A time that the clocks skip is the moment of the change; one that comes twice is the first as a
+// start and the second as an end.
+type MaintenanceWindow struct {
+	// End Examples: 04:00
+	End string `json:"end"`
+
+	// Start Examples: 22:00
+	Start string `json:"start"`
+
+	// TimeZone A name of the IANA database; UTC if it is left out.
+	TimeZone *string `json:"time_zone,omitempty"`
+
+	// Weekdays The days on which it begins, by their English names or the first three letters of them; none is every day.
+	Weekdays *[]string `json:"weekdays,omitempty"`
+}
 
 // Owner defines model for Owner.
 type Owner struct {
@@ -1023,6 +1074,151 @@ type ProfileUpdate struct {
 	Name                 *string                `json:"name,omitempty"`
 	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
 	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
+}
+
+// RenewalPlan defines model for RenewalPlan.
+type RenewalPlan struct {
+	CertificateID string `json:"certificate_id"`
+
+	// NextAlertAt When the next threshold, or the end, is reached.
+	NextAlertAt *time.Time `json:"next_alert_at,omitempty"`
+
+	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
+	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
+
+	// OpensAt When the renewal window opens. Left out without a version.
+	OpensAt *time.Time `json:"opens_at,omitempty"`
+	Reason  string     `json:"reason"`
+
+	// RenewalPolicyID The policy in force; `rp-default` if the certificate's own has a group that its agent is not in.
+	RenewalPolicyID string `json:"renewal_policy_id"`
+
+	// WindowMissed No maintenance window opens in time, so it begins outside of any.
+	WindowMissed bool `json:"window_missed"`
+}
+
+// RenewalPolicy defines model for RenewalPolicy.
+type RenewalPolicy struct {
+	AgentGroupID              string              `json:"agent_group_id"`
+	AlertThresholdsDays       []int               `json:"alert_thresholds_days"`
+	ApprovalExpiresAfterHours int                 `json:"approval_expires_after_hours"`
+	ApprovalRequired          bool                `json:"approval_required"`
+	AutoRenew                 bool                `json:"auto_renew"`
+	CreatedAt                 time.Time           `json:"created_at"`
+	ID                        string              `json:"id"`
+	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
+	MaxRetries                int                 `json:"max_retries"`
+	Name                      string              `json:"name"`
+	RenewalWindowDays         int                 `json:"renewal_window_days"`
+	RenewalWindowPercent      int                 `json:"renewal_window_percent"`
+	RetryIntervalSeconds      int                 `json:"retry_interval_seconds"`
+	RetryJitterPercent        int                 `json:"retry_jitter_percent"`
+	RetryMaxIntervalSeconds   int                 `json:"retry_max_interval_seconds"`
+	UpdatedAt                 time.Time           `json:"updated_at"`
+}
+
+// RenewalPolicyCreate defines model for RenewalPolicyCreate.
+type RenewalPolicyCreate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool   `json:"auto_renew,omitempty"`
+	ID        *string `json:"id,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int   `json:"max_retries,omitempty"`
+	Name       string `json:"name"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
+}
+
+// RenewalPolicyList defines model for RenewalPolicyList.
+type RenewalPolicyList struct {
+	Data []RenewalPolicy `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// RenewalPolicyUpdate defines model for RenewalPolicyUpdate.
+type RenewalPolicyUpdate struct {
+	// AgentGroupID The policy holds for certificates whose agent (that of their first target) is in this group; for others `rp-default`
+	// does. Empty is no group.
+	AgentGroupID *string `json:"agent_group_id,omitempty"`
+
+	// AlertThresholdsDays Days before the end at which people are told, each once a version. At the largest the certificate is Expiring; without
+	// any above 0, at 30. 0 is the end itself, which is always told of. One that is longer than the lifetime does not count.
+	AlertThresholdsDays *[]int `json:"alert_thresholds_days,omitempty"`
+
+	// ApprovalExpiresAfterHours How long they wait; then they are Cancelled.
+	ApprovalExpiresAfterHours *int `json:"approval_expires_after_hours,omitempty"`
+
+	// ApprovalRequired Whether jobs wait for the approval of somebody else than who asked for them.
+	ApprovalRequired *bool `json:"approval_required,omitempty"`
+
+	// AutoRenew Whether certificates are renewed without being asked.
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
+	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
+	// somebody asks for begins at once.
+	MaintenanceWindows *[]MaintenanceWindow `json:"maintenance_windows,omitempty"`
+
+	// MaxRetries How often a job is tried in all before it is Failed; 0 counts as 1.
+	MaxRetries *int    `json:"max_retries,omitempty"`
+	Name       *string `json:"name,omitempty"`
+
+	// RenewalWindowDays Days before the end at which the renewal window opens, unless `renewal_window_percent` is in force. A window that
+	// is longer than a certificate's lifetime opens half-way. Within the first tenth of the window renewals are spread by
+	// the certificates' ids.
+	RenewalWindowDays *int `json:"renewal_window_days,omitempty"`
+
+	// RenewalWindowPercent The share of the lifetime that is left when the window opens, 1 to 95. Then `renewal_window_days` is not looked at; 0 goes by it again.
+	RenewalWindowPercent *int `json:"renewal_window_percent,omitempty"`
+
+	// RetryIntervalSeconds The wait after the first attempt. It doubles with each further one. A renewal that has Failed is begun anew a day later, or after a tenth of the lifetime if that is less.
+	RetryIntervalSeconds *int `json:"retry_interval_seconds,omitempty"`
+
+	// RetryJitterPercent The share of a wait that chance may take off.
+	RetryJitterPercent *int `json:"retry_jitter_percent,omitempty"`
+
+	// RetryMaxIntervalSeconds The longest wait between attempts, and never less than the first.
+	RetryMaxIntervalSeconds *int `json:"retry_max_interval_seconds,omitempty"`
 }
 
 // RenewalTriggered defines model for RenewalTriggered.
@@ -1423,6 +1619,25 @@ type UpdateProfileParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListRenewalPoliciesParams defines parameters for ListRenewalPolicies.
+type ListRenewalPoliciesParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
+type UpdateRenewalPolicyParams struct {
+	// IfMatch The `ETag` of what you have seen, so that nobody's change is lost: 412 if it has changed since. Without it, or with `*`,
+	// the change is made to whatever is there.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // GetStatsExpirationTimelineParams defines parameters for GetStatsExpirationTimeline.
 type GetStatsExpirationTimelineParams struct {
 	// Days How many days.
@@ -1500,6 +1715,9 @@ type UpdateCertificateJSONRequestBody = CertificateUpdate
 // SubmitCertificateCSRJSONRequestBody defines body for SubmitCertificateCSR for application/json ContentType.
 type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
+// DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
+type DeployCertificateJSONRequestBody = CertificateDeploy
+
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
 
@@ -1508,6 +1726,12 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
+
+// ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
+type ApproveJobJSONRequestBody = JobDecision
+
+// RejectJobJSONRequestBody defines body for RejectJob for application/json ContentType.
+type RejectJobJSONRequestBody = JobDecision
 
 // CreateOwnerJSONRequestBody defines body for CreateOwner for application/json ContentType.
 type CreateOwnerJSONRequestBody = OwnerCreate
@@ -1529,6 +1753,12 @@ type CreateProfileJSONRequestBody = ProfileCreate
 
 // UpdateProfileJSONRequestBody defines body for UpdateProfile for application/json ContentType.
 type UpdateProfileJSONRequestBody = ProfileUpdate
+
+// CreateRenewalPolicyJSONRequestBody defines body for CreateRenewalPolicy for application/json ContentType.
+type CreateRenewalPolicyJSONRequestBody = RenewalPolicyCreate
+
+// UpdateRenewalPolicyJSONRequestBody defines body for UpdateRenewalPolicy for application/json ContentType.
+type UpdateRenewalPolicyJSONRequestBody = RenewalPolicyUpdate
 
 // CreateTeamJSONRequestBody defines body for CreateTeam for application/json ContentType.
 type CreateTeamJSONRequestBody = TeamCreate
@@ -1810,9 +2040,15 @@ type ServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(w http.ResponseWriter, r *http.Request, id ID)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(w http.ResponseWriter, r *http.Request, id ID)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, id ID)
+	// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+	// (GET /api/v1/certificates/{id}/renewal-plan)
+	GetRenewalPlan(w http.ResponseWriter, r *http.Request, id ID)
 	// ListCertificateVersions List the versions of a certificate, newest first
 	// (GET /api/v1/certificates/{id}/versions)
 	ListCertificateVersions(w http.ResponseWriter, r *http.Request, id ID, params ListCertificateVersionsParams)
@@ -1840,9 +2076,18 @@ type ServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(w http.ResponseWriter, r *http.Request, id ID)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(w http.ResponseWriter, r *http.Request, id ID)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(w http.ResponseWriter, r *http.Request, id ID)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(w http.ResponseWriter, r *http.Request, id ID)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(w http.ResponseWriter, r *http.Request)
@@ -1900,6 +2145,21 @@ type ServerInterface interface {
 	// UpdateProfile Change a certificate profile
 	// (PUT /api/v1/profiles/{id})
 	UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams)
+	// ListRenewalPolicies List renewal policies, in the order of their creation
+	// (GET /api/v1/renewal-policies)
+	ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams)
+	// CreateRenewalPolicy Create a renewal policy
+	// (POST /api/v1/renewal-policies)
+	CreateRenewalPolicy(w http.ResponseWriter, r *http.Request)
+	// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+	// (DELETE /api/v1/renewal-policies/{id})
+	DeleteRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// GetRenewalPolicy Get a renewal policy
+	// (GET /api/v1/renewal-policies/{id})
+	GetRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID)
+	// UpdateRenewalPolicy Change a renewal policy
+	// (PUT /api/v1/renewal-policies/{id})
+	UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams)
 	// GetStatsCertificatesByStatus Count certificates by status
 	// (GET /api/v1/stats/certificates-by-status)
 	GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request)
@@ -2017,9 +2277,21 @@ func (_ Unimplemented) SubmitCertificateCSR(w http.ResponseWriter, r *http.Reque
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// DeployCertificate Install a version of a certificate on its targets now
+// (POST /api/v1/certificates/{id}/deploy)
+func (_ Unimplemented) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // RenewCertificate Renew a certificate now
 // (POST /api/v1/certificates/{id}/renew)
 func (_ Unimplemented) RenewCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+// (GET /api/v1/certificates/{id}/renewal-plan)
+func (_ Unimplemented) GetRenewalPlan(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2077,9 +2349,27 @@ func (_ Unimplemented) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ApproveJob Approve a job that waits for it
+// (POST /api/v1/jobs/{id}/approve)
+func (_ Unimplemented) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // CancelJob Cancel a job that has not ended
 // (POST /api/v1/jobs/{id}/cancel)
 func (_ Unimplemented) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RejectJob Reject a job that waits for approval
+// (POST /api/v1/jobs/{id}/reject)
+func (_ Unimplemented) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryJob Do the work of a failed or cancelled job again
+// (POST /api/v1/jobs/{id}/retry)
+func (_ Unimplemented) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2194,6 +2484,36 @@ func (_ Unimplemented) GetProfile(w http.ResponseWriter, r *http.Request, id ID)
 // UpdateProfile Change a certificate profile
 // (PUT /api/v1/profiles/{id})
 func (_ Unimplemented) UpdateProfile(w http.ResponseWriter, r *http.Request, id ID, params UpdateProfileParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListRenewalPolicies List renewal policies, in the order of their creation
+// (GET /api/v1/renewal-policies)
+func (_ Unimplemented) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateRenewalPolicy Create a renewal policy
+// (POST /api/v1/renewal-policies)
+func (_ Unimplemented) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+// (DELETE /api/v1/renewal-policies/{id})
+func (_ Unimplemented) DeleteRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetRenewalPolicy Get a renewal policy
+// (GET /api/v1/renewal-policies/{id})
+func (_ Unimplemented) GetRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateRenewalPolicy Change a renewal policy
+// (PUT /api/v1/renewal-policies/{id})
+func (_ Unimplemented) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2928,6 +3248,32 @@ func (siw *ServerInterfaceWrapper) SubmitCertificateCSR(w http.ResponseWriter, r
 	handler.ServeHTTP(w, r)
 }
 
+// DeployCertificate operation middleware
+func (siw *ServerInterfaceWrapper) DeployCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeployCertificate(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RenewCertificate operation middleware
 func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -2945,6 +3291,32 @@ func (siw *ServerInterfaceWrapper) RenewCertificate(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RenewCertificate(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRenewalPlan operation middleware
+func (siw *ServerInterfaceWrapper) GetRenewalPlan(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRenewalPlan(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3386,6 +3758,32 @@ func (siw *ServerInterfaceWrapper) GetJob(w http.ResponseWriter, r *http.Request
 	handler.ServeHTTP(w, r)
 }
 
+// ApproveJob operation middleware
+func (siw *ServerInterfaceWrapper) ApproveJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ApproveJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CancelJob operation middleware
 func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Request) {
 
@@ -3403,6 +3801,58 @@ func (siw *ServerInterfaceWrapper) CancelJob(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CancelJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RejectJob operation middleware
+func (siw *ServerInterfaceWrapper) RejectJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RejectJob(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryJob operation middleware
+func (siw *ServerInterfaceWrapper) RetryJob(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryJob(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4133,6 +4583,181 @@ func (siw *ServerInterfaceWrapper) UpdateProfile(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListRenewalPolicies operation middleware
+func (siw *ServerInterfaceWrapper) ListRenewalPolicies(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRenewalPoliciesParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRenewalPolicies(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateRenewalPolicy operation middleware
+func (siw *ServerInterfaceWrapper) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateRenewalPolicy(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteRenewalPolicy operation middleware
+func (siw *ServerInterfaceWrapper) DeleteRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteRenewalPolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRenewalPolicy operation middleware
+func (siw *ServerInterfaceWrapper) GetRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRenewalPolicy(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateRenewalPolicy operation middleware
+func (siw *ServerInterfaceWrapper) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateRenewalPolicyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateRenewalPolicy(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetStatsCertificatesByStatus operation middleware
 func (siw *ServerInterfaceWrapper) GetStatsCertificatesByStatus(w http.ResponseWriter, r *http.Request) {
 
@@ -4692,6 +5317,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/certificates/{id}/csr", wrapper.SubmitCertificateCSR)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/deploy", wrapper.DeployCertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers", wrapper.ListIssuers)
 	})
 	r.Group(func(r chi.Router) {
@@ -4717,6 +5345,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/jobs/{id}/cancel", wrapper.CancelJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/retry", wrapper.RetryJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/approve", wrapper.ApproveJob)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/jobs/{id}/reject", wrapper.RejectJob)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/owners", wrapper.ListOwners)
@@ -4774,6 +5411,24 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Put(options.BaseURL+"/api/v1/profiles/{id}", wrapper.UpdateProfile)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/renewal-policies", wrapper.ListRenewalPolicies)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/renewal-policies", wrapper.CreateRenewalPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/renewal-policies/{id}", wrapper.DeleteRenewalPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/renewal-policies/{id}", wrapper.GetRenewalPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Put(options.BaseURL+"/api/v1/renewal-policies/{id}", wrapper.UpdateRenewalPolicy)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/certificates/{id}/renewal-plan", wrapper.GetRenewalPlan)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/stats/summary", wrapper.GetStatsSummary)
@@ -5377,6 +6032,46 @@ func (response SubmitCertificateCSRdefaultApplicationProblemPlusJSONResponse) Vi
 	return err
 }
 
+type DeployCertificateRequestObject struct {
+	ID   ID `json:"id"`
+	Body *DeployCertificateJSONRequestBody
+}
+
+type DeployCertificateResponseObject interface {
+	VisitDeployCertificateResponse(w http.ResponseWriter) error
+}
+
+type DeployCertificate202JSONResponse DeploymentTriggered
+
+func (response DeployCertificate202JSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeployCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeployCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RenewCertificateRequestObject struct {
 	ID   ID `json:"id"`
 	Body *RenewCertificateJSONRequestBody
@@ -5406,6 +6101,45 @@ type RenewCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RenewCertificatedefaultApplicationProblemPlusJSONResponse) VisitRenewCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPlanRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetRenewalPlanResponseObject interface {
+	VisitGetRenewalPlanResponse(w http.ResponseWriter) error
+}
+
+type GetRenewalPlan200JSONResponse RenewalPlan
+
+func (response GetRenewalPlan200JSONResponse) VisitGetRenewalPlanResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPlandefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRenewalPlandefaultApplicationProblemPlusJSONResponse) VisitGetRenewalPlanResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5789,6 +6523,46 @@ func (response GetJobdefaultApplicationProblemPlusJSONResponse) VisitGetJobRespo
 	return err
 }
 
+type ApproveJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ApproveJobJSONRequestBody
+}
+
+type ApproveJobResponseObject interface {
+	VisitApproveJobResponse(w http.ResponseWriter) error
+}
+
+type ApproveJob200JSONResponse Status
+
+func (response ApproveJob200JSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveJobdefaultApplicationProblemPlusJSONResponse) VisitApproveJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CancelJobRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -5817,6 +6591,85 @@ type CancelJobdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CancelJobdefaultApplicationProblemPlusJSONResponse) VisitCancelJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobRequestObject struct {
+	ID   ID `json:"id"`
+	Body *RejectJobJSONRequestBody
+}
+
+type RejectJobResponseObject interface {
+	VisitRejectJobResponse(w http.ResponseWriter) error
+}
+
+type RejectJob200JSONResponse Status
+
+func (response RejectJob200JSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RejectJobdefaultApplicationProblemPlusJSONResponse) VisitRejectJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RetryJobResponseObject interface {
+	VisitRetryJobResponse(w http.ResponseWriter) error
+}
+
+type RetryJob202JSONResponse JobRetried
+
+func (response RetryJob202JSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryJobdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryJobdefaultApplicationProblemPlusJSONResponse) VisitRetryJobResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6631,6 +7484,221 @@ func (response UpdateProfiledefaultApplicationProblemPlusJSONResponse) VisitUpda
 	return err
 }
 
+type ListRenewalPoliciesRequestObject struct {
+	Params ListRenewalPoliciesParams
+}
+
+type ListRenewalPoliciesResponseObject interface {
+	VisitListRenewalPoliciesResponse(w http.ResponseWriter) error
+}
+
+type ListRenewalPolicies200JSONResponse RenewalPolicyList
+
+func (response ListRenewalPolicies200JSONResponse) VisitListRenewalPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRenewalPoliciesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRenewalPoliciesdefaultApplicationProblemPlusJSONResponse) VisitListRenewalPoliciesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRenewalPolicyRequestObject struct {
+	Body *CreateRenewalPolicyJSONRequestBody
+}
+
+type CreateRenewalPolicyResponseObject interface {
+	VisitCreateRenewalPolicyResponse(w http.ResponseWriter) error
+}
+
+type CreateRenewalPolicy201ResponseHeaders struct {
+	ETag string
+}
+
+type CreateRenewalPolicy201JSONResponse struct {
+	Body    RenewalPolicy
+	Headers CreateRenewalPolicy201ResponseHeaders
+}
+
+func (response CreateRenewalPolicy201JSONResponse) VisitCreateRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRenewalPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitCreateRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRenewalPolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type DeleteRenewalPolicyResponseObject interface {
+	VisitDeleteRenewalPolicyResponse(w http.ResponseWriter) error
+}
+
+type DeleteRenewalPolicy204Response struct {
+}
+
+func (response DeleteRenewalPolicy204Response) VisitDeleteRenewalPolicyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteRenewalPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitDeleteRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPolicyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetRenewalPolicyResponseObject interface {
+	VisitGetRenewalPolicyResponse(w http.ResponseWriter) error
+}
+
+type GetRenewalPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type GetRenewalPolicy200JSONResponse struct {
+	Body    RenewalPolicy
+	Headers GetRenewalPolicy200ResponseHeaders
+}
+
+func (response GetRenewalPolicy200JSONResponse) VisitGetRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRenewalPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitGetRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateRenewalPolicyRequestObject struct {
+	ID     ID `json:"id"`
+	Params UpdateRenewalPolicyParams
+	Body   *UpdateRenewalPolicyJSONRequestBody
+}
+
+type UpdateRenewalPolicyResponseObject interface {
+	VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error
+}
+
+type UpdateRenewalPolicy200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateRenewalPolicy200JSONResponse struct {
+	Body    RenewalPolicy
+	Headers UpdateRenewalPolicy200ResponseHeaders
+}
+
+func (response UpdateRenewalPolicy200JSONResponse) VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateRenewalPolicydefaultApplicationProblemPlusJSONResponse) VisitUpdateRenewalPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetStatsCertificatesByStatusRequestObject struct {
 }
 
@@ -7119,9 +8187,15 @@ type StrictServerInterface interface {
 	// SubmitCertificateCSR Hand in the signing request that a certificate waits for
 	// (POST /api/v1/certificates/{id}/csr)
 	SubmitCertificateCSR(ctx context.Context, request SubmitCertificateCSRRequestObject) (SubmitCertificateCSRResponseObject, error)
+	// DeployCertificate Install a version of a certificate on its targets now
+	// (POST /api/v1/certificates/{id}/deploy)
+	DeployCertificate(ctx context.Context, request DeployCertificateRequestObject) (DeployCertificateResponseObject, error)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
+	// GetRenewalPlan Say when a certificate is renewed of its own accord, and why then
+	// (GET /api/v1/certificates/{id}/renewal-plan)
+	GetRenewalPlan(ctx context.Context, request GetRenewalPlanRequestObject) (GetRenewalPlanResponseObject, error)
 	// ListCertificateVersions List the versions of a certificate, newest first
 	// (GET /api/v1/certificates/{id}/versions)
 	ListCertificateVersions(ctx context.Context, request ListCertificateVersionsRequestObject) (ListCertificateVersionsResponseObject, error)
@@ -7149,9 +8223,18 @@ type StrictServerInterface interface {
 	// GetJob Get a job
 	// (GET /api/v1/jobs/{id})
 	GetJob(ctx context.Context, request GetJobRequestObject) (GetJobResponseObject, error)
+	// ApproveJob Approve a job that waits for it
+	// (POST /api/v1/jobs/{id}/approve)
+	ApproveJob(ctx context.Context, request ApproveJobRequestObject) (ApproveJobResponseObject, error)
 	// CancelJob Cancel a job that has not ended
 	// (POST /api/v1/jobs/{id}/cancel)
 	CancelJob(ctx context.Context, request CancelJobRequestObject) (CancelJobResponseObject, error)
+	// RejectJob Reject a job that waits for approval
+	// (POST /api/v1/jobs/{id}/reject)
+	RejectJob(ctx context.Context, request RejectJobRequestObject) (RejectJobResponseObject, error)
+	// RetryJob Do the work of a failed or cancelled job again
+	// (POST /api/v1/jobs/{id}/retry)
+	RetryJob(ctx context.Context, request RetryJobRequestObject) (RetryJobResponseObject, error)
 	// GetFleetMetrics Get the fleet's gauges and counters
 	// (GET /api/v1/metrics)
 	GetFleetMetrics(ctx context.Context, request GetFleetMetricsRequestObject) (GetFleetMetricsResponseObject, error)
@@ -7209,6 +8292,21 @@ type StrictServerInterface interface {
 	// UpdateProfile Change a certificate profile
 	// (PUT /api/v1/profiles/{id})
 	UpdateProfile(ctx context.Context, request UpdateProfileRequestObject) (UpdateProfileResponseObject, error)
+	// ListRenewalPolicies List renewal policies, in the order of their creation
+	// (GET /api/v1/renewal-policies)
+	ListRenewalPolicies(ctx context.Context, request ListRenewalPoliciesRequestObject) (ListRenewalPoliciesResponseObject, error)
+	// CreateRenewalPolicy Create a renewal policy
+	// (POST /api/v1/renewal-policies)
+	CreateRenewalPolicy(ctx context.Context, request CreateRenewalPolicyRequestObject) (CreateRenewalPolicyResponseObject, error)
+	// DeleteRenewalPolicy Delete a renewal policy that no certificate uses
+	// (DELETE /api/v1/renewal-policies/{id})
+	DeleteRenewalPolicy(ctx context.Context, request DeleteRenewalPolicyRequestObject) (DeleteRenewalPolicyResponseObject, error)
+	// GetRenewalPolicy Get a renewal policy
+	// (GET /api/v1/renewal-policies/{id})
+	GetRenewalPolicy(ctx context.Context, request GetRenewalPolicyRequestObject) (GetRenewalPolicyResponseObject, error)
+	// UpdateRenewalPolicy Change a renewal policy
+	// (PUT /api/v1/renewal-policies/{id})
+	UpdateRenewalPolicy(ctx context.Context, request UpdateRenewalPolicyRequestObject) (UpdateRenewalPolicyResponseObject, error)
 	// GetStatsCertificatesByStatus Count certificates by status
 	// (GET /api/v1/stats/certificates-by-status)
 	GetStatsCertificatesByStatus(ctx context.Context, request GetStatsCertificatesByStatusRequestObject) (GetStatsCertificatesByStatusResponseObject, error)
@@ -7657,6 +8755,42 @@ func (sh *strictHandler) SubmitCertificateCSR(w http.ResponseWriter, r *http.Req
 	}
 }
 
+// DeployCertificate operation middleware
+func (sh *strictHandler) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeployCertificateRequestObject
+
+	request.ID = id
+
+	var body DeployCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeployCertificate(ctx, request.(DeployCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeployCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeployCertificateResponseObject); ok {
+		if err := validResponse.VisitDeployCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RenewCertificate operation middleware
 func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	var request RenewCertificateRequestObject
@@ -7686,6 +8820,32 @@ func (sh *strictHandler) RenewCertificate(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RenewCertificateResponseObject); ok {
 		if err := validResponse.VisitRenewCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRenewalPlan operation middleware
+func (sh *strictHandler) GetRenewalPlan(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetRenewalPlanRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRenewalPlan(ctx, request.(GetRenewalPlanRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRenewalPlan")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRenewalPlanResponseObject); ok {
+		if err := validResponse.VisitGetRenewalPlanResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -7941,6 +9101,42 @@ func (sh *strictHandler) GetJob(w http.ResponseWriter, r *http.Request, id ID) {
 	}
 }
 
+// ApproveJob operation middleware
+func (sh *strictHandler) ApproveJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ApproveJobRequestObject
+
+	request.ID = id
+
+	var body ApproveJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveJob(ctx, request.(ApproveJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ApproveJobResponseObject); ok {
+		if err := validResponse.VisitApproveJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CancelJob operation middleware
 func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID) {
 	var request CancelJobRequestObject
@@ -7960,6 +9156,68 @@ func (sh *strictHandler) CancelJob(w http.ResponseWriter, r *http.Request, id ID
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelJobResponseObject); ok {
 		if err := validResponse.VisitCancelJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RejectJob operation middleware
+func (sh *strictHandler) RejectJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RejectJobRequestObject
+
+	request.ID = id
+
+	var body RejectJobJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectJob(ctx, request.(RejectJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RejectJobResponseObject); ok {
+		if err := validResponse.VisitRejectJobResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryJob operation middleware
+func (sh *strictHandler) RetryJob(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RetryJobRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryJob(ctx, request.(RetryJobRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryJob")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryJobResponseObject); ok {
+		if err := validResponse.VisitRetryJobResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -8500,6 +9758,149 @@ func (sh *strictHandler) UpdateProfile(w http.ResponseWriter, r *http.Request, i
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateProfileResponseObject); ok {
 		if err := validResponse.VisitUpdateProfileResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRenewalPolicies operation middleware
+func (sh *strictHandler) ListRenewalPolicies(w http.ResponseWriter, r *http.Request, params ListRenewalPoliciesParams) {
+	var request ListRenewalPoliciesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRenewalPolicies(ctx, request.(ListRenewalPoliciesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRenewalPolicies")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRenewalPoliciesResponseObject); ok {
+		if err := validResponse.VisitListRenewalPoliciesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateRenewalPolicy operation middleware
+func (sh *strictHandler) CreateRenewalPolicy(w http.ResponseWriter, r *http.Request) {
+	var request CreateRenewalPolicyRequestObject
+
+	var body CreateRenewalPolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateRenewalPolicy(ctx, request.(CreateRenewalPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateRenewalPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateRenewalPolicyResponseObject); ok {
+		if err := validResponse.VisitCreateRenewalPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteRenewalPolicy operation middleware
+func (sh *strictHandler) DeleteRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeleteRenewalPolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteRenewalPolicy(ctx, request.(DeleteRenewalPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteRenewalPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteRenewalPolicyResponseObject); ok {
+		if err := validResponse.VisitDeleteRenewalPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRenewalPolicy operation middleware
+func (sh *strictHandler) GetRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetRenewalPolicyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRenewalPolicy(ctx, request.(GetRenewalPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRenewalPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRenewalPolicyResponseObject); ok {
+		if err := validResponse.VisitGetRenewalPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateRenewalPolicy operation middleware
+func (sh *strictHandler) UpdateRenewalPolicy(w http.ResponseWriter, r *http.Request, id ID, params UpdateRenewalPolicyParams) {
+	var request UpdateRenewalPolicyRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateRenewalPolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateRenewalPolicy(ctx, request.(UpdateRenewalPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateRenewalPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateRenewalPolicyResponseObject); ok {
+		if err := validResponse.VisitUpdateRenewalPolicyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -3,7 +3,9 @@
 // A key begins as a candidate, <certificate>.key.<job>-<attempt>, and becomes
 // <certificate>.key only once a certificate for it is being served. So an order to
 // make a key, sent again or answered late, never harms the key of the certificate that
-// is in use. All files have mode 0600, are PKCS #8 in PEM, and are whole or not there.
+// is in use. The key that it replaces is kept as <certificate>.previous.<hash>, so that an
+// older certificate can take the place of the newest; of those the latest three stay. All
+// files have mode 0600, are PKCS #8 in PEM, and are whole or not there.
 //
 // Nothing here hands a key to the bus. A Store is safe for concurrent use by one
 // process.
@@ -17,6 +19,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,9 +39,13 @@ import (
 
 const (
 	suffix = ".key"
+	// previous stands before the hash of the public key of a key that was in use.
+	previous = ".previous."
 	// maxCandidates of one certificate. More than one may be under way: the order of an
 	// attempt that was given up may still be answered with a certificate.
 	maxCandidates = 4
+	// maxPrevious is how many certificates back one can go.
+	maxPrevious = 3
 )
 
 // Spec is the kind of key to make. Zero values are an ECDSA key on P-256, an RSA key
@@ -101,7 +108,7 @@ func (s *Store) Make(certificateID, jobID string, attempt int, spec Spec) (Key, 
 	if err := atomicfile.Write(path, text, 0o600); err != nil {
 		return Key{}, fmt.Errorf("keep key: %w", err)
 	}
-	return Key{Signer: signer, PEM: text, path: path}, s.prune(certificateID)
+	return Key{Signer: signer, PEM: text, path: path}, s.prune(certificateID+suffix+".", maxCandidates)
 }
 
 func (spec Spec) generate() (crypto.Signer, error) {
@@ -134,12 +141,16 @@ func (s *Store) Find(certificateID string, public crypto.PublicKey) (Key, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	paths, err := s.candidates(certificateID)
+	candidates, err := s.files(certificateID + suffix + ".")
+	if err != nil {
+		return Key{}, err
+	}
+	former, err := s.files(certificateID + previous)
 	if err != nil {
 		return Key{}, err
 	}
 	var broken []error
-	for _, path := range append([]string{s.active(certificateID)}, paths...) {
+	for _, path := range slices.Concat([]string{s.active(certificateID)}, candidates, former) {
 		key, err := load(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -155,8 +166,8 @@ func (s *Store) Find(certificateID string, public crypto.PublicKey) (Key, error)
 	return Key{}, fmt.Errorf("keys of %s: %w", certificateID, fs.ErrNotExist)
 }
 
-// Promote makes a key that Find returned the key of its certificate in use, and
-// deletes the candidates that are older. It may be repeated.
+// Promote makes a key that Find returned the key of its certificate in use, keeps the
+// one that was, and deletes the candidates that are older. It may be repeated.
 func (s *Store) Promote(certificateID string, key Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,15 +179,18 @@ func (s *Store) Promote(certificateID string, key Key) error {
 	if err != nil {
 		return fmt.Errorf("promote key: %w", err)
 	}
+	if err := s.keep(certificateID); err != nil {
+		return fmt.Errorf("promote key: %w", err)
+	}
 	if err := atomicfile.Rename(key.path, active); err != nil {
 		return fmt.Errorf("promote key: %w", err)
 	}
-	paths, err := s.candidates(certificateID)
+	candidates, err := s.files(certificateID + suffix + ".")
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, path := range paths {
+	errs := []error{s.prune(certificateID+previous, maxPrevious)}
+	for _, path := range candidates {
 		if modified(path).Before(made.ModTime()) {
 			errs = append(errs, atomicfile.Remove(path))
 		}
@@ -184,19 +198,33 @@ func (s *Store) Promote(certificateID string, key Key) error {
 	return errors.Join(errs...)
 }
 
+// keep copies the key in use to where former ones are. One that cannot be read is of no
+// use to anybody, and must not be in the way of the next.
+func (s *Store) keep(certificateID string) error {
+	key, err := load(s.active(certificateID))
+	if err != nil {
+		return nil //nolint:nilerr // there is nothing to keep
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Signer.Public())
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(s.dir, certificateID+previous+x509x.SPKIHash(public)[:16]), key.PEM, 0o600)
+}
+
 func (s *Store) active(certificateID string) string {
 	return filepath.Join(s.dir, certificateID+suffix)
 }
 
-// candidates lists the paths of a certificate's candidates, newest first.
-func (s *Store) candidates(certificateID string) ([]string, error) {
+// files lists the paths of the keys whose names begin with prefix, newest first.
+func (s *Store) files(prefix string) ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("key folder: %w", err)
 	}
 	var paths []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), certificateID+suffix+".") {
+		if strings.HasPrefix(e.Name(), prefix) {
 			paths = append(paths, filepath.Join(s.dir, e.Name()))
 		}
 	}
@@ -204,13 +232,14 @@ func (s *Store) candidates(certificateID string) ([]string, error) {
 	return paths, nil
 }
 
-func (s *Store) prune(certificateID string) error {
-	paths, err := s.candidates(certificateID)
-	if err != nil || len(paths) <= maxCandidates {
+// prune deletes all but the newest of the keys whose names begin with prefix.
+func (s *Store) prune(prefix string, most int) error {
+	paths, err := s.files(prefix)
+	if err != nil || len(paths) <= most {
 		return err
 	}
 	var errs []error
-	for _, path := range paths[maxCandidates:] {
+	for _, path := range paths[most:] {
 		errs = append(errs, atomicfile.Remove(path))
 	}
 	return errors.Join(errs...)

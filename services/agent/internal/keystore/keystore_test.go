@@ -3,10 +3,12 @@ package keystore_test
 import (
 	"crypto/ecdsa"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,11 +150,67 @@ func TestKeystore_LeavesTheKeyInUseAloneUntilTheNextIsDeployed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]string{"mc-1.key"}, names(t, dir)); diff != "" {
-		t.Errorf("files (-want +got):\n%s", diff)
+	if got := names(t, dir); len(got) != 2 || got[0] != "mc-1.key" || !strings.HasPrefix(got[1], "mc-1.previous.") {
+		t.Errorf("files %v", got)
 	}
-	if _, err := s.Find("mc-1", used.Signer.Public()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the key that was replaced is still found: %v", err)
+}
+
+func TestKeystore_FindsTheKeysOfTheLastThreeCertificatesAgain(t *testing.T) {
+	s, dir := open(t)
+	var keys []keystore.Key
+	for i := range 6 {
+		key := makeKey(t, s, fmt.Sprintf("job-i-%d", i), 1)
+		if err := s.Promote("mc-1", key); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+		age(t, dir)
+	}
+	find := func(i int) (keystore.Key, error) { return s.Find("mc-1", keys[i].Signer.Public()) }
+	for i, kept := range []bool{false, false, true, true, true, true} {
+		if key, err := find(i); kept != (err == nil) || kept && !slices.Equal(key.PEM, keys[i].PEM) {
+			t.Errorf("key %d: %v", i, err)
+		}
+	}
+	if _, err := find(0); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an old key: %v", err)
+	}
+	// Back to an older one, and forward again: both stay.
+	for _, i := range []int{2, 5, 2} {
+		key, err := find(i)
+		if err != nil {
+			t.Fatalf("key %d: %v", i, err)
+		}
+		if err := s.Promote("mc-1", key); err != nil {
+			t.Fatal(err)
+		}
+		age(t, dir)
+		active, err := os.ReadFile(filepath.Join(dir, "mc-1.key"))
+		if err != nil || !slices.Equal(active, keys[i].PEM) {
+			t.Errorf("key %d is not in use: %v", i, err)
+		}
+	}
+	for _, name := range names(t, dir) {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// age makes all files a second older, since those made within the clock's grain would have
+// no order.
+func age(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range names(t, dir) {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := info.ModTime().Add(-time.Second)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -193,7 +193,8 @@ func (l *Link) accept(ctx context.Context, msg jetstream.Msg, signs time.Duratio
 	}
 	d := delivery{msg: msg, order: o, done: make(chan struct{})}
 	go d.keepAlive(signs)
-	if o.Verb == command.VerbDeploy {
+	// What is looked at must not be in the middle of a deployment.
+	if o.Verb == command.VerbDeploy || o.Verb == command.VerbVerify {
 		s.deploy <- d
 	} else {
 		s.other <- d

@@ -34,6 +34,10 @@ type Target interface {
 	// the leaf that it then answers with. If that is so already, it changes nothing.
 	// A failure is an *Error.
 	Deploy(ctx context.Context, b Bundle, p Progress) (servedFingerprint string, err error)
+	// Served returns the SHA-256 fingerprint of the leaf that the target answers with, as
+	// somebody sees it who looks for the leaf of a bundle, whose key is not needed. It
+	// changes nothing.
+	Served(ctx context.Context, b Bundle) (servedFingerprint string, err error)
 	// Clear deletes what a finished Deploy kept to be able to go back.
 	Clear(p Progress) error
 }

@@ -62,15 +62,11 @@ func (w *Worker) install(ctx context.Context, o order.Order, body command.Deploy
 	if err != nil {
 		return "", err
 	}
-	chain, err := x509x.ParseCertificates([]byte(body.PEMChain))
+	bundle, err := ordered(body)
 	if err != nil {
-		return "", target.Refuse("the ordered chain: %w", err)
+		return "", err
 	}
-	bundle := target.Bundle{Chain: chain, Fingerprint: x509x.Fingerprint(chain[0].Raw)}
-	if body.FingerprintSHA256 != "" && !strings.EqualFold(body.FingerprintSHA256, bundle.Fingerprint) {
-		return "", target.Refuse("the ordered chain begins with %s, not with %s as the order says", bundle.Fingerprint, body.FingerprintSHA256)
-	}
-	key, err := w.keyFor(body.CertificateID, chain[0], t)
+	key, err := w.keyFor(body.CertificateID, bundle.Leaf(), t)
 	if err != nil {
 		return "", err
 	}
@@ -90,6 +86,19 @@ func (w *Worker) install(ctx context.Context, o order.Order, body command.Deploy
 		}
 	}
 	return served, nil
+}
+
+// ordered is what an order is about, without the key.
+func ordered(body command.Deploy) (target.Bundle, error) {
+	chain, err := x509x.ParseCertificates([]byte(body.PEMChain))
+	if err != nil {
+		return target.Bundle{}, target.Refuse("the ordered chain: %w", err)
+	}
+	b := target.Bundle{Chain: chain, Fingerprint: x509x.Fingerprint(chain[0].Raw)}
+	if body.FingerprintSHA256 != "" && !strings.EqualFold(body.FingerprintSHA256, b.Fingerprint) {
+		return b, target.Refuse("the ordered chain begins with %s, not with %s as the order says", b.Fingerprint, body.FingerprintSHA256)
+	}
+	return b, nil
 }
 
 func (w *Worker) open(body command.Deploy) (target.Target, error) {

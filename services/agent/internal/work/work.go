@@ -93,6 +93,8 @@ func (w *Worker) execute(ctx context.Context, o order.Order) command.AgentReport
 		return w.keyRequest(o)
 	case command.VerbDeploy:
 		return w.deploy(ctx, o)
+	case command.VerbVerify:
+		return w.verify(ctx, o)
 	default:
 		return w.failure(o, fmt.Errorf("this agent does not know the order %q", o.Verb), true)
 	}

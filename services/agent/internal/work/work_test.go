@@ -175,6 +175,13 @@ func (f *fakeTarget) Open(json.RawMessage) (target.Target, error) { return f, ni
 func (f *fakeTarget) HoldsKey() []byte                            { return f.held }
 func (f *fakeTarget) Clear(target.Progress) error                 { f.cleared++; return nil }
 
+func (f *fakeTarget) Served(context.Context, target.Bundle) (string, error) {
+	if len(f.deployed) == 0 {
+		return "", errors.New("connection refused")
+	}
+	return f.deployed[len(f.deployed)-1], nil
+}
+
 func (f *fakeTarget) Deploy(_ context.Context, b target.Bundle, p target.Progress) (string, error) {
 	if at := p.Load(); len(at) > 0 {
 		f.resumed = append(f.resumed, string(at))
@@ -262,6 +269,32 @@ func TestDeploy_InstallsWithTheKeyThatWasMadeHere(t *testing.T) {
 	}
 	if unsettled, err := b.Journal.Unsettled(); len(unsettled) > 0 || err != nil || b.target.cleared != 1 {
 		t.Errorf("unsettled %v, %v, cleared %d", unsettled, err, b.target.cleared)
+	}
+}
+
+func TestVerify_TellsWhatIsServedAndChangesNothing(t *testing.T) {
+	b := newBench(t)
+	body := b.request("job-i-1")
+	r := b.do(b.order(command.VerbVerify, "job-d-1", 1, body))
+	if r.Outcome != command.OutcomeFailed || !r.Permanent || !strings.Contains(r.Error, "connection refused") {
+		t.Errorf("nothing is served: %+v", r)
+	}
+	b.do(b.order(command.VerbDeploy, "job-d-2", 1, body))
+	if r := b.do(b.order(command.VerbVerify, "job-d-3", 1, body)); r.Outcome != command.OutcomeCompleted || r.ServedFingerprintSHA256 != body.FingerprintSHA256 {
+		t.Errorf("served as ordered: %+v", r)
+	}
+	other := b.authority.Bundle("www.example.test")
+	body.PEMChain, body.FingerprintSHA256 = string(x509x.EncodeCertificates(other.Chain...)), other.Fingerprint
+	r = b.do(b.order(command.VerbVerify, "job-d-4", 1, body))
+	if r.Outcome != command.OutcomeFailed || !r.Permanent || r.ServedFingerprintSHA256 != b.target.deployed[0] || !strings.Contains(r.Error, other.Fingerprint) {
+		t.Errorf("another one is served: %+v", r)
+	}
+	if len(b.target.deployed) != 1 {
+		t.Errorf("deployed %v", b.target.deployed)
+	}
+	body.PEMChain = "no PEM"
+	if r := b.do(b.order(command.VerbVerify, "job-d-5", 1, body)); r.Outcome != command.OutcomeFailed || !r.Permanent {
+		t.Errorf("an order that makes no sense: %+v", r)
 	}
 }
 

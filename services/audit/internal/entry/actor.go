@@ -20,6 +20,8 @@ const (
 var services = map[string]bool{
 	"gateway": true, "issuer": true, "deployment": true, "discovery": true,
 	"notification": true, "revocation": true, "audit": true, "certctl": true,
+	// What falls due by a policy.
+	"system": true,
 }
 
 // reported are events that tell what an agent did. The service that publishes them only

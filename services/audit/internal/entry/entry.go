@@ -21,21 +21,26 @@ import (
 // actions names events as the API has always named them. An event that is not listed is
 // called <aggregate>_<event>.
 var actions = map[string]string{
-	event.Type(event.CertificateRequested{}):    "certificate_created",
-	event.Type(event.CertificateKeyRequested{}): "renewal_awaiting_csr",
-	event.Type(event.CertificateRenewed{}):      "renewal_job_completed",
-	event.Type(event.CertificateFailed{}):       "renewal_job_failed",
-	event.Type(event.DeploymentStarted{}):       "deployment_job_dispatched",
-	event.Type(event.DeploymentCompleted{}):     "deployment_job_completed",
-	event.Type(event.DeploymentFailed{}):        "deployment_job_failed",
-	event.Type(event.DeploymentRolledBack{}):    "deployment_rolled_back",
-	event.Type(event.TargetCreated{}):           "create_target",
-	event.Type(event.TargetUpdated{}):           "update_target",
-	event.Type(event.TargetDeleted{}):           "delete_target",
-	event.Type(event.PolicyViolated{}):          "policy_violation_detected",
+	event.Type(event.CertificateRequested{}):           "certificate_created",
+	event.Type(event.CertificateKeyRequested{}):        "renewal_awaiting_csr",
+	event.Type(event.CertificateRenewed{}):             "renewal_job_completed",
+	event.Type(event.CertificateFailed{}):              "renewal_job_failed",
+	event.Type(event.CertificateDeploymentRequested{}): "deployment_triggered",
+	event.Type(event.DeploymentStarted{}):              "deployment_job_dispatched",
+	event.Type(event.DeploymentCompleted{}):            "deployment_job_completed",
+	event.Type(event.DeploymentFailed{}):               "deployment_job_failed",
+	event.Type(event.DeploymentRolledBack{}):           "deployment_rolled_back",
+	event.Type(event.TargetCreated{}):                  "create_target",
+	event.Type(event.TargetUpdated{}):                  "update_target",
+	event.Type(event.TargetDeleted{}):                  "delete_target",
+	event.Type(event.PolicyViolated{}):                 "policy_violation_detected",
+	event.Type(event.CertificateExpiring{}):            "expiration_alert_sent",
 }
 
-const renewalTriggered = "renewal_triggered"
+const (
+	renewalTriggered = "renewal_triggered"
+	renewalCreated   = "renewal_job_created"
+)
 
 // verbs are what was done to a record, as actions spell it.
 var verbs = map[string]string{event.Created: "create", event.Updated: "update", event.Deleted: "delete"}
@@ -104,6 +109,9 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 
 func action(ceType string, body map[string]json.RawMessage) string {
 	if ceType == event.Type(event.CertificateRequested{}) && string(body["renewal"]) == "true" {
+		if string(body["automatic"]) == "true" {
+			return renewalCreated
+		}
 		return renewalTriggered
 	}
 	if a, ok := actions[ceType]; ok {

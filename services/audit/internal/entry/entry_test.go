@@ -50,7 +50,12 @@ func TestFromMessage_KeepsWhatAnEventTells(t *testing.T) {
 func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 	cases := []struct{ ceType, body, want string }{
 		{"certctl.certificate.requested.v1", `{"renewal":true}`, "renewal_triggered"},
+		{"certctl.certificate.requested.v1", `{"renewal":true,"automatic":true}`, "renewal_job_created"},
 		{"certctl.certificate.requested.v1", `{"renewal":false}`, "certificate_created"},
+		{"certctl.certificate.expiring.v1", `{}`, "expiration_alert_sent"},
+		{"certctl.certificate.expired.v1", `{}`, "certificate_expired"},
+		{"certctl.job.approved.v1", `{}`, "job_approved"},
+		{"certctl.job.rejected.v1", `{}`, "job_rejected"},
 		{"certctl.certificate.issued.v1", `{}`, "certificate_issued"},
 		{"certctl.certificate.renewed.v1", `{}`, "renewal_job_completed"},
 		{"certctl.deployment.rolledback.v1", `{}`, "deployment_rolled_back"},
@@ -103,6 +108,7 @@ func TestFromMessage_TellsUsersAgentsAndServicesApart(t *testing.T) {
 	}{
 		{"a user's key", "certctl.certificate.requested.v1", "key-ada", `{}`, "key-ada", "User"},
 		{"a service by name", "certctl.issuer.configured.v1", "issuer", `{}`, "issuer", "System"},
+		{"what fell due", "certctl.certificate.requested.v1", "system", `{}`, "system", "System"},
 		{"nobody", "certctl.certificate.failed.v1", "", `{}`, "issuer", "System"},
 		{"nobody, about an agent", "certctl.agent.offline.v1", "", reported, "issuer", "System"},
 		{"an agent's own deed", "certctl.csr.submitted.v1", "", reported, "web1", "Agent"},

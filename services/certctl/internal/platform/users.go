@@ -1,6 +1,8 @@
 package platform
 
 import (
+	"slices"
+
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/natsauth"
@@ -28,17 +30,18 @@ func users() []user {
 		{natsauth.CORE, "gateway", natsauth.Permissions{
 			Publish: concat(
 				operations(),
-				[]string{subject.Answers("issuer"), subject.Answers("deployment"), subject.Answers("audit")},
 				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
 				events("apikey"),
 				[]string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")},
 			),
-			Subscribe: concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")}),
-			Responses: unlimited,
+			// What services ask of each other is none of its business.
+			DenyPublish: between(),
+			Subscribe:   concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")}),
+			Responses:   unlimited,
 		}},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
 			Publish: concat(
-				events("certificate", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy"),
+				events("certificate", "job", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy"),
 				consuming("issuer", subject.StreamEvents, subject.ConsumerIssuerEvents),
 				[]string{subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "listGroupsOfAgent")},
 			),
@@ -49,6 +52,7 @@ func users() []user {
 				consuming("deployment", subject.StreamEvents, subject.ConsumerDeploymentEvents),
 				[]string{
 					subject.Operation("authority", "revokeUsers"),
+					subject.Operation("issuer", "getCertificate"),
 					subject.DeadLetter("deployment", subject.ConsumerDeploymentReports),
 				},
 			),
@@ -65,7 +69,7 @@ func users() []user {
 		{natsauth.CORE, "revocation", serving("revocation", natsauth.Permissions{
 			Publish: concat(
 				consuming("revocation", subject.StreamEvents, subject.ConsumerRevocationEvents),
-				[]string{subject.Operation("issuer", "signCRL"), subject.Operation("issuer", "issueOCSPResponder")},
+				between(),
 			),
 		})},
 		{natsauth.CORE, "audit", serving("audit", natsauth.Permissions{
@@ -108,18 +112,25 @@ func manifest() natsauth.Permissions {
 
 func inbox(name string) []string { return []string{subject.Inbox(name) + ".>"} }
 
-// operations are those of the contract that the gateway sends on. What services ask of
-// each other under subjects of the same form is none of its business.
+// operations are those of the services that the gateway sends calls on to, and the parts
+// of long answers. They are not listed one by one: with all of its rights a user has to
+// fit into one control line of NATS, which is 4 KiB.
 func operations() []string {
 	var subjects []string
 	for _, o := range httpapi.Operations {
 		for _, service := range o.Services {
-			if service != "gateway" && service != "revocation" {
-				subjects = append(subjects, subject.Operation(service, o.ID))
+			if all := subject.Operations(service); service != "gateway" && service != "revocation" && !slices.Contains(subjects, all) {
+				subjects = append(subjects, all)
 			}
 		}
 	}
 	return subjects
+}
+
+// between is what services ask of each other under subjects of the same form, and that is
+// no operation of the contract: the revocation service has the issuer sign.
+func between() []string {
+	return []string{subject.Operation("issuer", "signCRL"), subject.Operation("issuer", "issueOCSPResponder")}
 }
 
 func events(aggregates ...string) []string {

@@ -112,7 +112,8 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 		"deployment": {
 			subject.Event("csr", "job-1", "submitted"), subject.Event("deployment", "job-1", "completed"),
 			subject.Event("agent", "agent-1", "online"), subject.Event("target", "tgt-1", "created"),
-			subject.Operation("authority", "revokeUsers"), "$JS.API.CONSUMER.MSG.NEXT.EVT.deploy-evt",
+			subject.Operation("authority", "revokeUsers"), subject.Operation("issuer", "getCertificate"),
+			"$JS.API.CONSUMER.MSG.NEXT.EVT.deploy-evt",
 		},
 		"revocation": {subject.Operation("issuer", "signCRL"), "$JS.API.CONSUMER.MSG.NEXT.EVT.revocation-evt"},
 		"audit": {

@@ -336,6 +336,23 @@ func TestHeartbeats_NoteWhatIsToldAndNeverGoBack(t *testing.T) {
 	}
 }
 
+func TestHeartbeats_BringAnAgentBackAsItIsNowAndNotAsItWas(t *testing.T) {
+	o := open(t)
+	who, err := o.enrol(o.token(time.Hour), userKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.db.Exec(t.Context(), `UPDATE agents SET status = 'Offline', version = '1.0.0', ip_address = '10.0.0.1', os = 'linux'`); err != nil {
+		t.Fatal(err)
+	}
+	now := o.clock.Advance(time.Hour)
+	o.beats("site-local", command.Heartbeat{AgentID: who.AgentID, Version: "1.1.0", IPAddress: "10.0.0.2"})
+	if n := count(o, `SELECT count(*) FROM agents WHERE status = 'Online' AND last_heartbeat_at = $1
+		AND version = '1.1.0' AND ip_address = '10.0.0.2' AND os = 'linux'`, now); n != 1 {
+		t.Error("the agent came back as it was before")
+	}
+}
+
 func TestHeartbeats_BringAnAgentBackAndHurryItsOrders(t *testing.T) {
 	o := open(t)
 	who, err := o.enrol(o.token(time.Hour), userKey(t))

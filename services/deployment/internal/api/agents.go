@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/deploymentapi"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 	"github.com/certctl/certctl/services/deployment/internal/outgoing"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
@@ -18,37 +18,45 @@ import (
 // mentioned is how many of the things that use something a refusal lists.
 const mentioned = 10
 
+// mention lists them, and says how many more there are.
+func mention(ids []string, total int) string {
+	text := strings.Join(ids, ", ")
+	if more := total - len(ids); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
 // ListAgents implements the operation.
 func (a *Answers) ListAgents(ctx context.Context, r deploymentapi.ListAgentsRequestObject) (deploymentapi.ListAgentsResponseObject, error) {
-	w, err := ask(r.Params.Page, r.Params.PerPage)
+	w, place, err := askNewest(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	var filter postgres.AgentFilter
-	if s := r.Params.Status; s != nil {
-		if !s.Valid() {
-			return nil, fault.InvalidFields(fault.Field{Name: "status", Reason: "must be one of Online, Offline, Degraded, Retired"})
-		}
-		filter.Status = string(*s)
+	var f filters
+	filter := postgres.AgentFilter{
+		SiteID: f.id("site_id", r.Params.SiteID), OS: f.text("os", r.Params.Os),
+		Version: f.text("version", r.Params.Version), Name: f.text("name", r.Params.Name),
 	}
-	if s := r.Params.SiteID; s != nil && *s != "" {
-		if !id.Valid(*s) {
-			return nil, fault.InvalidFields(fault.Field{Name: "site_id", Reason: "is no id"})
+	if s := r.Params.Status; s != nil && *s != "" {
+		if filter.Status = string(*s); !s.Valid() {
+			f.refuse("status", "must be one of Online, Offline, Degraded, Retired")
 		}
-		filter.SiteID = *s
+	}
+	if err := f.err(); err != nil {
+		return nil, err
 	}
 	if filter.Search, err = postgres.AgentSearch.Ask(r.Params.Q, a.Clock.Now()); err != nil {
 		return nil, err
 	}
-	agents, total, err := postgres.ListAgents(ctx, a.DB, filter, w.size, w.offset())
+	agents, total, err := postgres.ListAgents(ctx, a.DB, filter, place)
 	if err != nil {
 		return nil, err
 	}
-	list := deploymentapi.ListAgents200JSONResponse{Data: make([]deploymentapi.Agent, len(agents)), Total: total, Page: w.number, PerPage: w.size}
-	for i, agent := range agents {
-		list.Data[i] = shownAgent(agent)
-	}
-	return list, nil
+	agents, next := cut(agents, w, func(a fleet.Agent) (time.Time, string) { return a.RegisteredAt, a.ID })
+	return deploymentapi.ListAgents200JSONResponse{
+		Data: shownAll(agents, shownAgent), Total: total, Page: w.number, PerPage: w.size, NextCursor: next,
+	}, nil
 }
 
 // GetAgent implements the operation.
@@ -68,7 +76,7 @@ func shownAgent(a fleet.Agent) deploymentapi.Agent {
 		ID: a.ID, Name: a.Name, Hostname: a.Hostname, Status: deploymentapi.AgentStatus(a.Status),
 		LastHeartbeatAt: &a.HeardAt, RegisteredAt: a.RegisteredAt,
 		Os: a.OS, Architecture: a.Architecture, IPAddress: a.IPAddress, Version: a.Version,
-		SiteID: a.SiteID, PublicKey: &a.PublicKey,
+		SiteID: a.SiteID, PublicKey: &a.PublicKey, APIKeyHash: "",
 	}
 }
 
@@ -86,13 +94,13 @@ func (a *Answers) RetireAgent(ctx context.Context, r deploymentapi.RetireAgentRe
 		if err != nil || agent.Status == fleet.Retired {
 			return err
 		}
-		targets, err := postgres.TargetsOf(ctx, tx, agent.ID, mentioned)
+		targets, total, err := postgres.TargetsOf(ctx, tx, agent.ID, mentioned)
 		if err != nil {
 			return err
 		}
-		if len(targets) > 0 {
+		if total > 0 {
 			return fault.New(fault.Conflict, "agent %s looks after targets, which must be removed or given to another agent first: %s",
-				agent.ID, strings.Join(targets, ", "))
+				agent.ID, mention(targets, total))
 		}
 		if err := a.Desk.Withdraw(ctx, tx, agent.ID, "agent "+agent.ID+" was retired", outgoing.CauseOf(ctx)); err != nil {
 			return err

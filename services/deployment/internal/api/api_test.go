@@ -75,7 +75,8 @@ func newServer(t *testing.T) *server {
 	}
 	answers := &api.Answers{
 		DB: db, Office: s.office, Clock: s.clock, Committed: func() { s.woken++ },
-		Desk: &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
+		Certificates: elsewhere{"mc-without-targets"},
+		Desk:         &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
 	}
 	s.handler = answers.Handler()
 	return s
@@ -127,12 +128,18 @@ func (s *server) refused(want int, method, path string, body any) string {
 	return problem.Message
 }
 
-func (s *server) agent(agentID string) {
-	s.Helper()
+func userKey(t *testing.T) string {
+	t.Helper()
 	_, public, err := natsauth.NewUserKey()
 	if err != nil {
-		s.Fatal(err)
+		t.Fatal(err)
 	}
+	return public
+}
+
+func (s *server) agent(agentID string) {
+	s.Helper()
+	public := userKey(s.T)
 	s.exec(`INSERT INTO agents (id, site_id, public_key, status, last_heartbeat_at, registered_at)
 		VALUES ($1, 'site-local', $2, 'Online', $3, $3)`, agentID, public, s.clock.Now())
 }
@@ -443,6 +450,13 @@ func TestJobs_AreHiddenWithTheirCertificates(t *testing.T) {
 	s.caller.Scope = authn.Scope{Teams: []string{"t-blue"}}
 	s.refused(404, "GET", "/api/v1/jobs/job-d-mc-11", nil)
 	s.refused(404, "POST", "/api/v1/jobs/job-d-mc-11/cancel", nil)
+	s.refused(404, "POST", "/api/v1/jobs/job-d-mc-11/approve", nil)
+	for _, verb := range []string{"approve", "reject"} {
+		want := "cannot " + verb + " job with status Pending (must be AwaitingApproval)"
+		if message := s.refused(400, "POST", "/api/v1/jobs/job-d-mc-21/"+verb, nil); message != want {
+			t.Errorf("%s: %q", verb, message)
+		}
+	}
 	s.call(200, "POST", "/api/v1/jobs/job-d-mc-21/cancel", nil, nil)
 	s.refused(409, "POST", "/api/v1/jobs/job-d-mc-21/cancel", nil)
 }

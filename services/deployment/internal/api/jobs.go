@@ -126,6 +126,27 @@ func (a *Answers) GetJob(ctx context.Context, r deploymentapi.GetJobRequestObjec
 	return deploymentapi.GetJob200JSONResponse(shownJob(j)), nil
 }
 
+// ApproveJob implements the operation. No job of this service waits for approval.
+func (a *Answers) ApproveJob(ctx context.Context, r deploymentapi.ApproveJobRequestObject) (deploymentapi.ApproveJobResponseObject, error) {
+	return nil, a.noDecision(ctx, "approve", r.ID)
+}
+
+// RejectJob implements the operation. No job of this service waits for approval.
+func (a *Answers) RejectJob(ctx context.Context, r deploymentapi.RejectJobRequestObject) (deploymentapi.RejectJobResponseObject, error) {
+	return nil, a.noDecision(ctx, "reject", r.ID)
+}
+
+func (a *Answers) noDecision(ctx context.Context, verb, id string) error {
+	if err := known("job", id); err != nil {
+		return err
+	}
+	j, err := postgres.ReadJob(ctx, a.DB, id, authn.FromContext(ctx).Scope)
+	if err != nil {
+		return err
+	}
+	return fault.New(fault.Invalid, "cannot %s job with status %s (must be AwaitingApproval)", verb, j.Status)
+}
+
 // CancelJob implements the operation, for the jobs of this service.
 func (a *Answers) CancelJob(ctx context.Context, r deploymentapi.CancelJobRequestObject) (deploymentapi.CancelJobResponseObject, error) {
 	if err := known("job", r.ID); err != nil {

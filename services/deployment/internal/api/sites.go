@@ -69,6 +69,21 @@ func (a *Answers) CreateSite(ctx context.Context, r deploymentapi.CreateSiteRequ
 	return deploymentapi.CreateSite201JSONResponse(shown), nil
 }
 
+// CreateSiteEnrolmentToken implements the operation.
+func (a *Answers) CreateSiteEnrolmentToken(ctx context.Context, r deploymentapi.CreateSiteEnrolmentTokenRequestObject) (deploymentapi.CreateSiteEnrolmentTokenResponseObject, error) {
+	if err := shapes(ctx); err != nil {
+		return nil, err
+	}
+	if err := known("site", r.ID); err != nil {
+		return nil, err
+	}
+	token, text, err := a.Office.ReplaceLeaf(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return deploymentapi.CreateSiteEnrolmentToken201JSONResponse{ID: token.ID, Token: text, SiteID: token.SiteID, ExpiresAt: token.ExpiresAt}, nil
+}
+
 // EnrolSite implements the operation. It is open: the token is the credential.
 func (a *Answers) EnrolSite(ctx context.Context, r deploymentapi.EnrolSiteRequestObject) (deploymentapi.EnrolSiteResponseObject, error) {
 	if err := known("site", r.ID); err != nil {

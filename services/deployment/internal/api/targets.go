@@ -3,13 +3,14 @@ package api
 import (
 	"context"
 	"maps"
-	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi/deploymentapi"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
@@ -17,19 +18,31 @@ import (
 
 // ListTargets implements the operation.
 func (a *Answers) ListTargets(ctx context.Context, r deploymentapi.ListTargetsRequestObject) (deploymentapi.ListTargetsResponseObject, error) {
-	w, err := ask(r.Params.Page, r.Params.PerPage)
+	w, place, err := askNewest(r.Params.Page, r.Params.PerPage, r.Params.Cursor)
 	if err != nil {
 		return nil, err
 	}
-	targets, total, err := postgres.ListTargets(ctx, a.DB, w.size, w.offset())
+	var f filters
+	filter := postgres.TargetFilter{
+		AgentID: f.id("agent_id", r.Params.AgentID), Name: f.text("name", r.Params.Name), Enabled: r.Params.Enabled,
+	}
+	if kind := f.text("type", r.Params.Type); kind != "" {
+		var known bool
+		if filter.Type, known = fleet.TargetType(kind); !known {
+			f.refuse("type", "must be one of NGINX, Apache, HAProxy, F5, IIS")
+		}
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	targets, total, err := postgres.ListTargets(ctx, a.DB, filter, place)
 	if err != nil {
 		return nil, err
 	}
-	list := deploymentapi.ListTargets200JSONResponse{Data: make([]deploymentapi.Target, len(targets)), Total: total, Page: w.number, PerPage: w.size}
-	for i, t := range targets {
-		list.Data[i] = shownTarget(t)
-	}
-	return list, nil
+	targets, next := cut(targets, w, func(t fleet.Target) (time.Time, string) { return t.CreatedAt, t.ID })
+	return deploymentapi.ListTargets200JSONResponse{
+		Data: shownAll(targets, shownTarget), Total: total, Page: w.number, PerPage: w.size, NextCursor: next,
+	}, nil
 }
 
 func shownTarget(t fleet.Target) deploymentapi.Target {
@@ -53,7 +66,9 @@ func (a *Answers) GetTarget(ctx context.Context, r deploymentapi.GetTargetReques
 	if err != nil {
 		return nil, err
 	}
-	return deploymentapi.GetTarget200JSONResponse(shownTarget(t)), nil
+	return deploymentapi.GetTarget200JSONResponse{
+		Body: shownTarget(t), Headers: deploymentapi.GetTarget200ResponseHeaders{ETag: httpx.ETag(t.Revision)},
+	}, nil
 }
 
 // CreateTarget implements the operation.
@@ -88,7 +103,9 @@ func (a *Answers) CreateTarget(ctx context.Context, r deploymentapi.CreateTarget
 	if err != nil {
 		return nil, err
 	}
-	return deploymentapi.CreateTarget201JSONResponse(shownTarget(t)), nil
+	return deploymentapi.CreateTarget201JSONResponse{
+		Body: shownTarget(t), Headers: deploymentapi.CreateTarget201ResponseHeaders{ETag: httpx.ETag(t.Revision)},
+	}, nil
 }
 
 // serving checks that an agent can look after a target, and keeps it from being
@@ -128,6 +145,9 @@ func (a *Answers) UpdateTarget(ctx context.Context, r deploymentapi.UpdateTarget
 		if t, err = postgres.LockTarget(ctx, tx, r.ID); err != nil {
 			return err
 		}
+		if err := httpx.Match(r.Params.IfMatch, t.Revision); err != nil {
+			return err
+		}
 		merge(&t, r.Body)
 		if err := fleet.CheckTarget(&t); err != nil {
 			return err
@@ -147,7 +167,9 @@ func (a *Answers) UpdateTarget(ctx context.Context, r deploymentapi.UpdateTarget
 	if err != nil {
 		return nil, err
 	}
-	return deploymentapi.UpdateTarget200JSONResponse(shownTarget(t)), nil
+	return deploymentapi.UpdateTarget200JSONResponse{
+		Body: shownTarget(t), Headers: deploymentapi.UpdateTarget200ResponseHeaders{ETag: httpx.ETag(t.Revision)},
+	}, nil
 }
 
 func merge(t *fleet.Target, with *deploymentapi.UpdateTargetJSONRequestBody) {
@@ -179,12 +201,12 @@ func (a *Answers) DeleteTarget(ctx context.Context, r deploymentapi.DeleteTarget
 		if err != nil {
 			return err
 		}
-		certificates, jobs, err := postgres.UsesOfTarget(ctx, tx, t.ID, mentioned)
+		uses, total, err := postgres.UsesOfTarget(ctx, tx, t.ID, mentioned)
 		if err != nil {
 			return err
 		}
-		if uses := append(certificates, jobs...); len(uses) > 0 {
-			return fault.New(fault.Conflict, "target %s is in use by %s", t.ID, strings.Join(uses, ", "))
+		if total > 0 {
+			return fault.New(fault.Conflict, "target %s is in use by %s", t.ID, mention(uses, total))
 		}
 		if err := postgres.DeleteTarget(ctx, tx, t.ID); err != nil {
 			return err

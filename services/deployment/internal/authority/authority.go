@@ -1,8 +1,8 @@
-// Package authority asks the holder of the operator key to revoke agents, and passes
-// what it answers on to the sites.
+// Package authority asks the holder of the operator key to revoke agents, and leaves that
+// were replaced, and passes what it answers on to the sites.
 //
-// Nothing here is attempted once and then hoped for. A retired agent's row says that
-// its key is still to be revoked until it is; the newest account JWT is kept, and each
+// Nothing here is attempted once and then hoped for. A retired agent's row, or that of a
+// former leaf, says that its key is still to be revoked until it is; the newest account JWT is kept, and each
 // site's row says which one the site was told of. So the work goes on after a crash at
 // any point, and repeating a step does no harm.
 package authority
@@ -87,39 +87,69 @@ func (r *Revoker) ask(ctx context.Context, publicKeys []string) (string, error) 
 
 // Revoke takes revocations that are due to the authority, and returns how many.
 func (r *Revoker) Revoke(ctx context.Context) (int, error) {
-	due, err := postgres.ClaimRevocations(ctx, r.DB, r.Clock.Now(), lease, batch)
-	if err != nil || len(due) == 0 {
+	due, err := r.claim(ctx)
+	n := len(due.agents) + len(due.leaves)
+	if err != nil || n == 0 {
 		return 0, err
 	}
-	ids, keys, attempts := make([]string, len(due)), make([]string, len(due)), 0
-	for i, d := range due {
-		ids[i], keys[i] = d.AgentID, d.PublicKey
-		attempts = max(attempts, d.Attempts)
-	}
-	token, err := r.ask(ctx, keys)
+	token, err := r.ask(ctx, due.keys)
 	if err == nil {
-		err = r.finish(ctx, ids, token)
+		err = r.finish(ctx, due, token)
 	}
 	if err != nil {
-		until := r.Clock.Now().Add(again.Delay(attempts, nil))
-		return len(due), errors.Join(
-			fmt.Errorf("revoke %d agents, attempt %d: %w", len(due), attempts, err),
-			postgres.PostponeRevocations(ctx, r.DB, ids, until),
+		until := r.Clock.Now().Add(again.Delay(due.attempts, nil))
+		return n, errors.Join(
+			fmt.Errorf("revoke %d keys, attempt %d: %w", n, due.attempts, err),
+			postgres.PostponeRevocations(ctx, r.DB, due.agents, until),
+			postgres.PostponeReplacedLeaves(ctx, r.DB, due.leaves, until),
 		)
 	}
-	r.Log.InfoContext(ctx, "agents revoked", obs.KeyCount, len(due))
-	return len(due), nil
+	r.Log.InfoContext(ctx, "keys revoked", obs.KeyCount, n)
+	return n, nil
+}
+
+// claimed is what is to be revoked: agents by their ids and former leaves by their keys.
+type claimed struct {
+	agents, leaves []string
+	// keys are those of all.
+	keys     []string
+	attempts int
+}
+
+func (r *Revoker) claim(ctx context.Context) (claimed, error) {
+	var c claimed
+	now := r.Clock.Now()
+	agents, err := postgres.ClaimRevocations(ctx, r.DB, now, lease, batch)
+	if err != nil {
+		return c, err
+	}
+	for _, a := range agents {
+		c.agents, c.keys = append(c.agents, a.AgentID), append(c.keys, a.PublicKey)
+		c.attempts = max(c.attempts, a.Attempts)
+	}
+	leaves, err := postgres.ClaimReplacedLeaves(ctx, r.DB, now, lease, batch)
+	if err != nil {
+		return c, err
+	}
+	for _, l := range leaves {
+		c.leaves, c.keys = append(c.leaves, l.PublicKey), append(c.keys, l.PublicKey)
+		c.attempts = max(c.attempts, l.Attempts)
+	}
+	return c, nil
 }
 
 // finish notes in one transaction that keys are revoked, the account JWT that says so,
 // and what is to be told of it.
-func (r *Revoker) finish(ctx context.Context, agentIDs []string, accountJWT string) error {
+func (r *Revoker) finish(ctx context.Context, revoked claimed, accountJWT string) error {
 	err := pg.InTx(ctx, r.DB, func(tx pgx.Tx) error {
 		now := r.Clock.Now()
 		if err := r.keep(ctx, tx, accountJWT); err != nil {
 			return err
 		}
-		done, err := postgres.FinishRevocations(ctx, tx, agentIDs, now)
+		if err := postgres.FinishReplacedLeaves(ctx, tx, revoked.leaves, now); err != nil {
+			return err
+		}
+		done, err := postgres.FinishRevocations(ctx, tx, revoked.agents, now)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/migrations"
 	"github.com/certctl/certctl/services/deployment/internal/authority"
+	"github.com/certctl/certctl/services/deployment/internal/postgres"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
@@ -196,6 +197,45 @@ func TestRevoke_IsAskedForUntilItIsHad(t *testing.T) {
 	c.away.Store(false)
 	if n, err := c.revoker.Revoke(t.Context()); n != 1 || err != nil {
 		t.Fatalf("revoked %d, %v", n, err)
+	}
+}
+
+func TestRevoke_TakesTheKeysOfFormerLeavesToo(t *testing.T) {
+	c := newCourt(t)
+	c.exec(`INSERT INTO sites (id, name, status, account_revision) VALUES ('site-a', 'a', 'Connected', 1)`)
+	_, leaf, err := natsauth.NewUserKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.exec(`INSERT INTO replaced_leaves (public_key, site_id, revoke_at) VALUES ($1, 'site-a', $2)`, leaf, c.clock.Now())
+	agent := c.retired("agent-1")
+	c.away.Store(true)
+	if _, err := c.revoker.Revoke(t.Context()); err == nil {
+		t.Fatal("a refusal went unnoticed")
+	}
+	c.away.Store(false)
+	if n, err := c.revoker.Revoke(t.Context()); n != 0 || err != nil {
+		t.Fatalf("asked again at once: %d, %v", n, err)
+	}
+	due, err := postgres.NextRevocation(t.Context(), c.db)
+	if err != nil || !due.After(c.clock.Now()) {
+		t.Fatalf("due at %s, %v", due, err)
+	}
+	c.clock.Set(due)
+	if n, err := c.revoker.Revoke(t.Context()); n != 2 || err != nil {
+		t.Fatalf("revoked %d, %v", n, err)
+	}
+	if n, err := c.revoker.Tell(t.Context()); n != 1 || err != nil {
+		t.Fatalf("told %d, %v", n, err)
+	}
+	told, want := c.accounts()["site-a"], []string{leaf, agent}
+	slices.Sort(told)
+	slices.Sort(want)
+	if !slices.Equal(told, want) {
+		t.Errorf("the site knows of %v, want %v", told, want)
+	}
+	if due, err := postgres.NextRevocation(t.Context(), c.db); !due.IsZero() || err != nil {
+		t.Errorf("still due at %s, %v", due, err)
 	}
 }
 

@@ -53,6 +53,10 @@ type Desk struct {
 // at a time.
 func (d *Desk) Planned() bool { return d.planned.Swap(false) }
 
+// validationLife is how long an agent that is away may be asked what is served: later the
+// answer is to a question of yesterday.
+const validationLife = 10 * time.Minute
+
 // batch is how many rows a sweep takes at once.
 const batch = 200
 
@@ -74,15 +78,19 @@ func (d *Desk) order(o rollout.Order, body any, now time.Time) (*rollout.Order, 
 	return &o, err
 }
 
-// deployment begins the next attempt at a job.
-func (d *Desk) deployment(j *rollout.Job, v rollout.Version, p *rollout.Place, now time.Time) (*rollout.Order, error) {
+// attempt begins the next attempt at a job.
+func (d *Desk) attempt(j *rollout.Job, v rollout.Version, p *rollout.Place, now time.Time) (*rollout.Order, error) {
 	j.Attempt(p.AgentID)
-	expires := now.Add(d.Policy.OrderLife)
+	verb, life := command.VerbDeploy, d.Policy.OrderLife
+	if j.Type == rollout.TypeValidation {
+		verb, life = command.VerbVerify, min(life, validationLife)
+	}
+	expires := now.Add(life)
 	if v.NotAfter.Before(expires) {
 		expires = v.NotAfter
 	}
 	return d.order(rollout.Order{
-		JobID: j.ID, Attempt: j.Attempts, Verb: command.VerbDeploy, AgentID: p.AgentID, SiteID: p.SiteID,
+		JobID: j.ID, Attempt: j.Attempts, Verb: verb, AgentID: p.AgentID, SiteID: p.SiteID,
 		CertificateID: j.CertificateID, ExpiresAt: expires, Correlation: j.Correlation, TraceParent: j.TraceParent,
 	}, command.Deploy{
 		CertificateID: j.CertificateID, VersionID: v.ID, PEMChain: v.PEMChain, FingerprintSHA256: v.Fingerprint,
@@ -92,7 +100,7 @@ func (d *Desk) deployment(j *rollout.Job, v rollout.Version, p *rollout.Place, n
 
 func newJob(v rollout.Version, targetID string, maxAttempts int, cause outgoing.Cause) *rollout.Job {
 	return &rollout.Job{
-		ID: id.New("job-d-"), CertificateID: v.CertificateID, VersionID: v.ID, TargetID: targetID, Fingerprint: v.Fingerprint,
+		ID: id.New("job-d-"), Type: rollout.TypeDeployment, CertificateID: v.CertificateID, VersionID: v.ID, TargetID: targetID, Fingerprint: v.Fingerprint,
 		Status: rollout.Pending, MaxAttempts: maxAttempts, Correlation: cause.Correlation, TraceParent: cause.TraceParent,
 	}
 }

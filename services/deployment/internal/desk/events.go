@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ type news struct {
 	issued       []heard[event.CertificateIssued]
 	updated      []heard[event.CertificateUpdated]
 	archived     []heard[event.CertificateArchived]
+	wished       []heard[event.CertificateDeploymentRequested]
 }
 
 // Events takes in events of the issuer. It is a bus.Handler.
@@ -58,6 +60,9 @@ func (d *Desk) Events(ctx context.Context, tx pgx.Tx, msgs []bus.Message) error 
 		return err
 	}
 	if err := d.update(ctx, tx, s, n.updated); err != nil {
+		return err
+	}
+	if err := d.grant(ctx, tx, s, n.wished); err != nil {
 		return err
 	}
 	return s.write(ctx, tx)
@@ -89,6 +94,8 @@ func sortNews(msgs []bus.Message) (news, error) {
 			n.updated = append(n.updated, heard[event.CertificateUpdated]{e, m})
 		case event.CertificateArchived:
 			n.archived = append(n.archived, heard[event.CertificateArchived]{e, m})
+		case event.CertificateDeploymentRequested:
+			n.wished = append(n.wished, heard[event.CertificateDeploymentRequested]{e, m})
 		}
 	}
 	return n, nil
@@ -113,6 +120,8 @@ func tokens(e event.Event) error {
 		}
 	case event.CertificateArchived:
 		ids = []string{e.CertificateID}
+	case event.CertificateDeploymentRequested:
+		ids = append(slices.Clone(e.TargetIDs), e.CertificateID, e.VersionID)
 	}
 	for _, id := range ids {
 		if !subject.Token(id) {
@@ -143,7 +152,7 @@ func (d *Desk) archive(ctx context.Context, tx pgx.Tx, s *said, events []heard[e
 	dooms := make([]postgres.Doom, len(events))
 	for i, h := range events {
 		ids[i] = h.Event.CertificateID
-		dooms[i] = postgres.Doom{CertificateID: ids[i], Reason: "the certificate was archived"}
+		dooms[i] = postgres.Doom{CertificateID: ids[i], Reason: "the certificate was archived", Revision: math.MaxInt64}
 	}
 	if err := postgres.NoteArchived(ctx, tx, ids); err != nil {
 		return err
@@ -227,12 +236,27 @@ func (d *Desk) deploy(ctx context.Context, tx pgx.Tx, s *said, issued []postgres
 	for _, i := range issued {
 		versions[i.Certificate.ID] = i.Version
 	}
+	ids, revisions := make([]string, len(newest)), make([]int64, len(newest))
+	for i, n := range newest {
+		ids[i], revisions[i] = n.CertificateID, versions[n.CertificateID].Revision
+	}
+	// Somebody may have asked for an older version after this one was issued, and have
+	// been heard before it.
+	later, err := postgres.LaterWishes(ctx, tx, ids, revisions)
+	if err != nil {
+		return err
+	}
 	dooms := make([]postgres.Doom, len(newest))
 	var targets []string
 	for i, n := range newest {
 		v := versions[n.CertificateID]
-		dooms[i] = postgres.Doom{CertificateID: n.CertificateID, ExceptVersion: v.ID, Reason: "superseded by version " + v.ID}
-		targets = append(targets, n.TargetIDs...)
+		dooms[i] = postgres.Doom{
+			CertificateID: n.CertificateID, ExceptVersion: v.ID, Reason: "superseded by version " + v.ID, Revision: v.Revision,
+		}
+		newest[i].TargetIDs = slices.DeleteFunc(n.TargetIDs, func(target string) bool {
+			return later[postgres.Granted{CertificateID: n.CertificateID, TargetID: target}]
+		})
+		targets = append(targets, newest[i].TargetIDs...)
 	}
 	if err := postgres.CancelJobs(ctx, tx, dooms, s.now); err != nil || len(targets) == 0 {
 		return err

@@ -34,14 +34,15 @@ func (p *plan) begin() error {
 			continue
 		}
 		var err error
-		if p.orders[i], err = p.desk.deployment(j, v, place, p.said.now); err != nil {
+		if p.orders[i], err = p.desk.attempt(j, v, place, p.said.now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insert stores jobs that are new, with what follows from them.
+// insert stores jobs that are new, with what follows from them. For a version that is on
+// its way already there is no second job.
 func (p *plan) insert(ctx context.Context, tx pgx.Tx) error {
 	added, err := postgres.InsertJobs(ctx, tx, p.jobs, p.said.now)
 	if err != nil {

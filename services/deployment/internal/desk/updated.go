@@ -46,9 +46,11 @@ func (d *Desk) update(ctx context.Context, tx pgx.Tx, s *said, events []heard[ev
 
 // extend begins the jobs of targets that were added.
 func (d *Desk) extend(ctx context.Context, tx pgx.Tx, s *said, added []postgres.Added, events map[string]heard[event.CertificateUpdated]) error {
-	var targets, versions []string
+	var targets, versions, certificates []string
+	var revisions []int64
 	for _, a := range added {
 		targets, versions = append(targets, a.TargetIDs...), append(versions, a.VersionID)
+		certificates, revisions = append(certificates, a.CertificateID), append(revisions, events[a.CertificateID].AggVersion)
 	}
 	p := plan{desk: d, said: s}
 	var err error
@@ -58,9 +60,16 @@ func (d *Desk) extend(ctx context.Context, tx pgx.Tx, s *said, added []postgres.
 	if p.versions, err = postgres.Versions(ctx, tx, versions); err != nil {
 		return err
 	}
+	later, err := postgres.LaterWishes(ctx, tx, certificates, revisions)
+	if err != nil {
+		return err
+	}
 	for _, a := range added {
 		cause := outgoing.After(events[a.CertificateID].Message)
 		for _, target := range a.TargetIDs {
+			if later[postgres.Granted{CertificateID: a.CertificateID, TargetID: target}] {
+				continue
+			}
 			p.jobs = append(p.jobs, newJob(p.versions[a.VersionID], target, d.Policy.MaxAttempts, cause))
 			p.causes = append(p.causes, cause)
 		}

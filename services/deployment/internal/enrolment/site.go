@@ -58,9 +58,20 @@ func (o *Office) Site(ctx context.Context, siteID, tokenText, publicKey string) 
 			return err
 		}
 		who.AccountJWT = account.JWT
-		revision, err := postgres.ConnectSite(ctx, tx, siteID, publicKey, account.Revision, now)
+		switch replaced, err := postgres.WasReplaced(ctx, tx, publicKey); {
+		case err != nil:
+			return err
+		case replaced:
+			return fault.New(fault.Conflict, "this key is that of a leaf that was replaced; a new leaf makes a key of its own")
+		}
+		revision, before, err := postgres.ConnectSite(ctx, tx, siteID, publicKey, account.Revision, now)
 		if err != nil || revision == 0 {
 			return err
+		}
+		if before != "" {
+			if err := postgres.ReplaceLeaf(ctx, tx, siteID, before, now); err != nil {
+				return err
+			}
 		}
 		return say(ctx, tx, event.SiteConnected{SiteID: siteID}, revision, now)
 	})
@@ -118,7 +129,7 @@ func (o *Office) Local(ctx context.Context, publicKey string) error {
 	}
 	return pg.InTx(ctx, o.DB, func(tx pgx.Tx) error {
 		now := o.Clock.Now()
-		revision, err := postgres.ConnectSite(ctx, tx, fleet.LocalSite, publicKey, 0, now)
+		revision, _, err := postgres.ConnectSite(ctx, tx, fleet.LocalSite, publicKey, 0, now)
 		if err != nil || revision == 0 {
 			return err
 		}

@@ -46,12 +46,18 @@ func CheckName(name string) error {
 	return nil
 }
 
+// TargetType is the canonical form of a type, and whether there is such a one.
+func TargetType(given string) (name string, known bool) {
+	name, known = canonical[strings.ToLower(strings.TrimSpace(given))]
+	return name, known
+}
+
 // CheckTarget brings a target's type into its canonical form and checks the whole.
 func CheckTarget(t *Target) error {
 	if err := CheckName(t.Name); err != nil {
 		return err
 	}
-	name, known := canonical[strings.ToLower(strings.TrimSpace(t.Type))]
+	name, known := TargetType(t.Type)
 	if !known {
 		return fault.InvalidFields(fault.Field{Name: "type", Reason: "must be one of NGINX, Apache, HAProxy, F5, IIS"})
 	}

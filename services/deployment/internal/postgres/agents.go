@@ -71,30 +71,25 @@ func Agents(ctx context.Context, tx pgx.Tx, ids []string) (map[string]fleet.Agen
 
 // AgentFilter limits a list of agents; empty fields limit nothing.
 type AgentFilter struct {
-	Status, SiteID string
-	Search         search.Query
+	Status, SiteID, Version, Name string
+	// OS is compared without regard to case.
+	OS     string
+	Search search.Query
 }
 
-// ListAgents reads one page of agents, newest first, and counts them all.
-func ListAgents(ctx context.Context, db Querier, f AgentFilter, limit, offset int) (agents []fleet.Agent, total int64, err error) {
+// ListAgents reads a part of the agents, newest first, and counts them all.
+func ListAgents(ctx context.Context, db Querier, f AgentFilter, p Place) ([]fleet.Agent, int64, error) {
 	var where condition
-	if f.Status != "" {
-		where.add("status = ?", f.Status)
-	}
-	if f.SiteID != "" {
-		where.add("site_id = ?", f.SiteID)
+	where.equal("status", f.Status)
+	where.equal("site_id", f.SiteID)
+	where.equal("version", f.Version)
+	where.equal("name", f.Name)
+	if f.OS != "" {
+		where.add("lower(os) = lower(?)", f.OS)
 	}
 	where.search(f.Search)
-	if err := db.QueryRow(ctx, `SELECT count(*) FROM agents`+where.String(), where.args...).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("count agents: %w", err)
-	}
-	args := append(where.args, limit, offset)
-	sql := fmt.Sprintf(`SELECT %s FROM agents%s
-ORDER BY registered_at DESC, id DESC LIMIT $%d OFFSET $%d`, agentColumns, where.String(), len(args)-1, len(args))
-	if agents, err = collect(ctx, db, scanAgent, sql, args...); err != nil {
-		return nil, 0, fmt.Errorf("list agents: %w", err)
-	}
-	return agents, total, nil
+	list := newest[fleet.Agent]{what: "agents", columns: agentColumns, table: "agents", at: "registered_at", scan: scanAgent}
+	return list.read(ctx, db, &where, p)
 }
 
 const insertAgent = `INSERT INTO agents (id, site_id, public_key, name, hostname, os, architecture, ip_address, version, status,

@@ -19,7 +19,6 @@ import (
 // ListedJob is a job as it is shown.
 type ListedJob struct {
 	rollout.Job
-	Type        string
 	ScheduledAt time.Time
 	CreatedAt   time.Time
 }
@@ -37,15 +36,15 @@ type JobFilter struct {
 	BehindID string
 }
 
-const listColumns = jobColumns + `, j.type, j.scheduled_at, j.created_at`
+const listColumns = jobColumns + `, j.scheduled_at, j.created_at`
 
 func scanListed(row pgx.CollectableRow) (ListedJob, error) {
 	var l ListedJob
 	var due, started, completed *time.Time
 	j := &l.Job
-	err := row.Scan(&j.ID, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
+	err := row.Scan(&j.ID, &j.Type, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
 		&j.Attempts, &j.MaxAttempts, &j.LastError, &due, &started, &completed, &j.Revision,
-		&j.Correlation, &j.TraceParent, &l.Type, &l.ScheduledAt, &l.CreatedAt)
+		&j.Correlation, &j.TraceParent, &l.ScheduledAt, &l.CreatedAt)
 	j.NextActionAt, j.StartedAt, j.CompletedAt = orZero(due), orZero(started), orZero(completed)
 	return l, err
 }

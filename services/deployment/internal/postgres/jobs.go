@@ -10,14 +10,14 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
-const jobColumns = `j.id, j.certificate_id, j.version_id, j.target_id, j.agent_id, j.fingerprint_sha256, j.status,
+const jobColumns = `j.id, j.type, j.certificate_id, j.version_id, j.target_id, j.agent_id, j.fingerprint_sha256, j.status,
 	j.attempts, j.max_attempts, j.last_error, j.next_action_at, j.started_at, j.completed_at, j.revision,
 	j.correlation_id, j.trace_parent`
 
 func scanJob(row pgx.CollectableRow) (*rollout.Job, error) {
 	var j rollout.Job
 	var due, started, completed *time.Time
-	err := row.Scan(&j.ID, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
+	err := row.Scan(&j.ID, &j.Type, &j.CertificateID, &j.VersionID, &j.TargetID, &j.AgentID, &j.Fingerprint, &j.Status,
 		&j.Attempts, &j.MaxAttempts, &j.LastError, &due, &started, &completed, &j.Revision,
 		&j.Correlation, &j.TraceParent)
 	j.NextActionAt, j.StartedAt, j.CompletedAt = orZero(due), orZero(started), orZero(completed)
@@ -26,12 +26,12 @@ func scanJob(row pgx.CollectableRow) (*rollout.Job, error) {
 
 const insertJobs = `INSERT INTO jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, agent_id, status, attempts,
 	max_attempts, last_error, next_action_at, completed_at, correlation_id, trace_parent, revision, scheduled_at, created_at)
-SELECT n.id, 'Deployment', n.certificate_id, n.version_id, n.fingerprint, n.target_id, n.agent_id, n.status, n.attempts,
+SELECT n.id, n.type, n.certificate_id, n.version_id, n.fingerprint, n.target_id, n.agent_id, n.status, n.attempts,
 	n.max_attempts, n.last_error, n.next_action_at, n.completed_at, n.correlation_id, n.trace_parent, n.revision, $16, $16
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[],
-	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[])
+	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[], $17::text[])
 	AS n (id, certificate_id, version_id, target_id, agent_id, status, attempts, max_attempts, last_error,
-		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint)
+		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint, type)
 ON CONFLICT (version_id, target_id, type) WHERE status IN ` + openStates + ` DO NOTHING
 RETURNING id`
 
@@ -59,6 +59,7 @@ func InsertJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job, now time.Ti
 		column(jobs, func(j *rollout.Job) int64 { return j.Revision }),
 		column(jobs, func(j *rollout.Job) string { return j.Fingerprint }),
 		now,
+		column(jobs, func(j *rollout.Job) string { return j.Type }),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("insert %d jobs: %w", len(jobs), err)
@@ -135,27 +136,36 @@ func SaveJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job) error {
 	return nil
 }
 
-const cancelJobs = `WITH doomed AS (
-	SELECT j.id, n.reason FROM jobs j
-	JOIN unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, except_version, reason)
-		ON j.certificate_id = n.certificate_id AND j.version_id <> n.except_version
-	WHERE j.status IN ` + openStates + `
-	ORDER BY j.id FOR UPDATE OF j
-), ended AS (
-	UPDATE jobs j SET status = 'Cancelled', last_error = d.reason, completed_at = $4, next_action_at = NULL,
+// endDoomed calls off what stands in doomed, as of the time $2, and its orders.
+const endDoomed = `), ended AS (
+	UPDATE jobs j SET status = 'Cancelled', last_error = d.reason, completed_at = $2, next_action_at = NULL,
 		revision = j.revision + 1
 	FROM doomed d WHERE j.id = d.id
 	RETURNING j.id
 )
-UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $4
+UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
 FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
+
+const cancelJobs = `WITH doomed AS (
+	SELECT j.id, n.reason FROM jobs j
+	JOIN unnest($1::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n (certificate_id, except_version, reason, target_id, revision)
+		ON j.certificate_id = n.certificate_id AND j.version_id <> n.except_version AND (n.target_id = '' OR j.target_id = n.target_id)
+	WHERE j.status IN ` + openStates + `
+		AND NOT EXISTS (SELECT FROM wishes w WHERE w.certificate_id = j.certificate_id AND w.target_id = j.target_id AND w.revision > n.revision)
+	ORDER BY j.id FOR UPDATE OF j
+` + endDoomed
 
 // Doom says which open jobs of a certificate are called off.
 type Doom struct {
 	CertificateID string
 	// ExceptVersion is the one version whose jobs go on; empty if none do.
 	ExceptVersion string
-	Reason        string
+	// TargetID is the one target whose jobs are meant; empty for all.
+	TargetID string
+	Reason   string
+	// Revision is that of the certificate when it was said. What was wished for a target
+	// later goes on.
+	Revision int64
 }
 
 // CancelJobs calls off jobs, and their orders.
@@ -166,9 +176,11 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	err := apply(
 		ctx, tx, cancelJobs,
 		column(dooms, func(d Doom) string { return d.CertificateID }),
+		now,
 		column(dooms, func(d Doom) string { return d.ExceptVersion }),
 		column(dooms, func(d Doom) string { return d.Reason }),
-		now,
+		column(dooms, func(d Doom) string { return d.TargetID }),
+		column(dooms, func(d Doom) int64 { return d.Revision }),
 	)
 	if err != nil {
 		return fmt.Errorf("cancel open jobs of %d certificates: %w", len(dooms), err)
@@ -176,22 +188,21 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 	return nil
 }
 
-const undoneDeployments = `SELECT DISTINCT ON (j.certificate_id, j.target_id) ` + jobColumns + `
-FROM unnest($1::text[], $2::text[], $3::text[]) AS n (certificate_id, target_id, installed)
-JOIN certificates c ON c.id = n.certificate_id AND NOT c.archived AND c.version_id <> n.installed
-	AND n.target_id = ANY(c.target_ids)
-JOIN jobs j ON j.version_id = c.version_id AND j.certificate_id = c.id AND j.target_id = n.target_id AND j.status = 'Completed'
-ORDER BY j.certificate_id, j.target_id`
+// Each later job at a place was made because its version was wanted there from then on.
+const undoneDeployments = `SELECT ` + jobColumns + ` FROM (
+	SELECT DISTINCT ON (i.certificate_id, i.target_id) i.version_id AS installed, j.*
+	FROM jobs i
+	JOIN certificates c ON c.id = i.certificate_id AND NOT c.archived AND i.target_id = ANY(c.target_ids)
+	JOIN jobs j ON j.certificate_id = i.certificate_id AND j.target_id = i.target_id AND j.type = 'Deployment'
+		AND j.id <> i.id AND j.created_at >= i.created_at AND j.status <> 'Cancelled'
+	WHERE i.id = ANY($1)
+	ORDER BY i.certificate_id, i.target_id, j.created_at DESC, j.id DESC
+) j WHERE j.status = 'Completed' AND j.version_id <> j.installed`
 
-// UndoneDeployments lists, for jobs that installed an older version, the completed
-// jobs of the newest version whose work they undid.
+// UndoneDeployments lists, for jobs that installed a version after another one had taken
+// its place, the completed jobs whose work they undid.
 func UndoneDeployments(ctx context.Context, tx pgx.Tx, installed []*rollout.Job) ([]*rollout.Job, error) {
-	undone, err := collect(
-		ctx, tx, scanJob, undoneDeployments,
-		column(installed, func(j *rollout.Job) string { return j.CertificateID }),
-		column(installed, func(j *rollout.Job) string { return j.TargetID }),
-		column(installed, func(j *rollout.Job) string { return j.VersionID }),
-	)
+	undone, err := collect(ctx, tx, scanJob, undoneDeployments, column(installed, func(j *rollout.Job) string { return j.ID }))
 	if err != nil {
 		return nil, fmt.Errorf("find undone deployments: %w", err)
 	}

@@ -71,18 +71,33 @@ func FinishRevocations(ctx context.Context, tx pgx.Tx, agentIDs []string, now ti
 	return done, nil
 }
 
-// NextRevocation is when the next revocation is due.
+// NextRevocation is when the next revocation, of an agent or of a former leaf, is due.
 func NextRevocation(ctx context.Context, db Querier) (time.Time, error) {
-	return next(ctx, db, "a revocation", `SELECT min(revoke_at) FROM agents WHERE revoke_at IS NOT NULL`)
+	return next(ctx, db, "a revocation", `SELECT least(
+	(SELECT min(revoke_at) FROM agents WHERE revoke_at IS NOT NULL),
+	(SELECT min(revoke_at) FROM replaced_leaves WHERE revoke_at IS NOT NULL))`)
 }
 
-const targetsOfAgent = `SELECT id FROM targets WHERE agent_id = $1 ORDER BY id LIMIT $2`
+const targetsOfAgent = `SELECT id, count(*) OVER () FROM targets WHERE agent_id = $1 ORDER BY id LIMIT $2`
 
-// TargetsOf lists some of the targets of an agent.
-func TargetsOf(ctx context.Context, db Querier, agentID string, limit int) ([]string, error) {
-	ids, err := collect(ctx, db, pgx.RowTo[string], targetsOfAgent, agentID, limit)
+// TargetsOf lists some of the targets of an agent, and counts them all.
+func TargetsOf(ctx context.Context, db Querier, agentID string, limit int) ([]string, int, error) {
+	return uses(ctx, db, targetsOfAgent, agentID, limit)
+}
+
+// uses reads a list of what uses something, of which each row has the number of all.
+func uses(ctx context.Context, db Querier, sql, of string, limit int) (ids []string, total int, err error) {
+	rows, err := db.Query(ctx, sql, of, limit)
 	if err != nil {
-		return nil, fmt.Errorf("find targets of %s: %w", agentID, err)
+		return nil, 0, fmt.Errorf("find what uses %s: %w", of, err)
 	}
-	return ids, nil
+	var id string
+	_, err = pgx.ForEachRow(rows, []any{&id, &total}, func() error {
+		ids = append(ids, id)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("find what uses %s: %w", of, err)
+	}
+	return ids, total, nil
 }

@@ -69,25 +69,26 @@ func ListSites(ctx context.Context, db Querier, limit, offset int) (sites []Site
 	return sites, total, nil
 }
 
-const connectSite = `UPDATE sites SET status = 'Connected', public_key = $2, connected_at = $3, account_revision = $4,
-	revision = revision + 1
-WHERE id = $1 AND public_key IS DISTINCT FROM $2
-RETURNING revision`
+const connectSite = `WITH was AS (SELECT id, coalesce(public_key, '') AS public_key FROM sites WHERE id = $1 FOR UPDATE)
+UPDATE sites s SET status = 'Connected', public_key = $2, connected_at = $3, account_revision = $4,
+	revision = s.revision + 1
+FROM was WHERE s.id = was.id AND was.public_key <> $2
+RETURNING s.revision, was.public_key`
 
 // ConnectSite gives a site the key of its leaf, which knows the account JWT of a
-// revision. The result is the site's own revision, or zero if the leaf was known.
-func ConnectSite(ctx context.Context, tx pgx.Tx, siteID, publicKey string, account int64, now time.Time) (int64, error) {
-	var revision int64
-	err := tx.QueryRow(ctx, connectSite, siteID, publicKey, now, account).Scan(&revision)
+// revision. The result is the site's own revision, or zero if the leaf was known, and the
+// key of the leaf before, if there was one.
+func ConnectSite(ctx context.Context, tx pgx.Tx, siteID, publicKey string, account int64, now time.Time) (revision int64, before string, err error) {
+	err = tx.QueryRow(ctx, connectSite, siteID, publicKey, now, account).Scan(&revision, &before)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return 0, nil
+		return 0, "", nil
 	case pg.IsUnique(err):
-		return 0, fault.Wrap(err, fault.Conflict, "this key belongs to another site; a leaf makes a key of its own")
+		return 0, "", fault.Wrap(err, fault.Conflict, "this key belongs to another site; a leaf makes a key of its own")
 	case err != nil:
-		return 0, fmt.Errorf("connect site %s: %w", siteID, err)
+		return 0, "", fmt.Errorf("connect site %s: %w", siteID, err)
 	}
-	return revision, nil
+	return revision, before, nil
 }
 
 const (

@@ -46,17 +46,21 @@ func LockTarget(ctx context.Context, tx pgx.Tx, id string) (fleet.Target, error)
 	return oneTarget(ctx, tx, `SELECT `+targetColumns+` FROM targets WHERE id = $1 FOR UPDATE`, id)
 }
 
-// ListTargets reads one page of targets, newest first, and counts them all.
-func ListTargets(ctx context.Context, db Querier, limit, offset int) (targets []fleet.Target, total int64, err error) {
-	targets, err = collect(ctx, db, scanTarget,
-		`SELECT `+targetColumns+` FROM targets ORDER BY created_at DESC, id DESC LIMIT $1 OFFSET $2`, limit, offset)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list targets: %w", err)
-	}
-	if err := db.QueryRow(ctx, `SELECT count(*) FROM targets`).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("count targets: %w", err)
-	}
-	return targets, total, nil
+// TargetFilter limits a list of targets; empty fields limit nothing.
+type TargetFilter struct {
+	AgentID, Type, Name string
+	Enabled             *bool
+}
+
+// ListTargets reads a part of the targets, newest first, and counts them all.
+func ListTargets(ctx context.Context, db Querier, f TargetFilter, p Place) ([]fleet.Target, int64, error) {
+	var where condition
+	where.equal("agent_id", f.AgentID)
+	where.equal("type", f.Type)
+	where.equal("name", f.Name)
+	where.is("enabled", f.Enabled)
+	list := newest[fleet.Target]{what: "targets", columns: targetColumns, table: "targets", at: "created_at", scan: scanTarget}
+	return list.read(ctx, db, &where, p)
 }
 
 const (
@@ -99,21 +103,15 @@ func DeleteTarget(ctx context.Context, tx pgx.Tx, id string) error {
 	return nil
 }
 
-const (
-	certificatesOfTarget = `SELECT id FROM certificates WHERE target_ids @> ARRAY[$1] AND NOT archived ORDER BY id LIMIT $2`
-	openJobsOfTarget     = `SELECT id FROM jobs WHERE target_id = $1 AND status IN ` + openStates + ` ORDER BY id LIMIT $2`
-)
+const usesOfTarget = `SELECT id, count(*) OVER () FROM (
+	SELECT 1 AS kind, id FROM certificates WHERE target_ids @> ARRAY[$1] AND NOT archived
+	UNION ALL SELECT 2, id FROM jobs WHERE target_id = $1 AND status IN ` + openStates + `
+) u ORDER BY kind, id LIMIT $2`
 
-// UsesOfTarget lists some of the certificates that are deployed to a target, and of
-// the jobs that are on their way to it.
-func UsesOfTarget(ctx context.Context, db Querier, id string, limit int) (certificates, jobs []string, err error) {
-	if certificates, err = collect(ctx, db, pgx.RowTo[string], certificatesOfTarget, id, limit); err != nil {
-		return nil, nil, fmt.Errorf("find certificates of %s: %w", id, err)
-	}
-	if jobs, err = collect(ctx, db, pgx.RowTo[string], openJobsOfTarget, id, limit); err != nil {
-		return nil, nil, fmt.Errorf("find jobs of %s: %w", id, err)
-	}
-	return certificates, jobs, nil
+// UsesOfTarget lists some of the certificates that are deployed to a target, then of the
+// jobs that are on their way to it, and counts them all.
+func UsesOfTarget(ctx context.Context, db Querier, id string, limit int) ([]string, int, error) {
+	return uses(ctx, db, usesOfTarget, id, limit)
 }
 
 const places = `SELECT t.id, t.type, t.config, t.enabled, t.agent_id, a.site_id, a.status = 'Retired'

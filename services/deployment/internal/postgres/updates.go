@@ -85,17 +85,11 @@ func NoteUpdated(ctx context.Context, tx pgx.Tx, updates []Update) ([]Added, err
 }
 
 const cancelDropped = `WITH doomed AS (
-	SELECT j.id FROM jobs j JOIN certificates c ON c.id = j.certificate_id
+	SELECT j.id, 'target ' || j.target_id || ' is no longer one of the certificate' AS reason
+	FROM jobs j JOIN certificates c ON c.id = j.certificate_id
 	WHERE j.certificate_id = ANY($1) AND NOT j.target_id = ANY(c.target_ids) AND j.status IN ` + openStates + `
 	ORDER BY j.id FOR UPDATE OF j
-), ended AS (
-	UPDATE jobs j SET status = 'Cancelled', last_error = 'target ' || j.target_id || ' is no longer one of the certificate',
-		completed_at = $2, next_action_at = NULL, revision = j.revision + 1
-	FROM doomed d WHERE j.id = d.id
-	RETURNING j.id
-)
-UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
-FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
+` + endDoomed
 
 // CancelDropped calls off the jobs, and their orders, that lead to targets which their
 // certificates no longer have.

@@ -14,7 +14,9 @@
 //	Failed            given up, with the reason
 //	Cancelled         called off by a person, or by a newer version
 //
-// AwaitingCSR belongs to the issuer's jobs; a deployment is never in it.
+// AwaitingCSR belongs to the issuer's jobs; a deployment is never in it. A validation goes
+// the same ways, in one attempt: Completed is that the target serves the version, Failed
+// that it does not.
 package rollout
 
 import (
@@ -52,12 +54,17 @@ func (s Status) May(to Status) bool { return slices.Contains(following[s], to) }
 // Open reports whether the job has not ended.
 func (s Status) Open() bool { return len(following[s]) > 0 }
 
-// TypeDeployment is the one kind of job that is made so far.
-const TypeDeployment = "Deployment"
+// The kinds of jobs: to install a version, or to look whether it is served.
+const (
+	TypeDeployment = "Deployment"
+	TypeValidation = "Validation"
+)
 
-// Job is one version on its way to one target.
+// Job is one version on its way to one target, or the question whether the target serves
+// it.
 type Job struct {
 	ID            string
+	Type          string
 	CertificateID string
 	VersionID     string
 	TargetID      string
@@ -166,6 +173,9 @@ func (j *Job) deployment() event.Deployment {
 }
 
 // Failure is the event that tells of a failed job.
-func (j *Job) Failure() event.DeploymentFailed {
+func (j *Job) Failure() event.Event {
+	if j.Type == TypeValidation {
+		return event.DeploymentDiverged{Deployment: j.deployment(), Reason: j.LastError}
+	}
 	return event.DeploymentFailed{Deployment: j.deployment(), Reason: j.LastError}
 }

@@ -39,6 +39,9 @@ func Hear(o *Order, j *Job, r command.AgentReport, now time.Time, waits retry.Po
 	if j == nil {
 		return nil, fmt.Errorf("order %s/%d has no job", o.JobID, o.Attempt)
 	}
+	if o.Verb == command.VerbVerify {
+		return hearVerify(o, j, r, now)
+	}
 	return hearDeploy(o, j, r, now, waits)
 }
 
@@ -133,6 +136,53 @@ func hearDeploy(o *Order, j *Job, r command.AgentReport, now time.Time, waits re
 	default:
 		return nil, fault.New(fault.Invalid, "outcome %q does not answer a deployment", r.Outcome)
 	}
+}
+
+// hearVerify notes what an agent saw. There is no second attempt: that nothing could be
+// seen is an answer too.
+func hearVerify(o *Order, j *Job, r command.AgentReport, now time.Time) ([]Fact, error) {
+	why := ""
+	switch r.Outcome {
+	case command.OutcomeStarted:
+		if o.State == OrderSent {
+			o.start(now)
+			j.Start(now)
+		}
+		return nil, nil
+	case command.OutcomeCompleted:
+		switch r.ServedFingerprintSHA256 {
+		case j.Fingerprint:
+		case "":
+			why = "the agent does not say what the target serves"
+		default:
+			why = fmt.Sprintf("the target serves %s, not %s", reason(r.ServedFingerprintSHA256), j.Fingerprint)
+		}
+	case command.OutcomeFailed:
+		why = reason(r.Error)
+	default:
+		return nil, fault.New(fault.Invalid, "outcome %q does not answer a validation", r.Outcome)
+	}
+	if !o.Open() {
+		return nil, nil
+	}
+	if why == "" {
+		o.Close(OrderDone, now)
+		if !j.Complete(now) {
+			return nil, nil
+		}
+		return []Fact{{Revision: j.Revision, Event: event.DeploymentVerified{
+			Deployment: j.deployment(), ServedFingerprintSHA256: r.ServedFingerprintSHA256, DurationMillis: max(r.DurationMillis, 0),
+		}}}, nil
+	}
+	o.Close(OrderFailed, now)
+	if !j.Fail(why, now) {
+		return nil, nil
+	}
+	diverged := event.DeploymentDiverged{Deployment: j.deployment(), Reason: j.LastError}
+	if r.ServedFingerprintSHA256 != "" {
+		diverged.ServedFingerprintSHA256 = reason(r.ServedFingerprintSHA256)
+	}
+	return []Fact{{Revision: j.Revision, Event: diverged}}, nil
 }
 
 // again closes a failed attempt, and makes the next one due unless that is the end.

@@ -12,10 +12,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/services/deployment/internal/sweep"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
 
 // pass lets time pass in the bubble.
 func pass(d time.Duration) { <-time.After(d) }

@@ -31,6 +31,7 @@ type Services struct {
 	Issuers      *registry.Service
 	Organisation *organisation.Service
 	Rules        *regulation.Service
+	Renewal      issuance.PolicyDesk
 	Bulk         *bulk.Service
 }
 
@@ -39,9 +40,10 @@ func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
-	r.Use(identified)
+	r.Use(identified, deployBody)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
-		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, bulk: s.Bulk, store: store, clock: c,
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal,
+		bulk: s.Bulk, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -75,6 +77,7 @@ type server struct {
 	service      *issuance.Service
 	issuers      *registry.Service
 	organisation *organisation.Service
+	policies     issuance.PolicyDesk
 	rules        *regulation.Service
 	bulk         *bulk.Service
 	store        *postgres.Store

@@ -16,6 +16,8 @@ const (
 	csrSigned        = "csr_signed"
 	csrAccepted      = "csr_accepted"
 	jobCancelled     = "job_cancelled"
+	jobApproved      = "job_approved"
+	jobRejected      = "job_rejected"
 )
 
 // known refuses an id that nothing can have, before it reaches the database.

@@ -74,3 +74,47 @@ func (s *server) CancelJob(ctx context.Context, r issuerapi.CancelJobRequestObje
 	}
 	return issuerapi.CancelJob200JSONResponse{Status: jobCancelled}, nil
 }
+
+// ApproveJob implements the operation of that name.
+func (s *server) ApproveJob(ctx context.Context, r issuerapi.ApproveJobRequestObject) (issuerapi.ApproveJobResponseObject, error) {
+	reason, err := decision(r.ID, r.Body)
+	if err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	if err := s.service.Approve(ctx, p, origin, r.ID, reason); err != nil {
+		return nil, err
+	}
+	return issuerapi.ApproveJob200JSONResponse{Status: jobApproved}, nil
+}
+
+// RejectJob implements the operation of that name.
+func (s *server) RejectJob(ctx context.Context, r issuerapi.RejectJobRequestObject) (issuerapi.RejectJobResponseObject, error) {
+	reason, err := decision(r.ID, r.Body)
+	if err != nil {
+		return nil, err
+	}
+	p, origin := asking(ctx)
+	if err := s.service.Reject(ctx, p, origin, r.ID, reason); err != nil {
+		return nil, err
+	}
+	return issuerapi.RejectJob200JSONResponse{Status: jobRejected}, nil
+}
+
+// maxReason is how long the reason for a decision may be.
+const maxReason = 1000
+
+// decision reads what is given with an approval or a rejection, which may be nothing.
+func decision(id string, body *issuerapi.JobDecision) (reason string, err error) {
+	if err := known("job", id); err != nil {
+		return "", err
+	}
+	if body == nil {
+		return "", nil
+	}
+	reason = value(body.Reason)
+	if len(reason) > maxReason {
+		return "", invalid("reason", "is longer than 1000 bytes")
+	}
+	return reason, nil
+}

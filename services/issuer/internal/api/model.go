@@ -36,7 +36,8 @@ func job(j *issuance.Job) issuerapi.Job {
 		ID: j.ID, Type: issuerapi.JobType(j.Type), CertificateID: j.CertificateID, Status: issuerapi.JobStatus(j.Status),
 		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, AgentID: text(j.AgentID), VersionID: text(j.VersionID),
 		LastError: text(j.LastError), ScheduledAt: j.NextActionAt.UTC(), CreatedAt: j.CreatedAt.UTC(),
-		StartedAt: moment(j.StartedAt), CompletedAt: moment(j.CompletedAt),
+		StartedAt: moment(j.StartedAt), CompletedAt: moment(j.CompletedAt), RequestedBy: text(j.Origin.Actor),
+		ApprovedBy: text(j.ApprovedBy), ApprovedAt: moment(j.ApprovedAt), RejectedBy: text(j.RejectedBy), ApprovalReason: text(j.ApprovalReason),
 	}
 }
 

@@ -31,7 +31,14 @@ type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
 	Sweep, CSRDeadline    time.Duration
+	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
+	// issuer may be under way of their own accord.
+	RenewalSweep time.Duration
+	MaxRenewals  int
 }
+
+// renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
+const renewalLinger = 250 * time.Millisecond
 
 // bulkSweep is how soon a replica takes up bulk operations that another has left behind.
 const bulkSweep = 2 * time.Second
@@ -39,9 +46,9 @@ const bulkSweep = 2 * time.Second
 // Run runs the issuer until ctx ends.
 func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
-	// The worker is woken by the store that it works on.
-	var work *worker.Worker
-	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }}
+	// The workers are woken by the store that they work on.
+	var work, renewals *worker.Worker
+	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake() }}
 	asked, err := meter(deps.Metrics)
 	if err != nil {
 		return err
@@ -50,12 +57,14 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	issuers := registry.New(store, kinds(store, settings, deps))
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
+		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
+	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
+	renewals.Linger = renewalLinger
 	if err := open(ctx, issuers, store, deps); err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
@@ -76,11 +85,13 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		}, api.New(api.Services{
 			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
 			Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+			Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 		}, store, deps.Clock))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
 	g.Go(func() error { return work.Run(ctx) })
+	g.Go(func() error { return renewals.Run(ctx) })
 	g.Go(func() error { return bulkWork.Run(ctx) })
 	g.Go(func() error { return forget(ctx, store, deps) })
 	err = g.Wait()

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -49,8 +50,12 @@ type world struct {
 	sealer *secret.Sealer
 	log    *slog.Logger
 	as     authn.Principal
-	runs   int // issuers that are running
-	heard  *recording
+	// contentType is that of requests, JSON's if it is empty.
+	contentType string
+	// ifMatch is sent with requests unless it is empty.
+	ifMatch string
+	runs    int // issuers that are running
+	heard   *recording
 }
 
 // admin is somebody without limits.
@@ -179,7 +184,10 @@ func (w *world) exchange(method, operation, path string, body any, header http.H
 		w.t.Fatal(err)
 	}
 	maps.Copy(req.Header, header)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", cmp.Or(w.contentType, "application/json"))
+	if w.ifMatch != "" {
+		req.Header.Set("If-Match", w.ifMatch)
+	}
 	client := http.Client{Transport: natshttp.NewTransport(w.conn.NC)}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -220,6 +220,9 @@ func TestScope_HidesWhatIsOutside(t *testing.T) {
 				{http.MethodDelete, "archiveCertificate", certificates + "/" + outside},
 				{http.MethodGet, "getJob", "/api/v1/jobs/job-i-00000002"},
 				{http.MethodPost, "cancelJob", "/api/v1/jobs/job-i-00000002/cancel"},
+				{http.MethodPost, "approveJob", "/api/v1/jobs/job-i-00000002/approve"},
+				{http.MethodPost, "rejectJob", "/api/v1/jobs/job-i-00000002/reject"},
+				{http.MethodGet, "getRenewalPlan", certificates + "/" + outside + "/renewal-plan"},
 			} {
 				w.refused(http.StatusNotFound, call.method, call.operation, call.path, nil)
 			}

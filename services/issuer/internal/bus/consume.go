@@ -35,6 +35,7 @@ func Follow(ctx context.Context, conn *bus.Conn, pool *pgxpool.Pool, s *issuance
 		DLQSubject: subject.DeadLetter("issuer", subject.ConsumerIssuerEvents),
 		Committed: func() {
 			hooks.Told()
+			hooks.Look()
 			if h.due.Swap(false) {
 				hooks.Due()
 			}

@@ -29,7 +29,7 @@ func (s *Service) Cancel(ctx context.Context, p authn.Principal, o Origin, jobID
 			return fault.New(fault.Conflict, "job %s is %s already", jobID, w.Status)
 		}
 		w.Origin = o
-		applied, err := s.store.Apply(ctx, []Change{cancelled(&w, o.Actor, s.clock.Now())})
+		applied, err := s.store.Apply(ctx, []Change{cancelled(&w, "cancelled by "+o.Actor, s.clock.Now())})
 		if err != nil {
 			return err
 		}

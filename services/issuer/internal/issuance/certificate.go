@@ -50,14 +50,14 @@ var CertificateStatuses = []CertificateStatus{
 	Pending, Active, Expiring, Expired, RenewalInProgress, Failed, Revoked, Archived,
 }
 
-// certificateMoves lists where a certificate may go from each state; state_test.go shows it as a table.
+// certificateMoves lists where a certificate may go from each state; docs/lifecycle.md shows it as a table.
 var certificateMoves = map[CertificateStatus][]CertificateStatus{
 	Pending:           {Active, Failed, Archived},
 	Active:            {Expiring, Expired, RenewalInProgress, Revoked, Archived},
 	Expiring:          {Expired, RenewalInProgress, Revoked, Archived},
 	Expired:           {RenewalInProgress, Archived},
 	RenewalInProgress: {Active, Expired, Failed, Revoked, Archived},
-	Failed:            {Pending, Active, RenewalInProgress, Revoked, Archived},
+	Failed:            {Pending, Active, Expired, RenewalInProgress, Revoked, Archived},
 	Revoked:           {Archived},
 	Archived:          {},
 }

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
@@ -40,9 +41,13 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err != nil {
 		return Created{}, err
 	}
+	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
+	if err != nil {
+		return Created{}, err
+	}
 	c.Revision = 1
 	w := c.work(Job{
-		ID: id.New(jobPrefix), Type: Issuance, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+		ID: id.New(jobPrefix), Type: Issuance, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
 	// Until it is stored there is no such certificate.
 	warnings, err := s.permit(ctx, &w, w.Type.policyStage(), now)
@@ -53,6 +58,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	for i := range warnings {
 		warnings[i].Facts.CertificateID = c.ID
 	}
+	w.under(&policy)
 	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
 	first, err := s.first(ctx, &w, r.CSRPEM)
 	if err != nil {
@@ -120,12 +126,22 @@ type beginning struct {
 	job Job
 }
 
-// first decides how a new job begins: signed at once, with a worker, or waiting for whoever has the key. Its error is
-// Invalid: the request for a signature is no good, and nothing is to be stored.
+// first decides how a new job begins: waiting for approval, signed at once, with a worker, or waiting for whoever has
+// the key. Its error is Invalid: the request for a signature is no good, and nothing is to be stored.
 func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, error) {
 	now := w.CreatedAt
 	var c Change
 	switch {
+	case w.approval > 0:
+		if csr != "" {
+			if _, _, _, err := s.examine(ctx, w.signing(csr)); err != nil {
+				return beginning{}, err
+			}
+			w.CSRPEM = canonical(csr)
+		}
+		c = w.change(JobAwaitingApproval, now)
+		c.NextActionAt = now.Add(w.approval)
+		c.Reason = waitsForApproval + c.NextActionAt.Format(time.RFC3339)
 	case csr != "":
 		w.Attempts, w.StartedAt = 1, now
 		v, err := s.sign(ctx, w.signing(csr))
@@ -142,8 +158,7 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		c = w.change(JobPending, now)
 		c.NextActionAt, c.Reason = now, waitsForAgent
 	default:
-		c = w.change(JobAwaitingCSR, now)
-		c.Reason = waitsForRequest
+		c = awaitRequest(w, now)
 	}
 	b := beginning{Change: c, job: w.Job}
 	b.job.Status, b.job.Attempts, b.job.CSRPEM, b.job.LastError = c.Status, c.Attempts, c.CSRPEM, c.LastError
@@ -166,7 +181,7 @@ func asField(err error) error {
 	return fault.InvalidFields(fault.Field{Name: "csr_pem", Reason: f.Message})
 }
 
-func requestedEvent(c *Certificate, jobID string, renewal bool) event.Event {
+func requestedEvent(c *Certificate, jobID string, renewal bool) event.CertificateRequested {
 	return event.CertificateRequested{
 		CertificateID: c.ID, JobID: jobID, CommonName: c.CommonName, SANs: c.SANs, IssuerID: c.IssuerID,
 		OwnerID: c.OwnerID, TeamID: c.TeamID, Environment: c.Environment, TargetIDs: nonNil(c.TargetIDs), Renewal: renewal,

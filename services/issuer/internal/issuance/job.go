@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
@@ -24,7 +25,7 @@ const (
 	JobCompleted JobStatus = "Completed"
 	// JobFailed was given up.
 	JobFailed JobStatus = "Failed"
-	// JobCancelled was stopped by a person.
+	// JobCancelled was stopped by a person, or because none approved it in time.
 	JobCancelled JobStatus = "Cancelled"
 )
 
@@ -33,7 +34,7 @@ var JobStatuses = []JobStatus{
 	JobPending, JobAwaitingCSR, JobAwaitingApproval, JobRunning, JobCompleted, JobFailed, JobCancelled,
 }
 
-// jobMoves lists where a job may go from each state; state_test.go shows it as a table.
+// jobMoves lists where a job may go from each state; docs/lifecycle.md shows it as a table.
 var jobMoves = map[JobStatus][]JobStatus{
 	JobPending:          {JobRunning, JobAwaitingApproval, JobCancelled},
 	JobAwaitingCSR:      {JobRunning, JobPending, JobCompleted, JobFailed, JobCancelled},
@@ -69,8 +70,8 @@ func (t JobType) stage() string {
 	return "issuance"
 }
 
-// DefaultMaxAttempts is how often a job is tried.
-const DefaultMaxAttempts = 3
+// System is who asks for what falls due by a policy.
+const System = "system"
 
 // Origin is who caused something and in which request. It is on every event that follows.
 type Origin struct {
@@ -89,6 +90,11 @@ type Job struct {
 	CSRPEM    string
 	VersionID string
 	LastError string
+	// PolicyID is the renewal policy that was in force when it began.
+	PolicyID string
+	// ApprovedBy and RejectedBy are who decided about it, for the reason that was given.
+	ApprovedBy, RejectedBy, ApprovalReason string
+	ApprovedAt                             time.Time
 	// NextActionAt is when a worker looks at it; zero if none does.
 	NextActionAt time.Time
 	// Token is the fence: a change of the job is refused unless it names the newest one.
@@ -103,7 +109,8 @@ type Target struct {
 	// AgentID is empty if the target is not known, or no more.
 	AgentID string
 	Enabled bool
-	// VersionID is what it was last seen to serve of the certificate at hand, if there is one at hand.
+	// VersionID is what it was last seen to serve of the certificate at hand, if there is one at hand. Where it serves an
+	// older version that somebody put in the place of the newest, the newest stands for it.
 	VersionID string
 }
 
@@ -122,6 +129,10 @@ type Work struct {
 	// CurrentVersionID is the version before this one, empty if there is none.
 	CurrentVersionID string
 	ExpiresAt        time.Time
+	// Retry spaces its attempts.
+	Retry retry.Policy
+	// approval is how long it waits for a person before it begins; zero is not at all.
+	approval time.Duration
 
 	// ca is the issuer's, if it has just been looked up.
 	ca ca.Issuer

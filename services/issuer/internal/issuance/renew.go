@@ -14,9 +14,9 @@ type Triggered struct {
 	Version *Version
 }
 
-// renewal says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
+// renews says what a certificate becomes when it is renewed, and by which kind of job: a certificate that never had a
 // version is issued after all. The error is a Conflict that says why it cannot be.
-func renewal(c *Certificate) (CertificateStatus, JobType, error) {
+func renews(c *Certificate) (CertificateStatus, JobType, error) {
 	next, kind := RenewalInProgress, Renewal
 	if c.VersionID == "" {
 		next, kind = Pending, Issuance
@@ -36,9 +36,25 @@ func renewal(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
+// insteadOf answers a renewal that cannot begin: a signing request is handed in if that is what the one under way waits
+// for, which may have begun of its own accord.
+func (s *Service) insteadOf(ctx context.Context, refusal error, p authn.Principal, o Origin, c *Certificate, csr string) (Triggered, error) {
+	if csr == "" || c.Status != RenewalInProgress {
+		return Triggered{}, refusal
+	}
+	w, open, err := s.store.OpenJob(ctx, p.Scope, c.ID)
+	if err != nil {
+		return Triggered{}, err
+	}
+	if !open || w.Status != JobAwaitingCSR || len(w.Targets) > 0 {
+		return Triggered{}, refusal
+	}
+	return s.Submit(ctx, p, o, c.ID, csr)
+}
+
 // Renewable says why a certificate cannot be renewed now; nil if it can. The error is a Conflict.
 func Renewable(c *Certificate) error {
-	_, _, err := renewal(c)
+	_, _, err := renews(c)
 	return err
 }
 
@@ -47,6 +63,9 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	c, err := s.store.Certificate(ctx, p.Scope, certificateID)
 	if err != nil {
 		return Triggered{}, err
+	}
+	if err := Renewable(&c); err != nil {
+		return s.insteadOf(ctx, err, p, o, &c, csr)
 	}
 	targets, err := s.store.Targets(ctx, c.TargetIDs)
 	if err != nil {
@@ -78,18 +97,23 @@ func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate) (S
 
 // renew decides how a renewal begins, and with a signing request also what becomes of it at once.
 func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, *Change, error) {
-	status, kind, err := renewal(c)
+	status, kind, err := renews(c)
+	if err != nil {
+		return Start{}, nil, err
+	}
+	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
 	if err != nil {
 		return Start{}, nil, err
 	}
 	now := s.clock.Now()
 	w := c.work(Job{
-		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, MaxAttempts: DefaultMaxAttempts, Origin: o, CreatedAt: now, Token: 1,
+		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
 	warnings, err := s.permit(ctx, &w, kind.policyStage(), now)
 	if err != nil {
 		return Start{}, nil, err
 	}
+	w.under(&policy)
 	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {

@@ -63,15 +63,15 @@ func (s *Service) judge(ctx context.Context, w *Work, stage policy.Stage, now ti
 	if err != nil || len(book.Rules) == 0 {
 		return nil, err
 	}
-	window, known := book.RenewalWindows[w.RenewalPolicyID]
+	renewal, known := book.RenewalPolicies[w.RenewalPolicyID]
 	if !known {
 		// It may have been made a moment ago.
 		if book, err = s.rules.Newest(ctx); err != nil {
 			return nil, err
 		}
-		window = book.RenewalWindows[w.RenewalPolicyID]
+		renewal = book.RenewalPolicies[w.RenewalPolicyID]
 	}
-	facts := w.facts(window)
+	facts := w.facts(renewal.WindowDays)
 	var out []Breach
 	for _, rule := range book.Rules {
 		concerned, err := s.concerns(ctx, rule, w)

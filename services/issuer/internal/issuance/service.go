@@ -8,7 +8,6 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
-	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
@@ -58,6 +57,11 @@ type Store interface {
 	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
 	// no longer in the state that was seen.
 	Begin(ctx context.Context, s Start, at *Change) error
+	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
+	Version(ctx context.Context, certificateID, id string) (Version, string, error)
+	// Deploy notes which version is wanted on which targets, and tells of it. It is a Conflict if the newest version is
+	// no longer the one that was seen, or the certificate is Archived or Revoked.
+	Deploy(ctx context.Context, d Deployment) error
 	// Revise changes the record of a certificate as is decided while it is held, and returns it as it is then. It is
 	// NotFound if there is no such certificate within the scope, Invalid if it is to refer to what does not exist.
 	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)
@@ -65,24 +69,32 @@ type Store interface {
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.
 	Claim(ctx context.Context, now, lease time.Time, limit int) ([]Work, error)
+	// Decide makes the change of a job that a person has decided about, unless its token is not the newest.
+	Decide(ctx context.Context, c Change, d Decision) (applied bool, err error)
+	// Reschedule has certificates looked at again whose policy has changed, so many at most, and returns how many it went
+	// through.
+	Reschedule(ctx context.Context, limit int) (int, error)
+	// Look locks certificates that are due, lets decide say what becomes of them, and stores it, all at once. It returns
+	// how many there were.
+	Look(ctx context.Context, now time.Time, limit int, decide func(context.Context, Looks) ([]Step, error)) (int, error)
 }
 
 // Settings of a Service. Zero values are defaults.
 type Settings struct {
 	// CSRDeadline is how long an agent may take to answer a request for a key. The default is ten minutes.
 	CSRDeadline time.Duration
-	// Retry spaces the attempts of a job.
-	Retry retry.Policy
+	// MaxRenewals bounds the renewals of one issuer that are under way of their own accord. The default is 500.
+	MaxRenewals int
 	// Chance spreads retries; nil is the process's own source.
 	Chance func() float64
 	// Asked is called each time a CA has been asked for a certificate. Nil is nobody.
 	Asked func(issuerID string, took time.Duration, err error)
 }
 
-// defaultRetry leaves a CA that hiccups a few seconds, and one that is down a few minutes.
-var defaultRetry = retry.Policy{Base: 5 * time.Second, Cap: 10 * time.Minute, Jitter: 0.3}
-
-const defaultCSRDeadline = 10 * time.Minute
+const (
+	defaultCSRDeadline = 10 * time.Minute
+	defaultMaxRenewals = 500
+)
 
 // Service has the use cases. It is safe for concurrent use.
 type Service struct {
@@ -100,8 +112,8 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.CSRDeadline == 0 {
 		s.CSRDeadline = defaultCSRDeadline
 	}
-	if s.Retry == (retry.Policy{}) {
-		s.Retry = defaultRetry
+	if s.MaxRenewals == 0 {
+		s.MaxRenewals = defaultMaxRenewals
 	}
 	if s.Chance == nil {
 		s.Chance = rand.Float64

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"crypto/x509"
 	"runtime"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
 // signing is one certificate to be made for a job.
@@ -32,21 +34,27 @@ func (w *Work) signing(csr string) signing {
 	}
 }
 
-// sign checks a request against its record and its profile and has it signed. Every certificate is signed here, on
-// whichever way its request came. An Invalid error means that it never can be.
-func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
+// examine checks a request against its record and its profile.
+func (s *Service) examine(ctx context.Context, what signing) (*x509.CertificateRequest, x509x.Names, *profile.Profile, error) {
 	csr, names, err := checkRequest(what.csr, what.commonName, what.sans)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	rules, err := s.profile(ctx, what.profileID)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	if err := rules.CheckKey(csr.PublicKey); err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
-	if err := rules.CheckNames(names); err != nil {
+	return csr, names, rules, rules.CheckNames(names)
+}
+
+// sign checks a request against its record and its profile and has it signed. Every certificate is signed here, on
+// whichever way its request came. An Invalid error means that it never can be.
+func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
+	csr, names, rules, err := s.examine(ctx, what)
+	if err != nil {
 		return nil, err
 	}
 	if what.ca == nil && what.whyNot == nil {
@@ -156,6 +164,7 @@ func complete(w *Work, v *Version, now time.Time, causation string) Change {
 }
 
 const (
+	waitsForApproval   = "waits for somebody to approve it, until "
 	waitsForDeployment = "issued; waits to be installed on its targets"
 	waitsForAgent      = "waits for the agent of its target to make a key"
 	waitsForRequest    = "waits for a signing request: POST it to /api/v1/certificates/{id}/csr as csr_pem"

@@ -1,7 +1,9 @@
 package issuance
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,29 +11,24 @@ import (
 
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
-// The tables as people are shown them. A change of the rules is a change here first.
-const (
-	certificateTable = `
-Pending           -> Active Failed Archived
-Active            -> Expiring Expired RenewalInProgress Revoked Archived
-Expiring          -> Expired RenewalInProgress Revoked Archived
-Expired           -> RenewalInProgress Archived
-RenewalInProgress -> Active Expired Failed Revoked Archived
-Failed            -> Pending Active RenewalInProgress Revoked Archived
-Revoked           -> Archived
-Archived          ->`
-	jobTable = `
-Pending          -> Running AwaitingApproval Cancelled
-AwaitingCSR      -> Running Pending Completed Failed Cancelled
-AwaitingApproval -> Pending Cancelled
-Running          -> Pending AwaitingCSR Completed Failed Cancelled
-Completed        ->
-Failed           ->
-Cancelled        ->`
-)
+// documented are the tables as people are shown them. A change of the rules is a change there first.
+func documented(t *testing.T) (certificates, jobs string) {
+	t.Helper()
+	text, err := os.ReadFile("../../../../docs/lifecycle.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```")
+	if len(blocks) != 5 {
+		t.Fatalf("docs/lifecycle.md has %d blocks, want those of certificates and jobs", len(blocks)/2)
+	}
+	return strings.TrimRight(blocks[1], "\n"), strings.TrimRight(blocks[3], "\n")
+}
 
 func table[S ~string](states []S, moves map[S][]S, width int) string {
 	var out string
@@ -50,6 +47,7 @@ func table[S ~string](states []S, moves map[S][]S, width int) string {
 }
 
 func TestStates_AreThoseOfTheTables(t *testing.T) {
+	certificateTable, jobTable := documented(t)
 	if diff := cmp.Diff(certificateTable, table(CertificateStatuses, certificateMoves, 17)); diff != "" {
 		t.Errorf("certificates (-want +got):\n%s", diff)
 	}
@@ -78,7 +76,7 @@ func TestRenewal_IsAllowedByTheTable(t *testing.T) {
 	for _, status := range CertificateStatuses {
 		for _, version := range []string{"", "cv-1"} {
 			c := Certificate{ID: "mc-1", Status: status, VersionID: version}
-			next, kind, err := renewal(&c)
+			next, kind, err := renews(&c)
 			switch {
 			case err != nil:
 				if fault.CodeOf(err) != fault.Conflict {
@@ -136,10 +134,20 @@ func TestChanges_AreMovesOfTheTables(t *testing.T) {
 			check("exhausted", from, s.setback(work(kind, from, 3), fault.New(fault.Unavailable, "away"), now, ""))
 			check("refused", from, s.setback(work(kind, from, 1), fault.New(fault.Invalid, "no"), now, ""))
 		}
+		lapsed := work(kind, JobAwaitingApproval, 0)
+		if decide(lapsed) != lapse {
+			t.Error("a job that waits for approval is worked on")
+		}
+		check("lapse", JobAwaitingApproval, cancelled(lapsed, "nobody approved it in time", now))
+		approved, err := s.approved(t.Context(), work(kind, JobAwaitingApproval, 0), "key-2", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("approve", JobAwaitingApproval, approved)
 		check("ask", JobRunning, ask(work(kind, JobRunning, 0), profile.Key{Algorithm: "ECDSA", MinSize: 256}, now, now.Add(time.Minute)))
 		for _, from := range JobStatuses {
 			if from.CanBecome(JobCancelled) {
-				check("cancel", from, cancelled(work(kind, from, 1), "somebody", now))
+				check("cancel", from, cancelled(work(kind, from, 1), "cancelled by somebody", now))
 			}
 		}
 	}
@@ -165,7 +173,7 @@ func TestCancelled_LeavesACertificateAsItsTargetsServeIt(t *testing.T) {
 				Job: Job{ID: "job-i-1", Type: Renewal}, CurrentVersionID: tt.current, ExpiresAt: tt.ends,
 				Targets: []Target{{ID: "tgt-1", VersionID: tt.serves}},
 			}
-			c := cancelled(w, "key-1", now)
+			c := cancelled(w, "cancelled by key-1", now)
 			if c.CertificateStatus != tt.want || c.Status != JobCancelled || c.LastError != "cancelled by key-1" || c.Fact == nil {
 				t.Errorf("change %+v", c)
 			}
@@ -187,6 +195,8 @@ func TestDecide_DoesTheNextThing(t *testing.T) {
 		{"the target is gone", Work{Targets: []Target{{ID: "tgt-1"}}}, unreachable},
 		{"the target is switched off", Work{Targets: []Target{{ID: "tgt-1", AgentID: "agent-1"}}}, unreachable},
 		{"the key is the requester's", Work{}, awaitRequester},
+		{"the agent that was asked is none of its any more", Work{Job: Job{Status: JobAwaitingCSR, AgentID: "agent-1"}}, awaitRequester},
+		{"the requester handed in nothing before the end", Work{Job: Job{Status: JobAwaitingCSR}}, giveUp},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,6 +211,7 @@ func TestDecide_DoesTheNextThing(t *testing.T) {
 func TestSetback_GoesByTheKindOfError(t *testing.T) {
 	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	s := New(nil, nil, nil, clock.At(now), quiet, Settings{Chance: func() float64 { return 0 }})
+	plan := retry.Policy{Base: 5 * time.Second, Cap: 10 * time.Minute}
 	slow := fault.New(fault.RateLimited, "slowly")
 	slow.RetryAfter = time.Hour
 	tests := []struct {
@@ -219,7 +230,7 @@ func TestSetback_GoesByTheKindOfError(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := &Work{Job: Job{ID: "job-i-1", Type: Renewal, Attempts: tt.attempts, MaxAttempts: 3}}
+			w := &Work{Job: Job{ID: "job-i-1", Type: Renewal, Attempts: tt.attempts, MaxAttempts: 3}, Retry: plan}
 			c := s.setback(w, tt.err, now, "ev-1")
 			if c.Status != tt.status || c.LastError != fault.From(tt.err).Message {
 				t.Errorf("change %+v", c)
@@ -231,5 +242,56 @@ func TestSetback_GoesByTheKindOfError(t *testing.T) {
 				t.Errorf("fact %v, certificate %s", c.Fact, c.CertificateStatus)
 			}
 		})
+	}
+}
+
+// Whatever state a certificate is in, and however near its end, what the engine makes of it is a move of the table, and
+// only what may be renewed is.
+func TestSteps_AreMovesOfTheTables(t *testing.T) {
+	begun := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	end := begun.Add(90 * 24 * time.Hour)
+	r := Renewals{Service: New(nil, nil, nil, clock.At(begun), quiet, Settings{})}
+	for _, approval := range []bool{false, true} {
+		p := renewal.Policy{
+			ID: "rp-1", AutoRenew: true, WindowDays: 30, ThresholdDays: []int{30, 14, 7, 0},
+			ApprovalRequired: approval, ApprovalExpiresAfter: time.Hour,
+		}
+		for _, status := range CertificateStatuses {
+			var told *int
+			for left := 91; left >= -5; left-- {
+				now := end.Add(-time.Duration(left) * 24 * time.Hour)
+				l := &Look{
+					Certificate: Certificate{ID: "mc-1", VersionID: "cv-1", Status: status, ExpiresAt: end, IssuerID: "iss-local"},
+					Targets:     []Target{{ID: "tgt-1", AgentID: "agent-1", Enabled: true}},
+					NotBefore:   begun, Told: told,
+				}
+				s, err := r.step(t.Context(), l, &p, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Status != "" && !status.CanBecome(s.Status) {
+					t.Errorf("%s becomes %s %d days before its end", status, s.Status, left)
+				}
+				if s.Job != nil && (s.Status != RenewalInProgress || !JobPending.CanBecome(s.Job.Status) && s.Job.Status != JobPending) {
+					t.Errorf("%s becomes %s with a job that is %s", status, s.Status, s.Job.Status)
+				}
+				if s.Job == nil && !s.NextActionAt.IsZero() && s.NextActionAt.Before(now) {
+					t.Errorf("%s is looked at again at %s, before %s", status, s.NextActionAt, now)
+				}
+				told = s.Told
+			}
+		}
+	}
+}
+
+func TestDecisions_AreRefusedAboutJobsThatWaitForNone(t *testing.T) {
+	for _, status := range JobStatuses {
+		for _, d := range []Decision{{Approved: true, By: "key-2"}, {By: "key-2"}} {
+			w := &Work{Job: Job{ID: "job-i-1", Status: status, Origin: Origin{Actor: "key-1"}}}
+			err := d.allowed(w)
+			if waits := status == JobAwaitingApproval; waits != (err == nil) || !waits && fault.CodeOf(err) != fault.Invalid {
+				t.Errorf("%+v about a job that is %s: %v", d, status, err)
+			}
+		}
 	}
 }

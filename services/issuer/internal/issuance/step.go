@@ -1,6 +1,7 @@
 package issuance
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -25,12 +26,16 @@ const (
 	giveUp
 	// unreachable: the target is gone or switched off; it may come back.
 	unreachable
+	// lapse: nobody has approved it in time.
+	lapse
 )
 
 // decide says what is to be done about a job that is due. A job that was found AwaitingCSR has been waited for too long.
 func decide(w *Work) next {
 	switch {
-	case w.Attempts >= w.MaxAttempts:
+	case w.Status == JobAwaitingApproval:
+		return lapse
+	case w.Attempts >= w.MaxAttempts, w.Status == JobAwaitingCSR && w.AgentID == "":
 		return giveUp
 	case w.CSRPEM != "":
 		return signNow
@@ -60,6 +65,25 @@ func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
 	return c
 }
 
+// awaitRequest is the change of a job whose key is the requester's. It is given up when the version ends that it is to
+// follow: what has ended is to be seen as that.
+func awaitRequest(w *Work, now time.Time) Change {
+	c := w.change(JobAwaitingCSR, now)
+	c.AgentID, c.Reason = "", waitsForRequest
+	if w.ExpiresAt.After(now) {
+		c.NextActionAt = w.ExpiresAt
+	}
+	return c
+}
+
+// unanswered says who has let a job wait too long for a signing request.
+func unanswered(w *Work) string {
+	if w.AgentID == "" {
+		return "no signing request was handed in before the certificate ended"
+	}
+	return fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)
+}
+
 // setback is the change of a job whose latest attempt ended in err: it is tried again after a while, unless the kind of
 // error says that this cannot help or no attempts are left.
 func (s *Service) setback(w *Work, err error, now time.Time, causation string) Change {
@@ -70,7 +94,7 @@ func (s *Service) setback(w *Work, err error, now time.Time, causation string) C
 		return failure(w, w.LastError, now, causation)
 	}
 	c := w.change(JobPending, now)
-	c.NextActionAt = now.Add(max(s.settings.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
+	c.NextActionAt = now.Add(max(w.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
 	c.Reason = w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
 	return c
 }
@@ -86,10 +110,9 @@ func failure(w *Work, reason string, now time.Time, causation string) Change {
 	return c
 }
 
-// cancelled is the change of a job that a person stopped: the certificate is again what it was, as far as it was
-// anything.
-func cancelled(w *Work, by string, now time.Time) Change {
-	reason := "cancelled by " + by
+// cancelled is the change of a job that is stopped, by a person or for want of one: the certificate is again what it was,
+// as far as it was anything.
+func cancelled(w *Work, reason string, now time.Time) Change {
 	c := failure(w, reason, now, "")
 	c.Status = JobCancelled
 	if w.CurrentVersionID != "" && w.servedEverywhere() {

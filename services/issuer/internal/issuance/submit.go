@@ -18,6 +18,8 @@ func (s *Service) Submit(ctx context.Context, p authn.Principal, o Origin, certi
 		return Triggered{}, fault.New(fault.Conflict, "certificate %s waits for no signing request; renew it to make it wait for one", certificateID)
 	case len(w.Targets) > 0:
 		return Triggered{}, fault.New(fault.Conflict, "certificate %s has targets, so the agent of its target makes the key and the request", certificateID)
+	case w.Status == JobAwaitingApproval:
+		return Triggered{}, fault.New(fault.Conflict, "job %s of certificate %s waits for somebody to approve it", w.ID, certificateID)
 	case w.Status != JobAwaitingCSR:
 		return Triggered{}, fault.New(fault.Conflict, "certificate %s has had its signing request; job %s is %s", certificateID, w.ID, w.Status)
 	}

@@ -2,7 +2,6 @@ package issuance
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -31,7 +30,7 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 	for i := range jobs {
 		w := &jobs[i]
 		if w.Status == JobAwaitingCSR {
-			w.LastError = fmt.Sprintf("agent %s did not answer request %d in time", w.AgentID, w.Attempts)
+			w.LastError = unanswered(w)
 		}
 		step := decide(w)
 		var warnings []Breach
@@ -49,11 +48,13 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 		case askAgent:
 			changes[i] = s.askFor(ctx, w, now)
 		case awaitRequester:
-			changes[i] = w.change(JobAwaitingCSR, now)
-			changes[i].Reason = waitsForRequest
+			changes[i] = awaitRequest(w, now)
 		case unreachable:
 			w.Attempts++
 			changes[i] = s.setback(w, fault.New(fault.Unavailable, "target %s is gone or switched off", w.Targets[0].ID), now, "")
+		case lapse:
+			w.Origin.Actor = System
+			changes[i] = cancelled(w, "nobody approved it in time", now)
 		case giveUp:
 			changes[i] = failure(w, orDefault(w.LastError, "no attempts are left"), now, "")
 		}

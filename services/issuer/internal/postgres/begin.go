@@ -15,9 +15,9 @@ import (
 
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[])
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[], $24::text[])
 	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
-		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision)
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy)
 ), cert AS (
 	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
 	FROM input i
@@ -25,9 +25,9 @@ var beginSQL = `WITH input AS (
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
-		requested_by, correlation_id, trace_parent, created_at)
+		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id)
 	SELECT i.job_id, i.type, cert.id, i.job_status, i.attempts, i.max_attempts, i.csr_pem, i.last_error, i.next_action_at,
-		i.requested_by, i.correlation_id, i.trace_parent, i.at
+		i.requested_by, i.correlation_id, i.trace_parent, i.at, i.policy
 	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
@@ -64,7 +64,10 @@ func (s *Store) Begin(ctx context.Context, start issuance.Start, at *issuance.Ch
 // begun has the events published, and a worker woken unless the job has ended already.
 func (s *Store) begun(start issuance.Start, at *issuance.Change) {
 	s.hooks.Told()
-	if at == nil && !start.Job.NextActionAt.IsZero() {
+	switch {
+	case at != nil:
+		s.hooks.Look()
+	case !start.Job.NextActionAt.IsZero():
 		s.hooks.Due()
 	}
 }
@@ -108,7 +111,8 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 		text(func(r *row) string { return r.Job.Origin.Actor }),
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
-	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }))...)
+	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }),
+		text(func(r *row) string { return r.Job.PolicyID }))...)
 	if err != nil {
 		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
 	}

@@ -29,17 +29,17 @@ func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
 }
 
 // certificateScan reads certificates one after another. A page of them is read more often than anything, so what can be
-// is used again from row to row.
-func certificateScan() func(row pgx.CollectableRow) (issuance.Certificate, error) {
+// is used again from row to row. It reads the columns of certificateColumns and those that follow them.
+func certificateScan(more ...any) func(row pgx.CollectableRow) (issuance.Certificate, error) {
 	var c issuance.Certificate
 	var tags pgtype.DriverBytes
 	var renewed, deployed *time.Time
-	into := []any{
+	into := append([]any{
 		&c.ID, &c.Name, &c.CommonName, &c.SANs, (*repeated)(&c.Environment), (*repeated)(&c.OwnerID), (*repeated)(&c.TeamID),
 		(*repeated)(&c.IssuerID), (*repeated)(&c.RenewalPolicyID), &tags, (*repeated)(&c.Status), (*repeated)(&c.StatusReason),
 		&c.Revision, &c.VersionID, &c.SerialNumber, &c.Fingerprint, &c.ExpiresAt, &renewed, &deployed, &c.CreatedAt, &c.UpdatedAt,
 		(*repeated)(&c.ProfileID), &c.TargetIDs,
-	}
+	}, more...)
 	return func(row pgx.CollectableRow) (issuance.Certificate, error) {
 		if err := row.Scan(into...); err != nil {
 			return issuance.Certificate{}, err

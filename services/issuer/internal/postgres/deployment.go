@@ -19,29 +19,47 @@ var completedSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS i (certificate_id, version_id, target_id, at)
 ), seen AS (
 	UPDATE certificate_targets t SET version_id = i.version_id, deployed_at = i.at
-	FROM input i JOIN certificates c ON c.id = i.certificate_id AND c.version_id = i.version_id
-	WHERE t.certificate_id = i.certificate_id AND t.target_id = i.target_id AND t.version_id <> i.version_id
+	FROM input i JOIN certificates c ON c.id = i.certificate_id
+	WHERE t.certificate_id = i.certificate_id AND t.target_id = i.target_id AND i.version_id = ` + wanted + `
 	RETURNING t.certificate_id, t.target_id, i.at
-), cert AS (
-	UPDATE certificates c SET status = 'Active', status_reason = '', version = c.version + 1,
-		last_deployment_at = s.at, updated_at = s.at
+), served AS (
+	SELECT c.id, max(s.at) AS at, min(v.not_after) AS expires_at,
+		COALESCE('rolled back to ' || string_agg(DISTINCT t.rolled_back_to, ', ') FILTER (WHERE t.rolled_back_from = c.version_id), '') AS reason
 	FROM (SELECT certificate_id, max(at) AS at FROM seen GROUP BY certificate_id) s
-	WHERE c.id = s.certificate_id AND c.status = ANY($5) AND ` + noOpenJob + `
-		AND NOT EXISTS (
-			SELECT FROM certificate_targets t
-			WHERE t.certificate_id = c.id AND t.version_id <> c.version_id
-				AND NOT EXISTS (SELECT FROM seen WHERE seen.certificate_id = t.certificate_id AND seen.target_id = t.target_id))
+	JOIN certificates c ON c.id = s.certificate_id
+	JOIN certificate_targets t ON t.certificate_id = c.id
+	JOIN certificate_versions v ON v.id = ` + wanted + `
+	LEFT JOIN seen ON seen.certificate_id = t.certificate_id AND seen.target_id = t.target_id
+	GROUP BY c.id
+	HAVING bool_and(seen.target_id IS NOT NULL OR t.version_id = ` + wanted + `)
+), cert AS (
+	UPDATE certificates c SET status = 'Active', status_reason = s.reason, version = c.version + 1,
+		last_deployment_at = s.at, updated_at = s.at, expires_at = s.expires_at
+	FROM served s
+	WHERE c.id = s.id AND c.status = ANY($5) AND ` + noOpenJob + `
 	RETURNING c.id, c.version
+), again AS (
+	UPDATE certificates c SET status_reason = s.reason, last_deployment_at = s.at, updated_at = s.at, expires_at = s.expires_at
+	FROM served s
+	WHERE c.id = s.id AND c.status IN ('Active', 'Expiring', 'Expired')
 )
 ` + insertEvents("cert", "id", 6)
 
 var failedSQL = `WITH input AS (
-	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS i (certificate_id, version_id, reason, at)
+	SELECT i.* FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $12::text[])
+		AS i (certificate_id, version_id, reason, at, target_id)
+	JOIN certificates c ON c.id = i.certificate_id
+	WHERE i.version_id = c.version_id OR EXISTS (SELECT FROM certificate_targets t
+		WHERE t.certificate_id = c.id AND t.target_id = i.target_id AND i.version_id = ` + wanted + `)
 ), cert AS (
 	UPDATE certificates c SET status = 'Failed', status_reason = i.reason, version = c.version + 1, updated_at = i.at
 	FROM input i
-	WHERE c.id = i.certificate_id AND c.version_id = i.version_id AND c.status = ANY($5) AND ` + noOpenJob + `
+	WHERE c.id = i.certificate_id AND c.status = ANY($5) AND ` + noOpenJob + `
 	RETURNING c.id, c.version
+), still AS (
+	UPDATE certificates c SET status_reason = i.reason, updated_at = i.at
+	FROM input i
+	WHERE c.id = i.certificate_id AND c.status IN ('Active', 'Expiring', 'Expired')
 )
 ` + insertEvents("cert", "id", 6)
 
@@ -50,8 +68,9 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS i (certifi
 WHERE c.id = i.certificate_id AND c.version_id = i.version_id AND c.status IN ('Pending', 'RenewalInProgress')
 	AND ` + noOpenJob
 
-// Completed notes which targets serve which versions. A certificate whose newest version is served by all of them is
-// Active; what is heard of older versions changes nothing.
+// Completed notes which targets serve which versions. A certificate is Active once all of them serve what is wanted: the
+// newest version, or the older one that somebody put in its place, until whose end the certificate then holds. What is
+// heard of other versions changes nothing.
 func (t Tx) Completed(ctx context.Context, deployed []issuance.Deployed) error {
 	deployed = lastOf(deployed, func(d *issuance.Deployed) string { return d.CertificateID + "/" + d.TargetID })
 	if err := t.lock(ctx, deployed); err != nil {
@@ -68,7 +87,8 @@ func (t Tx) Completed(ctx context.Context, deployed []issuance.Deployed) error {
 	return t.deploymentStatement(ctx, completedSQL, args, facts)
 }
 
-// Failed notes that the installation of a version was given up: if it is the newest, its certificate is Failed.
+// Failed notes that the installation of a version was given up: if it is one that is wanted, its certificate is Failed,
+// unless it is served everywhere: then only the reason is kept.
 func (t Tx) Failed(ctx context.Context, deployed []issuance.Deployed) error {
 	deployed = lastOf(deployed, func(d *issuance.Deployed) string { return d.CertificateID })
 	if err := t.lock(ctx, deployed); err != nil {
@@ -76,7 +96,7 @@ func (t Tx) Failed(ctx context.Context, deployed []issuance.Deployed) error {
 	}
 	// Failed may be reached from more states than these, but a certificate that is served everywhere stays Active.
 	args := append(reasons(deployed), []string{string(issuance.Pending), string(issuance.RenewalInProgress)})
-	return t.deploymentStatement(ctx, failedSQL, args, deployed)
+	return t.deploymentStatement(ctx, failedSQL, args, deployed, column(deployed, func(d *issuance.Deployed) string { return d.TargetID }))
 }
 
 // RolledBack notes why a certificate is not served yet.
@@ -97,7 +117,7 @@ func reasons(deployed []issuance.Deployed) []any {
 	}
 }
 
-func (t Tx) deploymentStatement(ctx context.Context, sql string, args []any, facts []issuance.Deployed) error {
+func (t Tx) deploymentStatement(ctx context.Context, sql string, args []any, facts []issuance.Deployed, more ...any) error {
 	var told events
 	for _, d := range facts {
 		if err := told.add(d.CertificateID, d.Fact, 0); err != nil {
@@ -108,7 +128,7 @@ func (t Tx) deploymentStatement(ctx context.Context, sql string, args []any, fac
 	if err != nil {
 		return err
 	}
-	if _, err := t.tx.Exec(ctx, sql, append(args, eventArgs...)...); err != nil {
+	if _, err := t.tx.Exec(ctx, sql, append(append(args, eventArgs...), more...)...); err != nil {
 		return fmt.Errorf("note %d deployments: %w", len(facts), err)
 	}
 	return nil

@@ -18,7 +18,6 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/migrations"
@@ -100,10 +99,17 @@ func newEngine(t *testing.T) *engine {
 	e := &engine{t: t, pool: pgtest.New(t, migrations.FS("issuer"), "issuer"), clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))}
 	e.ca = &moody{clock: e.clock}
 	e.store = postgres.New(e.pool, postgres.Hooks{Told: func() {}, Due: func() {}})
-	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{
-		Retry: retry.Policy{Base: time.Minute, Cap: time.Hour},
-	})
+	e.service = issuance.New(e.store, e.ca, noTargets{}, e.clock, slog.New(slog.DiscardHandler), issuance.Settings{})
+	e.run(`UPDATE renewal_policies SET retry_interval_seconds = 60, retry_max_interval_seconds = 3600, retry_jitter_percent = 0`)
 	return e
+}
+
+// run runs a statement as the service.
+func (e *engine) run(sql string, args ...any) {
+	e.t.Helper()
+	if _, err := e.pool.Exec(e.t.Context(), sql, args...); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 func (e *engine) create(r issuance.Request) issuance.Created {

@@ -94,14 +94,16 @@ type JobQuery struct {
 }
 
 const jobColumns = `j.id, j.type, j.certificate_id, j.status, j.attempts, j.max_attempts, j.agent_id, j.version_id, j.last_error,
-	COALESCE(j.next_action_at, j.started_at, j.created_at), j.created_at, j.started_at, j.completed_at`
+	COALESCE(j.next_action_at, j.started_at, j.created_at), j.created_at, j.started_at, j.completed_at, j.renewal_policy_id,
+	j.requested_by, j.approved_by, j.approved_at, j.rejected_by, j.approval_reason`
 
 func scanJob(row pgx.CollectableRow) (issuance.Job, error) {
 	var j issuance.Job
-	var started, completed *time.Time
+	var started, completed, approved *time.Time
 	err := row.Scan(&j.ID, &j.Type, &j.CertificateID, &j.Status, &j.Attempts, &j.MaxAttempts, &j.AgentID, &j.VersionID, &j.LastError,
-		&j.NextActionAt, &j.CreatedAt, &started, &completed)
-	j.StartedAt, j.CompletedAt = orZero(started), orZero(completed)
+		&j.NextActionAt, &j.CreatedAt, &started, &completed, &j.PolicyID,
+		&j.Origin.Actor, &j.ApprovedBy, &approved, &j.RejectedBy, &j.ApprovalReason)
+	j.StartedAt, j.CompletedAt, j.ApprovedAt = orZero(started), orZero(completed), orZero(approved)
 	return j, err
 }
 

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -25,9 +26,9 @@ func (e *engine) fill(n int) {
 	owner := pgtest.Admin(e.t, e.pool)
 	for _, sql := range []string{
 		`INSERT INTO issuer.certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
-			renewal_policy_id, status, expires_at, created_at, updated_at, tags, certificate_profile_id)
+			renewal_policy_id, status, version_id, expires_at, created_at, updated_at, tags, certificate_profile_id)
 		SELECT 'mc-' || i, 'n-' || i, 'host-' || i || '.example.com', ARRAY['san-' || i], 'env-' || i % 20, 'o-default', 't-default', 'iss-local',
-			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1],
+			'rp-default', (ARRAY['Active', 'Expiring', 'Failed', 'Pending'])[i % 4 + 1], 'cv-' || i,
 			'2027-01-01'::timestamptz + i * interval '1 minute', '2026-01-01'::timestamptz + i * interval '1 second', '2026-02-01'::timestamptz + i * interval '1 second',
 			jsonb_build_object('n', i::text, 'tier', 'gold') || CASE WHEN i % 5000 = 0 THEN '{"rare": ""}'::jsonb ELSE '{}' END, 'prof-' || i % 500
 		FROM generate_series(1, $1::int) i`,
@@ -124,6 +125,18 @@ func TestLists_AreServedByTheirIndexes(t *testing.T) {
 		return err
 	}
 	queries["next due job"] = func() error { _, _, err := e.store.NextDue(t.Context()); return err }
+	queries["due certificates"] = func() error {
+		look := func(context.Context, issuance.Looks) ([]issuance.Step, error) { return nil, nil }
+		_, err := e.store.Look(t.Context(), time.Date(2026, 12, 3, 0, 0, 0, 0, time.UTC), 200, look)
+		return err
+	}
+	queries["certificates of a policy that has changed"] = func() error {
+		e.run(`INSERT INTO reschedules (policy_id, created_at) VALUES ('rp-default', '2026-01-01 02:00:00+00')`)
+		_, err := e.store.Reschedule(t.Context(), 500)
+		return err
+	}
+	queries["next due certificate"] = func() error { _, _, err := postgres.Looks{Store: e.store}.NextDue(t.Context()); return err }
+	queries["a certificate's plan"] = func() error { _, err := e.store.LookAt(t.Context(), authn.Scope{}, "mc-9"); return err }
 	e.profile(profile.Spec{ID: "prof-3", Name: "P"})
 	ruleID := "pr-1"
 	violations := func(name string, q postgres.ViolationQuery) {

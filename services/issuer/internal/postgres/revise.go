@@ -38,6 +38,7 @@ func (s *Store) Revise(
 		return issuance.Certificate{}, err
 	}
 	s.hooks.Told()
+	s.hooks.Look()
 	if r.Wake {
 		s.hooks.Due()
 	}
@@ -64,7 +65,8 @@ func hold(ctx context.Context, tx pgx.Tx, scope authn.Scope, id string) (h issua
 	if h.JobID != "" && h.JobID != locked {
 		return h, fault.New(fault.Conflict, "certificate %s changed meanwhile: job %s has begun; look at it again", id, h.JobID)
 	}
-	rows, err := tx.Query(ctx, `SELECT target_id, version_id FROM certificate_targets WHERE certificate_id = $1 ORDER BY position`, id)
+	rows, err := tx.Query(ctx, `SELECT target_id, `+servedAs+` FROM certificate_targets ct JOIN certificates c ON c.id = ct.certificate_id
+		WHERE c.id = $1 ORDER BY position`, id)
 	if err != nil {
 		return h, fmt.Errorf("read the targets of %s: %w", id, err)
 	}

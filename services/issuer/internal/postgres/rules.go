@@ -11,6 +11,7 @@ import (
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/policy"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
@@ -28,7 +29,7 @@ func (s *Store) Rules(ctx context.Context) (*rulebook.Book, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &rulebook.Book{Revision: revision, Profiles: map[string]*profile.Profile{}, RenewalWindows: map[string]int{}}
+	b := &rulebook.Book{Revision: revision, Profiles: map[string]*profile.Profile{}, RenewalPolicies: map[string]renewal.Policy{}}
 	profiles, err := readRules(ctx, s, `SELECT `+profileColumns+` FROM certificate_profiles p`, scanProfile)
 	if err != nil {
 		return nil, err
@@ -39,13 +40,14 @@ func (s *Store) Rules(ctx context.Context) (*rulebook.Book, error) {
 	if b.Rules, err = readRules(ctx, s, `SELECT `+ruleColumns+` FROM policy_rules r WHERE r.enabled ORDER BY r.id`, scanRule); err != nil {
 		return nil, err
 	}
-	_, err = readRules(ctx, s, `SELECT id, renewal_window_days FROM renewal_policies`, func(row pgx.CollectableRow) (id string, err error) {
-		var days int
-		err = row.Scan(&id, &days)
-		b.RenewalWindows[id] = days
-		return id, err
-	})
-	return b, err
+	policies, err := readRules(ctx, s, `SELECT `+renewalPolicyColumns+` FROM renewal_policies p`, scanRenewalPolicy)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range policies {
+		b.RenewalPolicies[p.ID] = p
+	}
+	return b, nil
 }
 
 func readRules[T any](ctx context.Context, s *Store, sql string, scan func(pgx.CollectableRow) (T, error), args ...any) ([]T, error) {

@@ -54,10 +54,15 @@ type Hooks struct {
 	Told func()
 	// Due is called when a job has a time at which it is to be looked at, perhaps now.
 	Due func()
+	// Look is called when the time may have changed at which a certificate is to be looked at. Nil is nobody.
+	Look func()
 }
 
 // New returns the store behind a pool.
 func New(pool *pgxpool.Pool, hooks Hooks) *Store {
+	if hooks.Look == nil {
+		hooks.Look = func() {}
+	}
 	s := &Store{pool: pool, hooks: hooks}
 	s.creations = &gather.Group[issuance.Creation]{
 		Key: func(c issuance.Creation) string { return c.Certificate.ID },
@@ -82,10 +87,18 @@ func (s *Store) Apply(ctx context.Context, changes []issuance.Change) (applied m
 		return nil, err
 	}
 	s.hooks.Told()
+	s.wake(changes)
+	return applied, nil
+}
+
+// wake tells of what follows from changes that have been committed.
+func (s *Store) wake(changes []issuance.Change) {
 	if slices.ContainsFunc(changes, func(c issuance.Change) bool { return !c.NextActionAt.IsZero() }) {
 		s.hooks.Due()
 	}
-	return applied, nil
+	if slices.ContainsFunc(changes, func(c issuance.Change) bool { return c.Status.Final() }) {
+		s.hooks.Look()
+	}
 }
 
 // Tx is the store within a transaction that somebody else commits.

@@ -1,5 +1,5 @@
-// Package rulebook keeps at hand the rules that certificates have to obey: profiles, enabled policy rules, and what has to
-// be known of renewal policies to judge by them.
+// Package rulebook keeps at hand the rules that certificates have to obey: profiles, enabled policy rules, and renewal
+// policies.
 //
 // They are needed for every certificate that is asked for, a thousand times a second, and change a few times a week. So
 // each process holds a copy, which is trusted for [Age]: after that, the first that needs it looks whether the revision
@@ -18,6 +18,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/policy"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
 // Age is how long a copy is trusted without looking.
@@ -31,8 +32,8 @@ type Book struct {
 	Profiles map[string]*profile.Profile
 	// Rules are the policy rules that are enabled, in the order of their ids.
 	Rules []*policy.Rule
-	// RenewalWindows are the windows of the renewal policies in days, by id.
-	RenewalWindows map[string]int
+	// RenewalPolicies are all renewal policies, by id.
+	RenewalPolicies map[string]renewal.Policy
 }
 
 // Source is where the rules are kept.

@@ -40,6 +40,9 @@ type Worker struct {
 	log      *slog.Logger
 	sweep    time.Duration
 	wake     chan struct{}
+
+	// Linger is how long a wake waits for others, for work that is not urgent. Set it before Run.
+	Linger time.Duration
 }
 
 // New returns a worker that sweeps at the given interval, or at DefaultSweep if that is zero.
@@ -88,7 +91,7 @@ func (w *Worker) untilDue(ctx context.Context) time.Duration {
 	if err != nil || !waiting {
 		return w.sweep
 	}
-	return min(max(at.Sub(w.clock.Now()), time.Millisecond), w.sweep)
+	return min(max(at.Sub(w.clock.Now()), time.Millisecond, w.Linger), w.sweep)
 }
 
 func (w *Worker) rest(ctx context.Context, d time.Duration, wakeable bool) {
@@ -101,6 +104,19 @@ func (w *Worker) rest(ctx context.Context, d time.Duration, wakeable bool) {
 	select {
 	case <-ctx.Done():
 	case <-wake:
+		w.linger(ctx)
+	case <-t.C:
+	}
+}
+
+func (w *Worker) linger(ctx context.Context) {
+	if w.Linger == 0 {
+		return
+	}
+	t := time.NewTimer(w.Linger)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
 	case <-t.C:
 	}
 }

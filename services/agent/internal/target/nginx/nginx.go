@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -22,6 +23,7 @@ import (
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/agent/internal/install"
 	"github.com/certctl/certctl/services/agent/internal/process"
+	"github.com/certctl/certctl/services/agent/internal/served"
 	"github.com/certctl/certctl/services/agent/internal/target"
 )
 
@@ -177,6 +179,15 @@ func (s *server) Deploy(ctx context.Context, b target.Bundle, p target.Progress)
 		plan.Files = append(plan.Files, install.File{Path: s.config.ChainPath, Data: x509x.EncodeCertificates(issuers...)})
 	}
 	return s.installer.Install(ctx, plan, p)
+}
+
+// Served asks the server once.
+func (s *server) Served(ctx context.Context, b target.Bundle) (string, error) {
+	fingerprint, err := served.Fingerprint(ctx, s.config.VerifyAddress, cmp.Or(s.config.ServerName, nameToAsk(b)))
+	if err != nil {
+		return "", fmt.Errorf("connect to %s: %w", s.config.VerifyAddress, err)
+	}
+	return fingerprint, nil
 }
 
 // Clear deletes what a finished Deploy kept.

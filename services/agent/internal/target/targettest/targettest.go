@@ -44,6 +44,7 @@ func Run(t *testing.T, start func(t *testing.T, authority *Authority) Peer) {
 		"GoesOnWhereItWasCutOff":           goesOnWhereItWasCutOff,
 		"GoesOnGoingBackWhereItWasCutOff":  goesOnGoingBackWhereItWasCutOff,
 		"TouchesNothingIfProgressIsNotHad": touchesNothingIfProgressIsNotHad,
+		"TellsWhatIsServed":                tellsWhatIsServed,
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -67,6 +68,16 @@ func servesWhatIsDeployed(t *testing.T, a *Authority, p Peer) {
 		p.wantServed(t, next)
 		p.clear(t, progress)
 	}
+}
+
+func tellsWhatIsServed(t *testing.T, a *Authority, p Peer) {
+	for _, b := range []target.Bundle{p.Before, a.Bundle(p.ServerName)} {
+		b.KeyPEM = nil
+		if got, err := p.open(t).Served(t.Context(), b); err != nil || got != p.Before.Fingerprint {
+			t.Errorf("served = %s, %v, want %s", got, err, p.Before.Fingerprint)
+		}
+	}
+	p.wantServed(t, p.Before)
 }
 
 func changesNothingIfServedAlready(t *testing.T, _ *Authority, p Peer) {
