@@ -7,10 +7,7 @@
 // caller that talks to all of them at once can exceed its burst by what they admit
 // before they have heard of each other, that is by one burst for each further replica,
 // and pays for it with the wait that follows. While the bus is away each replica limits
-// by itself.
-//
-// The other choice was leases of tokens from Postgres: exact, but then the database is
-// on the way of every caller's first call, and its absence would close the door.
+// by itself. Why so: docs/adr/0007.
 package ratelimit
 
 import (
