@@ -472,6 +472,96 @@ func (e ExportAuditEventsParamsFormat) Valid() bool {
 	}
 }
 
+// Defines values for ListCertificatesParamsSort.
+const (
+	ListCertificatesParamsSortCommonName       ListCertificatesParamsSort = "commonName"
+	ListCertificatesParamsSortCommonName1      ListCertificatesParamsSort = "common_name"
+	ListCertificatesParamsSortCreatedAt        ListCertificatesParamsSort = "createdAt"
+	ListCertificatesParamsSortCreatedAt1       ListCertificatesParamsSort = "created_at"
+	ListCertificatesParamsSortEnvironment      ListCertificatesParamsSort = "environment"
+	ListCertificatesParamsSortExpiresAt        ListCertificatesParamsSort = "expiresAt"
+	ListCertificatesParamsSortExpiresAt1       ListCertificatesParamsSort = "expires_at"
+	ListCertificatesParamsSortMinusCommonName  ListCertificatesParamsSort = "-commonName"
+	ListCertificatesParamsSortMinusCommonName1 ListCertificatesParamsSort = "-common_name"
+	ListCertificatesParamsSortMinusCreatedAt   ListCertificatesParamsSort = "-createdAt"
+	ListCertificatesParamsSortMinusCreatedAt1  ListCertificatesParamsSort = "-created_at"
+	ListCertificatesParamsSortMinusEnvironment ListCertificatesParamsSort = "-environment"
+	ListCertificatesParamsSortMinusExpiresAt   ListCertificatesParamsSort = "-expiresAt"
+	ListCertificatesParamsSortMinusExpiresAt1  ListCertificatesParamsSort = "-expires_at"
+	ListCertificatesParamsSortMinusName        ListCertificatesParamsSort = "-name"
+	ListCertificatesParamsSortMinusNotAfter    ListCertificatesParamsSort = "-notAfter"
+	ListCertificatesParamsSortMinusNotAfter1   ListCertificatesParamsSort = "-not_after"
+	ListCertificatesParamsSortMinusStatus      ListCertificatesParamsSort = "-status"
+	ListCertificatesParamsSortMinusUpdatedAt   ListCertificatesParamsSort = "-updatedAt"
+	ListCertificatesParamsSortMinusUpdatedAt1  ListCertificatesParamsSort = "-updated_at"
+	ListCertificatesParamsSortName             ListCertificatesParamsSort = "name"
+	ListCertificatesParamsSortNotAfter         ListCertificatesParamsSort = "notAfter"
+	ListCertificatesParamsSortNotAfter1        ListCertificatesParamsSort = "not_after"
+	ListCertificatesParamsSortStatus           ListCertificatesParamsSort = "status"
+	ListCertificatesParamsSortUpdatedAt        ListCertificatesParamsSort = "updatedAt"
+	ListCertificatesParamsSortUpdatedAt1       ListCertificatesParamsSort = "updated_at"
+)
+
+// Valid indicates whether the value is a known member of the ListCertificatesParamsSort enum.
+func (e ListCertificatesParamsSort) Valid() bool {
+	switch e {
+	case ListCertificatesParamsSortCommonName:
+		return true
+	case ListCertificatesParamsSortCommonName1:
+		return true
+	case ListCertificatesParamsSortCreatedAt:
+		return true
+	case ListCertificatesParamsSortCreatedAt1:
+		return true
+	case ListCertificatesParamsSortEnvironment:
+		return true
+	case ListCertificatesParamsSortExpiresAt:
+		return true
+	case ListCertificatesParamsSortExpiresAt1:
+		return true
+	case ListCertificatesParamsSortMinusCommonName:
+		return true
+	case ListCertificatesParamsSortMinusCommonName1:
+		return true
+	case ListCertificatesParamsSortMinusCreatedAt:
+		return true
+	case ListCertificatesParamsSortMinusCreatedAt1:
+		return true
+	case ListCertificatesParamsSortMinusEnvironment:
+		return true
+	case ListCertificatesParamsSortMinusExpiresAt:
+		return true
+	case ListCertificatesParamsSortMinusExpiresAt1:
+		return true
+	case ListCertificatesParamsSortMinusName:
+		return true
+	case ListCertificatesParamsSortMinusNotAfter:
+		return true
+	case ListCertificatesParamsSortMinusNotAfter1:
+		return true
+	case ListCertificatesParamsSortMinusStatus:
+		return true
+	case ListCertificatesParamsSortMinusUpdatedAt:
+		return true
+	case ListCertificatesParamsSortMinusUpdatedAt1:
+		return true
+	case ListCertificatesParamsSortName:
+		return true
+	case ListCertificatesParamsSortNotAfter:
+		return true
+	case ListCertificatesParamsSortNotAfter1:
+		return true
+	case ListCertificatesParamsSortStatus:
+		return true
+	case ListCertificatesParamsSortUpdatedAt:
+		return true
+	case ListCertificatesParamsSortUpdatedAt1:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListOwnersParamsSort.
 const (
 	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
@@ -2511,12 +2601,15 @@ type ListCertificatesParams struct {
 	// Sort notAfter or expiresAt, createdAt, updatedAt, commonName, name, status, environment, also written expires_at and so on;
 	// with `-` before it, or with `sort_desc=true`, descending. Without it, the order of creation. Of rows that are
 	// equal in this, the one with the smaller id is the smaller. Names and common names compare by their bytes.
-	Sort     *string `form:"sort,omitempty" json:"sort,omitempty"`
-	SortDesc *bool   `form:"sort_desc,omitempty" json:"sort_desc,omitempty"`
+	Sort     *ListCertificatesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+	SortDesc *bool                       `form:"sort_desc,omitempty" json:"sort_desc,omitempty"`
 
 	// Fields The fields that are wanted of each row, with commas between them. What is no field is not looked at.
 	Fields *string `form:"fields,omitempty" json:"fields,omitempty"`
 }
+
+// ListCertificatesParamsSort defines parameters for ListCertificates.
+type ListCertificatesParamsSort string
 
 // UpdateCertificateParams defines parameters for UpdateCertificate.
 type UpdateCertificateParams struct {

@@ -27,18 +27,7 @@ const (
 // speaks in.
 func users() []user {
 	return []user{
-		{natsauth.CORE, "gateway", natsauth.Permissions{
-			Publish: concat(
-				operations(),
-				[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
-				events("apikey"),
-				[]string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")},
-			),
-			// What services ask of each other is none of its business.
-			DenyPublish: between(),
-			Subscribe:   concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")}),
-			Responses:   unlimited,
-		}},
+		{natsauth.CORE, "gateway", gateway()},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
 			Publish: concat(
 				events("certificate", "job", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy"),
@@ -88,6 +77,22 @@ func users() []user {
 		}},
 		{natsauth.CORE, UserManifest, manifest()},
 		{natsauth.EDGE, UserManifest, manifest()},
+	}
+}
+
+// gateway may send calls on, and tell of them.
+func gateway() natsauth.Permissions {
+	return natsauth.Permissions{
+		Publish: concat(
+			operations(),
+			[]string{subject.AuditRecord("api", "gateway"), "$SRV.PING.>"},
+			events("apikey"),
+			[]string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")},
+		),
+		// What services ask of each other is none of its business.
+		DenyPublish: between(),
+		Subscribe:   concat(inbox("gateway"), []string{subject.Replicas("gateway", "apikeys"), subject.Replicas("gateway", "consumption")}),
+		Responses:   unlimited,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +20,21 @@ import (
 )
 
 const (
-	issuerID = "iss-sample"
-	policyID = "rp-sample"
+	issuerID  = "iss-sample"
+	policyID  = "rp-sample"
+	profileID = "prof-sample-web"
 )
+
+// rules are switched off: those that hold would hold for what is alive too.
+var rules = []string{
+	`INSERT INTO certificate_profiles (id, name, description, allowed_key_algorithms, max_ttl_seconds, allowed_ekus, enabled)
+	VALUES ('` + profileID + `', 'Web servers (sample)', 'ECDSA, 90 days at most, for TLS servers',
+		'[{"algorithm": "ECDSA", "min_size": 256}]', 7776000, '{serverAuth}', true)`,
+	`INSERT INTO policy_rules (id, name, type, severity, config) VALUES
+	('pr-sample-domains', 'Our domains only (sample)', 'AllowedDomains', 'Error', '{"allow": ["*.example"], "deny": ["vault.*"]}'),
+	('pr-sample-owner', 'Everything has an owner (sample)', 'RequiredMetadata', 'Warning', '{"fields": ["owner_id", "team_id", "environment"]}'),
+	('pr-sample-window', 'Renew three weeks ahead (sample)', 'RenewalLeadTime', 'Warning', '{"min_days": 21}')`,
+}
 
 // Add writes the inventory as the services that own its parts, with the events that tell of it. It is Conflict if there
 // is one already.
@@ -47,6 +60,7 @@ func Remove(ctx context.Context, issuer, deployment *pgxpool.Pool) error {
 		statements []string
 	}{
 		{issuer, []string{
+			`DELETE FROM policy_rules WHERE id LIKE 'pr-sample-%'`,
 			`DELETE FROM certificate_versions WHERE certificate_id LIKE 'mc-sample-%'`,
 			`DELETE FROM jobs WHERE certificate_id LIKE 'mc-sample-%'`,
 			`DELETE FROM certificate_targets WHERE certificate_id LIKE 'mc-sample-%'`,
@@ -56,10 +70,12 @@ func Remove(ctx context.Context, issuer, deployment *pgxpool.Pool) error {
 			`DELETE FROM teams WHERE id LIKE 't-sample-%'`,
 			`DELETE FROM issuers WHERE id = '` + issuerID + `'`,
 			`DELETE FROM renewal_policies WHERE id = '` + policyID + `'`,
+			`DELETE FROM certificate_profiles WHERE id = '` + profileID + `'`,
 		}},
 		{deployment, []string{
 			`DELETE FROM certificates WHERE id LIKE 'mc-sample-%'`,
 			`DELETE FROM targets WHERE id LIKE 'tgt-sample-%'`,
+			`DELETE FROM agent_groups WHERE id LIKE 'ag-sample-%'`,
 			`DELETE FROM agents WHERE id LIKE 'agent-sample-%'`,
 		}},
 	} {
@@ -96,6 +112,9 @@ func (inv *Inventory) addFleet(ctx context.Context, tx pgx.Tx, now time.Time) er
 		}
 		told = append(told, m)
 	}
+	b.Queue(`INSERT INTO agent_groups (id, name, description, match_os, match_architecture, match_ip_cidr, created_at, updated_at) VALUES
+		('ag-sample-arm', 'ARM hosts (sample)', 'By what their agents say', 'linux', 'arm64', '', $1, $1),
+		('ag-sample-edge', 'Edge network (sample)', 'By address', '', '', '10.20.0.0/24', $1, $1)`, now.Add(-190*day))
 	for _, t := range inv.Targets {
 		config := map[string]any{"cert_path": "/etc/nginx/tls/" + t.Host + ".crt", "key_path": "/etc/nginx/tls/" + t.Host + ".key", "server_name": t.Host}
 		b.Queue(`INSERT INTO targets (id, name, type, agent_id, config, created_at, updated_at) VALUES ($1, $2, 'NGINX', $3, $4, $5, $5)`,
@@ -120,6 +139,9 @@ func (inv *Inventory) addCertificates(ctx context.Context, tx pgx.Tx, now time.T
 	}
 	b.Queue(`INSERT INTO renewal_policies (id, name, auto_renew) VALUES ($1, 'Sample: by hand', false)`, policyID)
 	b.Queue(`INSERT INTO issuers (id, name, type, enabled, ca_chain_pem) VALUES ($1, 'Sample CA', 'GenericCA', false, $2)`, issuerID, inv.CAChain)
+	for _, rule := range rules {
+		b.Queue(rule)
+	}
 	var told []outbox.Message
 	for i := range inv.Certificates {
 		c := &inv.Certificates[i]
@@ -139,9 +161,9 @@ func (inv *Inventory) addCertificates(ctx context.Context, tx pgx.Tx, now time.T
 // queue adds the statements that write a certificate, its versions and the jobs that made them.
 func (c *Certificate) queue(b *pgx.Batch, now time.Time) {
 	b.Queue(`INSERT INTO certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
-			tags, status, status_reason, created_at, updated_at)
-		VALUES ($1, $2, $2, ARRAY[$2], $3, $4, $5, $6, $7, '{"sample":"true"}', $8, $9, $10, $11)`,
-		c.ID, c.CommonName, c.Environment, c.OwnerID, c.TeamID, issuerID, policyID, c.Status, c.Reason, c.CreatedAt, now)
+			certificate_profile_id, tags, status, status_reason, created_at, updated_at)
+		VALUES ($1, $2, $2, ARRAY[$2], $3, $4, $5, $6, $7, $8, '{"sample":"true"}', $9, $10, $11, $12)`,
+		c.ID, c.CommonName, c.Environment, c.OwnerID, c.TeamID, issuerID, policyID, profileID, c.Status, c.Reason, c.CreatedAt, now)
 	for i, v := range c.Versions {
 		job := fmt.Sprintf("job-i-%s-%d", c.ID[3:], i)
 		b.Queue(`INSERT INTO jobs (id, type, certificate_id, status, attempts, version_id, csr_pem, requested_by, created_at, started_at, completed_at)
@@ -160,6 +182,13 @@ func (c *Certificate) queue(b *pgx.Batch, now time.Time) {
 		deployed = c.Versions[len(c.Versions)-1].ID
 	}
 	b.Queue(`INSERT INTO certificate_targets (certificate_id, target_id, position, version_id) VALUES ($1, $2, 1, $3)`, c.ID, c.TargetID, deployed)
+	if strings.HasPrefix(c.CommonName, "vault.") {
+		b.Queue(`INSERT INTO policy_violations (id, rule_id, certificate_id, common_name, owner_id, team_id, environment, issuer_id,
+				certificate_profile_id, stage, severity, blocked, message, count, told_by, told_at, created_at, last_seen_at)
+			VALUES ($1, 'pr-sample-domains', $2, $3, $4, $5, $6, $7, $8, 'issue', 'Error', false, $9, 1, $1, $10, $10, $10)`,
+			"pv-"+c.ID[3:], c.ID, c.CommonName, c.OwnerID, c.TeamID, c.Environment, issuerID, profileID,
+			"rule \"Our domains only (sample)\" forbids the name "+c.CommonName, c.CreatedAt)
+	}
 	open := map[string]string{"Pending": "AwaitingCSR", "RenewalInProgress": "AwaitingCSR", "Failed": "Failed"}[c.Status]
 	if open != "" {
 		b.Queue(`INSERT INTO jobs (id, type, certificate_id, status, attempts, last_error, requested_by, created_at, started_at, completed_at)

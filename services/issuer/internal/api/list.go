@@ -92,7 +92,7 @@ func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertifica
 	if q.Filter, err = given.filter("", s.clock.Now()); err != nil {
 		return nil, err
 	}
-	if q.Sort, q.Descending, err = sorting(value(in.Sort), in.SortDesc); err != nil {
+	if q.Sort, q.Descending, err = sorting(in.Sort, in.SortDesc); err != nil {
 		return nil, err
 	}
 	shown := certificateFields
@@ -108,12 +108,12 @@ func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertifica
 }
 
 // sorting reads an order: a name, a minus before it or sort_desc for the reverse.
-func sorting(asked string, descending *bool) (postgres.Sort, bool, error) {
+func sorting(asked *issuerapi.ListCertificatesParamsSort, descending *bool) (postgres.Sort, bool, error) {
 	down := descending != nil && *descending
-	if asked == "" {
+	if asked == nil || *asked == "" {
 		return postgres.ByCreation, down, nil
 	}
-	name, minus := strings.CutPrefix(asked, "-")
+	name, minus := strings.CutPrefix(string(*asked), "-")
 	by, ok := sorts[name]
 	if !ok {
 		return "", false, invalid("sort", "is none of notAfter, expiresAt, createdAt, updatedAt, commonName, name, status and environment, with or without a leading -")

@@ -3,6 +3,7 @@ package app_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -273,5 +274,38 @@ func TestBulk_IsDoneOnceByReplicasThatComeAndGo(t *testing.T) {
 	}
 	if n := w.renewals(); succeeded != 3000 || n != 3000 {
 		t.Errorf("%d items succeeded, %d jobs were made", succeeded, n)
+	}
+}
+
+// A rule that blocks refuses items one by one, as it would each renewal, and says so beforehand.
+func TestBulk_IsHeldToThePolicyRules(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.issued(9)
+	w.policyRule(object{
+		"id": "pr-prod", "name": "Only production", "type": "AllowedEnvironments", "severity": "Error", "enabled": true,
+		"config": object{"environments": []string{"prod"}},
+	})
+	w.policyRule(object{
+		"id": "pr-warn", "name": "Other CA", "type": "AllowedIssuers", "enabled": true, "config": object{"issuer_ids": []string{"iss-other"}},
+	})
+	chosen := object{"filter": object{"q": "true"}, "dry_run": true}
+	plan := w.plan("renew", chosen)
+	if plan.WouldChange != 3 || plan.WouldRefuse != 6 || !strings.Contains(plan.Refusals[0].Reason, "Only production") {
+		t.Errorf("plan %+v", plan)
+	}
+	if found := w.violations("pr-prod"); len(found) != 0 {
+		t.Errorf("a dry run has put %d violations on record", len(found))
+	}
+	chosen["dry_run"] = false
+	o := w.bulk("renew", chosen)
+	if o.Succeeded != 3 || o.Refused != 6 {
+		t.Errorf("operation %+v", o)
+	}
+	if reason := *w.items(o.ID, "status=Refused&per_page=1").Data[0].Reason; !strings.Contains(reason, "Only production") {
+		t.Errorf("reason %q", reason)
+	}
+	if blocked, warned := w.violations("pr-prod"), w.violations("pr-warn"); len(blocked) != 6 || len(warned) != 9 {
+		t.Errorf("%d violations that block and %d that warn are on record", len(blocked), len(warned))
 	}
 }

@@ -100,11 +100,17 @@ type Item struct {
 	JobID string
 }
 
-// refusal says why an action would be refused for a certificate; nil if it would not.
-func refusal(a Action, c *issuance.Certificate) error {
+// Chosen is a certificate that is meant. AgentID looks after its first target, empty if none does.
+type Chosen struct {
+	issuance.Certificate
+	AgentID string
+}
+
+// refusal says why an action other than a renewal would be refused for a certificate; nil if it would not.
+func refusal(a Action, c *Chosen) error {
 	switch {
 	case a == Renew:
-		return issuance.Renewable(c)
+		return nil
 	case c.Status == issuance.Archived && a == Archive:
 		return fault.New(fault.Conflict, "certificate %s is archived already", c.ID)
 	case c.Status == issuance.Archived:
@@ -134,12 +140,8 @@ func newPlan(a Action) *Plan {
 	return &Plan{Action: a, ByStatus: map[string]int{}, ByOwner: map[string]int{}, ByIssuer: map[string]int{}}
 }
 
-// judge adds a certificate to the plan.
-func (p *Plan) judge(c *issuance.Certificate) {
-	if err := refusal(p.Action, c); err != nil {
-		p.refuse(c.ID, fault.From(err).Message)
-		return
-	}
+// change adds a certificate that would be changed.
+func (p *Plan) change(c *Chosen) {
 	p.Total++
 	p.WouldChange++
 	p.ByStatus[string(c.Status)]++

@@ -15,7 +15,7 @@ import (
 // Store keeps operations.
 type Store interface {
 	// Chosen hands over the certificates that a selection has within a scope, in the order of their ids.
-	Chosen(ctx context.Context, scope authn.Scope, s Selection, limit int, each func(*issuance.Certificate)) error
+	Chosen(ctx context.Context, scope authn.Scope, s Selection, limit int, each func(*Chosen) error) error
 	// CreateBulk stores an operation with its items, as they are chosen at this moment, and returns it with its counts. It
 	// is Invalid if there are more than limit.
 	CreateBulk(ctx context.Context, o Operation, s Selection, limit int) (Operation, error)
@@ -43,9 +43,10 @@ func ViewerOf(p authn.Principal) Viewer {
 	return Viewer{Own: p.ID}
 }
 
-// Certificates decides how renewals begin.
+// Certificates decides whether and how renewals begin.
 type Certificates interface {
-	BeginRenewal(ctx context.Context, o issuance.Origin, c *issuance.Certificate) (issuance.Start, error)
+	MayRenew(ctx context.Context, c *issuance.Certificate, agentID string) error
+	BeginRenewal(ctx context.Context, o issuance.Origin, c *issuance.Certificate, agentID string) (issuance.Start, error)
 }
 
 // Service has the use cases. It is safe for concurrent use.
@@ -120,11 +121,23 @@ func (s *Service) Plan(ctx context.Context, p authn.Principal, r Request) (*Plan
 	}
 	plan := newPlan(r.Action)
 	seen := map[string]bool{}
-	err := s.store.Chosen(ctx, p.Scope, r.Selection, MaxChosen+1, func(c *issuance.Certificate) {
+	err := s.store.Chosen(ctx, p.Scope, r.Selection, MaxChosen+1, func(c *Chosen) error {
 		if r.Selection.Filter == nil {
 			seen[c.ID] = true
 		}
-		plan.judge(c)
+		err := refusal(r.Action, c)
+		if r.Action == Renew {
+			err = s.certificates.MayRenew(ctx, &c.Certificate, c.AgentID)
+		}
+		switch fault.CodeOf(err) {
+		case "":
+			plan.change(c)
+		case fault.Unavailable, fault.Internal:
+			return err
+		default:
+			plan.refuse(c.ID, fault.From(err).Message)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -19,11 +19,12 @@ const batchSize = 200
 type Batch struct {
 	Operation    Operation
 	Items        []Item
-	Certificates map[string]issuance.Certificate
+	Certificates map[string]Chosen
 	Busy         map[string]bool
 
 	// What is to be stored, besides the items.
 	Starts     []issuance.Start
+	Breaches   []issuance.Breach
 	Archived   []Told
 	Reassigned []Told
 }
@@ -80,14 +81,16 @@ func (s *Service) decide(ctx context.Context, b *Batch) error {
 }
 
 // act notes what becomes of one certificate.
-func (s *Service) act(ctx context.Context, b *Batch, it *Item, c *issuance.Certificate, now time.Time) error {
+func (s *Service) act(ctx context.Context, b *Batch, it *Item, c *Chosen, now time.Time) error {
 	origin := b.Operation.Origin
 	switch b.Operation.Action {
 	case Renew:
 		if b.Busy[c.ID] {
 			return fault.New(fault.Conflict, "a job for certificate %s is under way already", c.ID)
 		}
-		start, err := s.certificates.BeginRenewal(ctx, origin, c)
+		start, err := s.certificates.BeginRenewal(ctx, origin, &c.Certificate, c.AgentID)
+		// Also of what is refused.
+		b.Breaches = append(b.Breaches, start.Breaches...)
 		if err != nil {
 			return err
 		}
@@ -104,7 +107,7 @@ func (s *Service) act(ctx context.Context, b *Batch, it *Item, c *issuance.Certi
 }
 
 // reassigned is the event that tells of a reassignment, false if it changes nothing.
-func reassigned(c *issuance.Certificate, to Destination) (event.CertificateUpdated, bool) {
+func reassigned(c *Chosen, to Destination) (event.CertificateUpdated, bool) {
 	e := event.CertificateUpdated{
 		CertificateID: c.ID, CommonName: c.CommonName, IssuerID: c.IssuerID, OwnerID: c.OwnerID, TeamID: c.TeamID,
 		Environment: c.Environment, TargetIDs: c.TargetIDs, Changes: event.Changes{},

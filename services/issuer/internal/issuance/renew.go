@@ -36,6 +36,33 @@ func renews(c *Certificate) (CertificateStatus, JobType, error) {
 	}
 }
 
+// MayRenew says why a certificate whose key is not the caller's would not be renewed now, by its state or by the policy
+// rules; nil if it would be. It puts nothing on record. AgentID looks after its first target.
+func (s *Service) MayRenew(ctx context.Context, c *Certificate, agentID string) error {
+	_, kind, err := renews(c)
+	if err != nil {
+		return err
+	}
+	w := c.work(Job{CertificateID: c.ID}, c.reached(agentID))
+	breaches, err := s.judge(ctx, &w, kind.policyStage(), s.clock.Now())
+	if err != nil {
+		return err
+	}
+	return forbids(breaches)
+}
+
+// reached are the certificate's targets, as far as they matter to what is decided now: the agent of the first makes keys.
+func (c *Certificate) reached(agentID string) []Target {
+	targets := make([]Target, len(c.TargetIDs))
+	for i, id := range c.TargetIDs {
+		targets[i].ID = id
+	}
+	if len(targets) > 0 {
+		targets[0].AgentID = agentID
+	}
+	return targets
+}
+
 // insteadOf answers a renewal that cannot begin: a signing request is handed in if that is what the one under way waits
 // for, which may have begun of its own accord.
 func (s *Service) insteadOf(ctx context.Context, refusal error, p authn.Principal, o Origin, c *Certificate, csr string) (Triggered, error) {
@@ -73,6 +100,10 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	}
 	start, at, err := s.renew(ctx, o, &c, targets, csr)
 	if err != nil {
+		// What is refused is put on record in a transaction of its own.
+		if recordErr := s.store.Record(ctx, start.Breaches); recordErr != nil {
+			return Triggered{}, recordErr
+		}
 		return Triggered{}, err
 	}
 	if err := s.store.Begin(ctx, start, at); err != nil {
@@ -85,13 +116,10 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	return triggered, nil
 }
 
-// BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing.
-func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate) (Start, error) {
-	targets := make([]Target, len(c.TargetIDs))
-	for i, id := range c.TargetIDs {
-		targets[i].ID = id
-	}
-	start, _, err := s.renew(ctx, o, c, targets, "")
+// BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing; what
+// breaks a policy rule is in the start, also if the rule refuses it. AgentID looks after the first target.
+func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, agentID string) (Start, error) {
+	start, _, err := s.renew(ctx, o, c, c.reached(agentID), "")
 	return start, err
 }
 
@@ -109,9 +137,12 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 	w := c.work(Job{
 		ID: id.New(jobPrefix), Type: kind, CertificateID: c.ID, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
-	warnings, err := s.permit(ctx, &w, kind.policyStage(), now)
+	breaches, err := s.judge(ctx, &w, kind.policyStage(), now)
 	if err != nil {
 		return Start{}, nil, err
+	}
+	if refusal := forbids(breaches); refusal != nil {
+		return Start{Breaches: breaches}, nil, refusal
 	}
 	w.under(&policy)
 	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
@@ -120,7 +151,7 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 		return Start{}, nil, asField(err)
 	}
 	start := Start{
-		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: warnings,
+		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: breaches,
 	}
 	if !first.Status.Final() {
 		return start, nil, nil

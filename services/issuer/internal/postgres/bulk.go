@@ -15,7 +15,6 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
-	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
 const operationColumns = `o.id, o.action, o.status, o.filter, o.owner_id, o.team_id, o.environment, o.requested_by, o.scope,
@@ -39,8 +38,22 @@ func scanOperation(row pgx.CollectableRow) (bulk.Operation, error) {
 	return o, nil
 }
 
+// chosenColumns are those of a certificate, and the agent of its first target.
+const chosenColumns = certificateColumns + `,
+	COALESCE((SELECT ta.agent_id FROM certificate_targets ct LEFT JOIN target_agents ta ON ta.target_id = ct.target_id AND NOT ta.deleted
+		WHERE ct.certificate_id = c.id ORDER BY ct.position LIMIT 1), '')`
+
+func chosenScan() func(row pgx.CollectableRow) (bulk.Chosen, error) {
+	var agentID string
+	scan := certificateScan(&agentID)
+	return func(row pgx.CollectableRow) (bulk.Chosen, error) {
+		c, err := scan(row)
+		return bulk.Chosen{Certificate: c, AgentID: agentID}, err
+	}
+}
+
 // Chosen implements [bulk.Store].
-func (s *Store) Chosen(ctx context.Context, scope authn.Scope, sel bulk.Selection, limit int, each func(*issuance.Certificate)) error {
+func (s *Store) Chosen(ctx context.Context, scope authn.Scope, sel bulk.Selection, limit int, each func(*bulk.Chosen) error) error {
 	var c conditions
 	c.scope(scope)
 	if sel.Filter != nil {
@@ -48,20 +61,21 @@ func (s *Store) Chosen(ctx context.Context, scope authn.Scope, sel bulk.Selectio
 	} else {
 		c.parts = append(c.parts, "c.id = ANY("+c.arg(sel.IDs)+")")
 	}
-	// The targets do not matter to any refusal.
-	rows, err := s.pool.Query(ctx, "SELECT "+certificateFields+", '{}'::text[] FROM certificates c"+c.where()+
-		" ORDER BY c.id LIMIT "+strconv.Itoa(limit), c.args...)
+	rows, err := s.pool.Query(ctx, "SELECT "+chosenColumns+" FROM certificates c"+c.where()+
+		" ORDER BY c.id LIMIT "+strconv.Itoa(limit), c.planned(c.args)...)
 	if err != nil {
 		return pg.Fault(fmt.Errorf("choose certificates: %w", err))
 	}
 	defer rows.Close()
-	scan := certificateScan()
+	scan := chosenScan()
 	for rows.Next() {
 		found, err := scan(rows)
 		if err != nil {
 			return fmt.Errorf("choose certificates: %w", err)
 		}
-		each(&found)
+		if err := each(&found); err != nil {
+			return err
+		}
 	}
 	return pg.Fault(rows.Err())
 }

@@ -73,12 +73,12 @@ func takeBatch(ctx context.Context, tx pgx.Tx, limit int) (*bulk.Batch, error) {
 			return nil, fmt.Errorf("cancel the jobs of %d certificates: %w", len(ids), err)
 		}
 	}
-	found, err := collect(ctx, tx, certificateScan(),
-		`SELECT `+certificateColumns+` FROM certificates c WHERE c.id = ANY($1)`+c.and()+` ORDER BY c.id FOR UPDATE OF c`, c.args...)
+	found, err := collect(ctx, tx, chosenScan(),
+		`SELECT `+chosenColumns+` FROM certificates c WHERE c.id = ANY($1)`+c.and()+` ORDER BY c.id FOR UPDATE OF c`, c.args...)
 	if err != nil {
 		return nil, err
 	}
-	b.Certificates = make(map[string]issuance.Certificate, len(found))
+	b.Certificates = make(map[string]bulk.Chosen, len(found))
 	for _, one := range found {
 		b.Certificates[one.ID] = one
 	}
@@ -138,13 +138,9 @@ func storeBatch(ctx context.Context, tx pgx.Tx, b *bulk.Batch) error {
 		if len(begun) != len(b.Starts) {
 			return fault.New(fault.Internal, "%d of %d renewals were begun of certificates that are locked", len(begun), len(b.Starts))
 		}
-		var breaches []issuance.Breach
-		for i := range b.Starts {
-			breaches = append(breaches, b.Starts[i].Breaches...)
-		}
-		if err := putOnRecord(ctx, tx, breaches); err != nil {
-			return err
-		}
+	}
+	if err := putOnRecord(ctx, tx, b.Breaches); err != nil {
+		return err
 	}
 	if err := changeMany(ctx, tx, archiveManySQL, b.Archived); err != nil {
 		return err
