@@ -142,11 +142,6 @@ func (a Answers) RevokeAPIKey(ctx context.Context, r gatewayapi.RevokeAPIKeyRequ
 	return gatewayapi.RevokeAPIKey204Response{}, nil
 }
 
-func tag(k apikey.Key) *string {
-	t := httpx.ETag(k.Revision)
-	return &t
-}
-
 // shown is what the API tells of a key; the secret only to who has just made it.
 func (a Answers) shown(k apikey.Key, secret string) gatewayapi.APIKey {
 	now := a.Clock.Now()

@@ -27,6 +27,9 @@ func (op *operation) checkQuery(raw string, wrong []fault.Field) []fault.Field {
 		}
 		i := op.queryIndex(name)
 		if i < 0 {
+			if op.list && (name == "page" || name == "per_page") {
+				continue // deployed clients ask every list for pages, also those that come whole
+			}
 			wrong = append(wrong, op.unknown(name))
 			continue
 		}

@@ -14,6 +14,7 @@ package validation
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
@@ -32,6 +33,7 @@ type operation struct {
 	query  []parameter
 	header []parameter
 	body   *body // nil where none is read as JSON
+	list   bool
 }
 
 // Compile reads the contract.
@@ -55,7 +57,7 @@ func Compile(document []byte) (*Validator, error) {
 }
 
 func compile(item *openapi3.PathItem, op *openapi3.Operation) (*operation, error) {
-	out := &operation{}
+	out := &operation{list: strings.HasPrefix(op.OperationID, "list")}
 	// An operation's parameter stands in for its path's of the same name.
 	all := append(openapi3.Parameters{}, op.Parameters...)
 	for _, p := range item.Parameters {
