@@ -64,9 +64,13 @@ func TestKeys_OpenWhatTheirRoleIsForAndEndOnEveryGateway(t *testing.T) {
 	}
 	rescue := rig.As(t, other.URL, key)
 	rig.Within(t, rig.Patience, "the audit trail tells of the keys", func() error {
-		told, err := rescue.Audit(t.Context(), "apikey_changed")
-		if err != nil {
-			return err
+		var told []client.AuditEvent
+		for _, action := range []string{"create_api_key", "update_api_key", "delete_api_key"} {
+			events, err := rescue.Audit(t.Context(), action)
+			if err != nil {
+				return err
+			}
+			told = append(told, events...)
 		}
 		actors := map[string]int{}
 		for _, e := range told {
