@@ -29,6 +29,8 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
+	StepCA                StepCA
+	OpenSSL               OpenSSL
 	Sweep, CSRDeadline    time.Duration
 }
 
@@ -43,13 +45,21 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 	store := postgres.New(deps.DB, hooks)
-	issuers := registry.New(store, kinds(store, settings, deps))
+	given, err := settings.given()
+	if err != nil {
+		return err
+	}
+	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
+	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
-	if err := open(ctx, issuers, store, deps); err != nil {
+	if err = records.Provide(ctx); err == nil {
+		err = open(ctx, issuers, store, deps)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
 			return nil
@@ -67,7 +77,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
 		}, api.New(api.Services{
-			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
+			Certificates: certificates, Issuers: records,
 			Organisation: organisation.New(store, deps.Clock), Rules: rules,
 		}, store))
 	})

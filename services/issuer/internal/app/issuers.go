@@ -8,9 +8,9 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/service"
-	"github.com/certctl/certctl/libs/x509x"
-	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/script"
+	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -26,6 +26,8 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
 			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
 		},
+		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
+		registry.TypeOpenSSL: &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
 	}
 }
 
@@ -43,7 +45,7 @@ func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store
 			if !i.Enabled {
 				continue
 			}
-			err := announce(ctx, issuers, store, deps, i)
+			err := announce(ctx, issuers, deps, i)
 			switch {
 			case err == nil:
 			case i.ID == issuance.DefaultIssuer || ctx.Err() != nil:
@@ -59,21 +61,15 @@ func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store
 	}
 }
 
-func announce(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps, i registry.Issuer) error {
-	authority, config, err := issuers.Open(ctx, i)
+func announce(ctx context.Context, issuers *registry.Registry, deps service.Deps, i registry.Issuer) error {
+	authority, err := issuers.Introduce(ctx, i)
 	if err != nil {
 		return err
 	}
-	i.Config, i.SignsCRL = config, false
-	if signer, ok := authority.(ca.CRLSigner); ok {
-		i.SignsCRL = signer.SignsCRLs()
-	}
-	chain := authority.Chain()
-	if len(chain) > 0 {
-		i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	if chain := authority.Chain(); len(chain) > 0 {
 		if ends := chain[0].NotAfter; ends.Before(deps.Clock.Now().Add(expiryWarning)) {
 			deps.Log.WarnContext(ctx, "the CA's own certificate expires soon, and no certificate outlives it", obs.KeyIssuer, i.ID, "not_after", ends)
 		}
 	}
-	return store.Announce(ctx, i, deps.Clock.Now())
+	return nil
 }
