@@ -14,6 +14,8 @@ type Config struct {
 	CACertPath string `split_words:"true" desc:"PEM file with the Local CA's certificate and those above it. Without it the Local CA signs itself."`
 	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1)."`
 
+	Connectors
+
 	SchedulerJobProcessorInterval time.Duration `split_words:"true" default:"30s" desc:"How often jobs are looked for that nothing has woken a worker for."`
 	SchedulerRenewalCheckInterval time.Duration `split_words:"true" default:"1h" desc:"How often certificates that are due to be renewed, or to be told of, are looked for that nothing has woken the engine for; it wakes by itself when the next falls due."`
 	RenewalsPerIssuer             int           `split_words:"true" default:"500" desc:"How many renewals of their own accord may be under way with one issuer; further ones wait."`
@@ -27,6 +29,9 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PublicURL); err != nil || c.PublicURL != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("CERTCTL_PUBLIC_URL must be of the form http://host:port")
+	}
+	if err := c.Connectors.check(); err != nil {
+		return err
 	}
 	if c.SchedulerJobProcessorInterval < 0 || c.SchedulerRenewalCheckInterval < 0 || c.CSRDeadline < 0 || c.RenewalsPerIssuer < 0 {
 		return errors.New("CERTCTL_SCHEDULER_JOB_PROCESSOR_INTERVAL, CERTCTL_SCHEDULER_RENEWAL_CHECK_INTERVAL, CERTCTL_RENEWALS_PER_ISSUER and CERTCTL_CSR_DEADLINE must not be negative")

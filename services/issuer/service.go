@@ -19,6 +19,8 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		PublicURL:   cfg.PublicURL,
 		CACertPath:  cfg.CACertPath,
 		CAKeyPath:   cfg.CAKeyPath,
+		StepCA:      cfg.stepCA(),
+		OpenSSL:     cfg.openSSL(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
 

@@ -30,6 +30,8 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
+	StepCA                StepCA
+	OpenSSL               OpenSSL
 	Sweep, CSRDeadline    time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
@@ -54,7 +56,12 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 	store := postgres.New(deps.DB, hooks)
-	issuers := registry.New(store, kinds(store, settings, deps))
+	given, err := settings.given()
+	if err != nil {
+		return err
+	}
+	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
+	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
@@ -65,7 +72,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	if err := open(ctx, issuers, store, deps); err != nil {
+	if err = records.Provide(ctx); err == nil {
+		err = openDefault(ctx, issuers, store, deps)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
 			return nil
@@ -83,13 +93,14 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
 		}, api.New(api.Services{
-			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
+			Certificates: certificates, Issuers: records,
 			Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
 			Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 		}, store, deps.Clock))
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
+	g.Go(func() error { return openOthers(ctx, issuers, store, deps) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return renewals.Run(ctx) })
 	g.Go(func() error { return bulkWork.Run(ctx) })

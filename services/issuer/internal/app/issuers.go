@@ -8,9 +8,10 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/service"
-	"github.com/certctl/certctl/libs/x509x"
-	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/script"
+	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
+	"github.com/certctl/certctl/services/issuer/internal/ca/vault"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -26,54 +27,62 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
 			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
 		},
+		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
+		registry.TypeVault:   &vault.Kind{Clock: deps.Clock},
+		registry.TypeOpenSSL: &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
 	}
 }
 
-// open opens the CA of every issuer that is enabled and tells of those that are new or have changed. The default issuer
-// is part of how the service is installed, so a fault of its CA is one of the service; any other stays out of service
-// until its own is mended.
-func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+// openDefault opens the CA of the default issuer, which is part of how the service is installed: a fault of its CA is
+// one of the service.
+func openDefault(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+	i, err := store.IssuerByID(ctx, authn.Scope{}, issuance.DefaultIssuer)
+	if err != nil || !i.Enabled {
+		return err
+	}
+	return announce(ctx, issuers, deps, i)
+}
+
+// openOthers opens the CA of every other issuer that is enabled and tells of those that are new or have changed. One that
+// has a fault stays out of service until that is mended; one that hangs holds nobody up.
+func openOthers(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
 	at := postgres.Page{Number: 1, Size: page.MaxSize}
 	for {
 		list, err := store.Issuers(ctx, authn.Scope{}, at)
 		if err != nil {
-			return err
+			return unlessStopped(ctx, err)
 		}
 		for _, i := range list.Rows {
-			if !i.Enabled {
+			if !i.Enabled || i.ID == issuance.DefaultIssuer {
 				continue
 			}
-			err := announce(ctx, issuers, store, deps, i)
-			switch {
-			case err == nil:
-			case i.ID == issuance.DefaultIssuer || ctx.Err() != nil:
-				return err
-			default:
+			if err := announce(ctx, issuers, deps, i); unlessStopped(ctx, err) != nil {
 				deps.Log.ErrorContext(ctx, "issuer stays out of service", obs.KeyIssuer, i.ID, obs.KeyError, err)
 			}
 		}
-		if list.Next == nil {
+		if list.Next == nil || ctx.Err() != nil {
 			return nil
 		}
 		at.Cursor = list.Next
 	}
 }
 
-func announce(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps, i registry.Issuer) error {
-	authority, config, err := issuers.Open(ctx, i)
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func announce(ctx context.Context, issuers *registry.Registry, deps service.Deps, i registry.Issuer) error {
+	authority, err := issuers.Introduce(ctx, i)
 	if err != nil {
 		return err
 	}
-	i.Config, i.SignsCRL = config, false
-	if signer, ok := authority.(ca.CRLSigner); ok {
-		i.SignsCRL = signer.SignsCRLs()
-	}
-	chain := authority.Chain()
-	if len(chain) > 0 {
-		i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	if chain := authority.Chain(); len(chain) > 0 {
 		if ends := chain[0].NotAfter; ends.Before(deps.Clock.Now().Add(expiryWarning)) {
 			deps.Log.WarnContext(ctx, "the CA's own certificate expires soon, and no certificate outlives it", obs.KeyIssuer, i.ID, "not_after", ends)
 		}
 	}
-	return store.Announce(ctx, i, deps.Clock.Now())
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -21,8 +22,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"crypto/tls"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -95,7 +94,7 @@ func executable(path string) bool {
 // Run starts the server, after Stop again.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, filepath.Join(s.dir, "ca.json")) //nolint:gosec,noctx // our own binary, which is stopped by Stop
+	s.cmd = exec.Command(s.binary, filepath.Join(s.dir, "ca.json"))
 	var log bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &log, &log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
