@@ -15,6 +15,7 @@ import (
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -30,6 +31,16 @@ type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
 	Sweep, CSRDeadline    time.Duration
+	ACME                  ACME
+}
+
+// ACME is what the environment says of ACME.
+type ACME struct {
+	// Issuer is the one that it configures; without a directory there is none.
+	Issuer acme.Settings
+	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
+	HTTPAddress string
+	DNS         acme.Hooks
 }
 
 // Run runs the issuer until ctx ends.
@@ -49,7 +60,11 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
-	if err := open(ctx, issuers, store, deps); err != nil {
+	err = configured(ctx, settings.ACME.Issuer.Directory, store, deps.Clock.Now())
+	if err == nil {
+		err = open(ctx, issuers, store, deps)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			// Told to stop before it had started.
 			return nil

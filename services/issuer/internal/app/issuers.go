@@ -10,6 +10,7 @@ import (
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
@@ -26,7 +27,21 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
 			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
 		},
+		registry.TypeACME: &acme.Kind{
+			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock}, Keys: store,
+			Environment: settings.ACME.Issuer, HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
+		},
 	}
+}
+
+// configured adds the issuer that the environment configures for an ACME directory, unless it is there.
+func configured(ctx context.Context, directory string, store *postgres.Store, now time.Time) error {
+	if directory == "" {
+		return nil
+	}
+	return store.EnsureIssuer(ctx, registry.Issuer{
+		ID: acme.EnvironmentIssuer(directory), Name: "ACME (" + directory + ")", Type: registry.TypeACME, CreatedAt: now,
+	})
 }
 
 // open opens the CA of every issuer that is enabled and tells of those that are new or have changed. The default issuer

@@ -112,6 +112,14 @@ func encodeConfig(i *registry.Issuer) (string, error) {
 	return string(config), nil
 }
 
+const ensureIssuerSQL = `INSERT INTO issuers (id, name, type, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) ON CONFLICT (id) DO NOTHING`
+
+// EnsureIssuer adds an issuer that is part of how the service is installed, as the Local CA is, unless it is there.
+func (s *Store) EnsureIssuer(ctx context.Context, i registry.Issuer) error {
+	_, err := s.pool.Exec(ctx, ensureIssuerSQL, i.ID, i.Name, i.Type, i.CreatedAt)
+	return pg.Fault(err)
+}
+
 // AddIssuer implements [registry.Store].
 func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t registry.Told) error {
 	config, err := encodeConfig(&i)

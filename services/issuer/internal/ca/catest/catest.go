@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,14 +26,38 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
+// Bounds are what the suite does not ask of a CA that settles it by rules of its own. The zero value asks for all.
+type Bounds struct {
+	// Names are those that it can be asked for, a host name first; nil are host names, a wildcard and addresses.
+	Names []string
+	// Keys are the kinds of keys that it takes; nil are all of the suite's. Any other it must refuse as Invalid.
+	Keys []string
+	// OwnTemplate tells that key usages, purposes besides that of a server, key identifiers, backdating and the length of
+	// serial numbers are the CA's alone.
+	OwnTemplate bool
+}
+
 // Run runs the suite.
 func Run(t *testing.T, issuer ca.Issuer) {
 	t.Helper()
+	RunWithin(t, issuer, Bounds{})
+}
+
+// RunWithin runs the suite within a CA's bounds.
+func RunWithin(t *testing.T, issuer ca.Issuer, b Bounds) {
+	t.Helper()
+	if b.Names == nil {
+		b.Names = []string{"www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"}
+	}
 	t.Run("chain", func(t *testing.T) { chain(t, issuer) })
 	for _, kind := range []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048", "Ed25519"} {
-		t.Run("issues for "+kind, func(t *testing.T) { issues(t, issuer, NewKey(t, kind)) })
+		if b.Keys == nil || slices.Contains(b.Keys, kind) {
+			t.Run("issues for "+kind, func(t *testing.T) { issues(t, issuer, NewKey(t, kind), b) })
+		} else {
+			t.Run("refuses "+kind, func(t *testing.T) { refuses(t, issuer, NewKey(t, kind)) })
+		}
 	}
-	t.Run("serials are random", func(t *testing.T) { serials(t, issuer) })
+	t.Run("serials are random", func(t *testing.T) { serials(t, issuer, b) })
 	t.Run("long common name", func(t *testing.T) { longName(t, issuer) })
 	t.Run("only the key of the request counts", func(t *testing.T) { ignoresExtensions(t, issuer) })
 	if s, ok := issuer.(ca.CRLSigner); ok && s.SignsCRLs() {
