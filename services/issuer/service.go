@@ -15,16 +15,14 @@ import (
 
 // Run answers requests, works on jobs and follows events until ctx ends, then finishes what is in hand.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
-	acme, err := cfg.acme()
-	if err != nil {
-		return err
-	}
 	return app.Run(ctx, app.Settings{
 		PublicURL:   cfg.PublicURL,
 		CACertPath:  cfg.CACertPath,
 		CAKeyPath:   cfg.CAKeyPath,
+		StepCA:      cfg.stepCA(),
+		OpenSSL:     cfg.openSSL(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
-		ACME:        acme,
+		ACME:        cfg.acme(),
 	}, deps)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
-	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -30,17 +29,10 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
-	Sweep, CSRDeadline    time.Duration
+	StepCA                StepCA
+	OpenSSL               OpenSSL
 	ACME                  ACME
-}
-
-// ACME is what the environment says of ACME.
-type ACME struct {
-	// Issuer is the one that it configures; without a directory there is none.
-	Issuer acme.Settings
-	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
-	HTTPAddress string
-	DNS         acme.Hooks
+	Sweep, CSRDeadline    time.Duration
 }
 
 // Run runs the issuer until ctx ends.
@@ -54,14 +46,18 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 	store := postgres.New(deps.DB, hooks)
-	issuers := registry.New(store, kinds(store, settings, deps))
+	given, err := settings.given()
+	if err != nil {
+		return err
+	}
+	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
+	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
-	err = configured(ctx, settings.ACME.Issuer.Directory, store, deps.Clock.Now())
-	if err == nil {
+	if err = records.Provide(ctx); err == nil {
 		err = open(ctx, issuers, store, deps)
 	}
 	if err != nil {
@@ -82,7 +78,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
 			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
 		}, api.New(api.Services{
-			Certificates: certificates, Issuers: registry.NewService(store, issuers, deps.Clock),
+			Certificates: certificates, Issuers: records,
 			Organisation: organisation.New(store, deps.Clock), Rules: rules,
 		}, store))
 	})

@@ -8,10 +8,10 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/service"
-	"github.com/certctl/certctl/libs/x509x"
-	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/script"
+	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -28,20 +28,12 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
 		},
 		registry.TypeACME: &acme.Kind{
-			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock}, Keys: store,
-			Environment: settings.ACME.Issuer, HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
+			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock},
+			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
 		},
+		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
+		registry.TypeOpenSSL: &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
 	}
-}
-
-// configured adds the issuer that the environment configures for an ACME directory, unless it is there.
-func configured(ctx context.Context, directory string, store *postgres.Store, now time.Time) error {
-	if directory == "" {
-		return nil
-	}
-	return store.EnsureIssuer(ctx, registry.Issuer{
-		ID: acme.EnvironmentIssuer(directory), Name: "ACME (" + directory + ")", Type: registry.TypeACME, CreatedAt: now,
-	})
 }
 
 // open opens the CA of every issuer that is enabled and tells of those that are new or have changed. The default issuer
@@ -58,7 +50,7 @@ func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store
 			if !i.Enabled {
 				continue
 			}
-			err := announce(ctx, issuers, store, deps, i)
+			err := announce(ctx, issuers, deps, i)
 			switch {
 			case err == nil:
 			case i.ID == issuance.DefaultIssuer || ctx.Err() != nil:
@@ -74,21 +66,15 @@ func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store
 	}
 }
 
-func announce(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps, i registry.Issuer) error {
-	authority, config, err := issuers.Open(ctx, i)
+func announce(ctx context.Context, issuers *registry.Registry, deps service.Deps, i registry.Issuer) error {
+	authority, err := issuers.Introduce(ctx, i)
 	if err != nil {
 		return err
 	}
-	i.Config, i.SignsCRL = config, false
-	if signer, ok := authority.(ca.CRLSigner); ok {
-		i.SignsCRL = signer.SignsCRLs()
-	}
-	chain := authority.Chain()
-	if len(chain) > 0 {
-		i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	if chain := authority.Chain(); len(chain) > 0 {
 		if ends := chain[0].NotAfter; ends.Before(deps.Clock.Now().Add(expiryWarning)) {
 			deps.Log.WarnContext(ctx, "the CA's own certificate expires soon, and no certificate outlives it", obs.KeyIssuer, i.ID, "not_after", ends)
 		}
 	}
-	return store.Announce(ctx, i, deps.Clock.Now())
+	return nil
 }

@@ -34,6 +34,14 @@ type Request struct {
 	ShortLived bool
 }
 
+// Within returns the request with a lifetime of at most d; zero is no bound.
+func (r Request) Within(d time.Duration) Request {
+	if d > 0 && (r.Lifetime == 0 || r.Lifetime > d) {
+		r.Lifetime = d
+	}
+	return r
+}
+
 // Issued is a certificate as it was issued.
 type Issued struct {
 	// DER is the leaf.

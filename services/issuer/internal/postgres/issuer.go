@@ -18,11 +18,11 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
-const issuerColumns = `i.id, i.name, i.type, i.config, i.enabled, i.ca_chain_pem, i.signs_crl, i.created_at, i.updated_at, i.revision`
+const issuerColumns = `i.id, i.name, i.type, i.config, i.enabled, i.ca_chain_pem, i.signs_crl, i.created_at, i.updated_at, i.revision, i.sealed_settings`
 
 func scanIssuer(row pgx.CollectableRow) (registry.Issuer, error) {
 	var i registry.Issuer
-	err := row.Scan(&i.ID, &i.Name, &i.Type, &i.Config, &i.Enabled, &i.CAChainPEM, &i.SignsCRL, &i.CreatedAt, &i.UpdatedAt, &i.Revision)
+	err := row.Scan(&i.ID, &i.Name, &i.Type, &i.Config, &i.Enabled, &i.CAChainPEM, &i.SignsCRL, &i.CreatedAt, &i.UpdatedAt, &i.Revision, &i.Sealed)
 	return i, err
 }
 
@@ -112,14 +112,6 @@ func encodeConfig(i *registry.Issuer) (string, error) {
 	return string(config), nil
 }
 
-const ensureIssuerSQL = `INSERT INTO issuers (id, name, type, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) ON CONFLICT (id) DO NOTHING`
-
-// EnsureIssuer adds an issuer that is part of how the service is installed, as the Local CA is, unless it is there.
-func (s *Store) EnsureIssuer(ctx context.Context, i registry.Issuer) error {
-	_, err := s.pool.Exec(ctx, ensureIssuerSQL, i.ID, i.Name, i.Type, i.CreatedAt)
-	return pg.Fault(err)
-}
-
 // AddIssuer implements [registry.Store].
 func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t registry.Told) error {
 	config, err := encodeConfig(&i)
@@ -127,9 +119,9 @@ func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t 
 		return err
 	}
 	return s.transact(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO issuers (id, name, type, config, enabled, ca_chain_pem, signs_crl, version, revision, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, i.ID, i.Name, i.Type, config, i.Enabled, i.CAChainPEM, i.SignsCRL,
-			0, i.Revision, i.CreatedAt, i.UpdatedAt)
+		_, err := tx.Exec(ctx, `INSERT INTO issuers (id, name, type, config, enabled, ca_chain_pem, signs_crl, version, revision, created_at, updated_at, sealed_settings)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, i.ID, i.Name, i.Type, config, i.Enabled, i.CAChainPEM, i.SignsCRL,
+			0, i.Revision, i.CreatedAt, i.UpdatedAt, i.Sealed)
 		if pg.IsUnique(err) {
 			return fault.New(fault.Conflict, "there is an issuer %s already", i.ID)
 		}
@@ -176,8 +168,8 @@ func (s *Store) ChangeIssuer(
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE issuers SET name = $2, config = $3, enabled = $4, revision = $5, updated_at = $6 WHERE id = $1`,
-			id, i.Name, config, i.Enabled, i.Revision, i.UpdatedAt)
+		_, err = tx.Exec(ctx, `UPDATE issuers SET name = $2, config = $3, enabled = $4, revision = $5, updated_at = $6, sealed_settings = $7
+			WHERE id = $1`, id, i.Name, config, i.Enabled, i.Revision, i.UpdatedAt, i.Sealed)
 		if err != nil {
 			return fmt.Errorf("change issuer %s: %w", id, err)
 		}

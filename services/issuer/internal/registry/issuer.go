@@ -18,8 +18,10 @@ import (
 // Issuer is a configured CA.
 type Issuer struct {
 	ID, Name, Type string
-	// Config is without secrets.
-	Config  map[string]any
+	// Config is without secrets: what stands in their place says that they are set.
+	Config map[string]any
+	// Sealed are the secrets; nil if there are none.
+	Sealed  []byte
 	Enabled bool
 	// What the CA behind it says of itself; empty before it has been opened.
 	CAChainPEM           string
@@ -35,12 +37,14 @@ const (
 	TypeACME    = "ACME"
 	TypeStepCA  = "StepCA"
 	TypeOpenSSL = "OpenSSL"
+	TypeVault   = "Vault"
 )
 
 // names are the types by the names that older clients and data give them, without case and punctuation.
 var names = map[string]string{
 	"genericca": TypeLocal, "local": TypeLocal, "localca": TypeLocal,
 	"acme": TypeACME, "stepca": TypeStepCA, "openssl": TypeOpenSSL,
+	"vault": TypeVault, "openbao": TypeVault, "hashicorpvault": TypeVault,
 }
 
 // TypeOf returns the type that a name means, false if it means none.
@@ -50,7 +54,8 @@ func TypeOf(name string) (string, bool) {
 	return t, ok
 }
 
-// Kind makes and opens the CAs of one type. A build has one for each type that it has a connector for.
+// Kind makes and opens the CAs of one type. A build has one for each type that it has a connector for. One with secret
+// settings is a [Keeper] too.
 type Kind interface {
 	// Make reads the config of a new issuer and makes what belongs to it. Its error is Invalid and names the settings at
 	// fault.
@@ -65,11 +70,11 @@ type Kind interface {
 
 // Made is what belongs to a new issuer.
 type Made struct {
-	// Config is what is kept and shown of the settings: no secrets.
+	// Config is what is kept of the settings. All of it is shown but what a Keeper names.
 	Config map[string]any
 	// Key is the CA's key, if it lives here.
 	Key      ca.Key
 	SignsCRL bool
-	// Secrets are the settings that were given and are not shown.
+	// Secrets are the settings that were given, were made use of, and are not kept.
 	Secrets []string
 }

@@ -7,15 +7,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/secret"
+	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/gather"
 )
 
-// Rows reads issuers.
+// Rows has the records of issuers.
 type Rows interface {
 	// Configured returns those of the issuers that exist.
 	Configured(ctx context.Context, ids []string) (map[string]Issuer, error)
+	// Announce notes what an issuer's connector says of itself and, if that is new, tells of it.
+	Announce(ctx context.Context, i Issuer, now time.Time) error
+}
+
+// Settings are a registry's.
+type Settings struct {
+	// Sealer seals what is secret about an issuer; without it, no such issuer can be set up or opened.
+	Sealer *secret.Sealer
+	Clock  clock.Clock
+	// Given are the issuers that the environment sets up, by their ids.
+	Given map[string]Given
 }
 
 const (
@@ -26,9 +40,11 @@ const (
 
 // Registry is the CAs in service. It is safe for concurrent use.
 type Registry struct {
-	kinds map[string]Kind
-	looks gather.Group[*look]
-	asked atomic.Uint64
+	rows     Rows
+	kinds    map[string]Kind
+	settings Settings
+	looks    gather.Group[*look]
+	asked    atomic.Uint64
 
 	mu   sync.Mutex
 	open map[string]opened // guarded by mu
@@ -47,8 +63,8 @@ type look struct {
 }
 
 // New returns the registry of the issuers in rows, of the kinds that this build has, by type.
-func New(rows Rows, kinds map[string]Kind) *Registry {
-	r := &Registry{kinds: kinds, open: map[string]opened{}}
+func New(rows Rows, kinds map[string]Kind, settings Settings) *Registry {
+	r := &Registry{rows: rows, kinds: kinds, settings: settings, open: map[string]opened{}}
 	r.looks.Key = func(l *look) string { return l.number }
 	r.looks.Max, r.looks.Timeout = maxLooks, lookTimeout
 	r.looks.Do = func(ctx context.Context, batch []*look) ([]error, error) {
@@ -111,9 +127,9 @@ func (r *Registry) opened(ctx context.Context, i Issuer) (ca.Issuer, error) {
 	o, ok := r.open[i.ID]
 	r.mu.Unlock()
 	if ok && o.revision == i.Revision {
-		return o.ca, nil
+		return o.ca, r.noteChain(ctx, o.ca, i)
 	}
-	authority, _, err := r.Open(ctx, i)
+	authority, err := r.openNoting(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +142,61 @@ func (r *Registry) opened(ctx context.Context, i Issuer) (ca.Issuer, error) {
 	return authority, nil
 }
 
-// Open opens the CA of an issuer anew, and returns what its config is to say.
-func (r *Registry) Open(ctx context.Context, i Issuer) (ca.Issuer, map[string]any, error) {
+// noteChain puts a CA's chain on record that has shown it only in what it has issued.
+func (r *Registry) noteChain(ctx context.Context, authority ca.Issuer, i Issuer) error {
+	chain := authority.Chain()
+	if i.CAChainPEM != "" || len(chain) == 0 {
+		return nil
+	}
+	i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	return r.rows.Announce(ctx, i, r.settings.Clock.Now())
+}
+
+// openNoting opens the CA of an issuer anew. What is not known of the CA before it answers, such as its chain, is put
+// on record the first time.
+func (r *Registry) openNoting(ctx context.Context, i Issuer) (ca.Issuer, error) {
+	authority, now, err := r.connect(ctx, i)
+	if err != nil || now.CAChainPEM == i.CAChainPEM && now.SignsCRL == i.SignsCRL {
+		return authority, err
+	}
+	return authority, r.rows.Announce(ctx, now, r.settings.Clock.Now())
+}
+
+// Introduce opens the CA of an issuer anew, and puts on record what it says of itself.
+func (r *Registry) Introduce(ctx context.Context, i Issuer) (ca.Issuer, error) {
+	authority, now, err := r.connect(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	return authority, r.rows.Announce(ctx, now, r.settings.Clock.Now())
+}
+
+// connect opens the CA of an issuer, and returns what the record is to say of it.
+func (r *Registry) connect(ctx context.Context, i Issuer) (ca.Issuer, Issuer, error) {
 	kind, ok := r.kinds[i.Type]
 	if !ok {
-		return nil, nil, fault.New(fault.Unavailable, "issuer %s is of type %s, for which this build has no connector", i.ID, i.Type)
+		return nil, i, fault.New(fault.Unavailable, "issuer %s is of type %s, for which this build has no connector", i.ID, i.Type)
 	}
-	return kind.Open(ctx, i)
+	whole := i
+	var err error
+	if whole.Config, err = r.whole(i); err != nil {
+		return nil, i, err
+	}
+	authority, config, err := kind.Open(ctx, whole)
+	if fault.CodeOf(err) == fault.Invalid {
+		// It is the record that is wrong, and not what is asked of it now. The record may be mended.
+		err = fault.Wrap(err, fault.Unavailable, "%s", fault.From(err).Message)
+	}
+	if err != nil {
+		return nil, i, err
+	}
+	i.Config, i.SignsCRL = r.shown(i.Type, config), false
+	if signer, ok := authority.(ca.CRLSigner); ok {
+		i.SignsCRL = signer.SignsCRLs()
+	}
+	// A CA may show its chain only in what it issues.
+	if chain := authority.Chain(); len(chain) > 0 {
+		i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	}
+	return authority, i, nil
 }

@@ -136,14 +136,20 @@ func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin,
 		return Issuer{}, err
 	}
 	i.Type = t
+	if err := checkPlaceholders(kind, r.Config); err != nil {
+		return Issuer{}, err
+	}
 	made, err := kind.Make(i, r.Config)
 	if err != nil {
 		return Issuer{}, err
 	}
-	i.Config, i.CAChainPEM, i.SignsCRL = made.Config, made.Key.ChainPEM, made.SignsCRL
+	if err := s.registry.keep(&i, made.Config); err != nil {
+		return Issuer{}, err
+	}
+	i.CAChainPEM, i.SignsCRL = made.Key.ChainPEM, made.SignsCRL
 	changes := record.Changes(nil, i.fields())
 	for _, setting := range made.Secrets {
-		changes["config."+setting] = event.Change{Before: secret, After: secret}
+		changes["config."+setting] = event.Change{Before: hidden, After: hidden}
 	}
 	told := Told{Changed: s.fact(i.changed(event.Created, changes), o, now)}
 	if i.CAChainPEM != "" {
@@ -151,9 +157,6 @@ func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin,
 	}
 	return i, s.store.AddIssuer(ctx, i, made.Key, told)
 }
-
-// secret stands for what is not told.
-const secret = "(secret)"
 
 func (s *Service) fact(e event.Event, o issuance.Origin, at time.Time) issuance.Fact {
 	return issuance.Fact{Event: e, Origin: o, At: at}
@@ -185,11 +188,17 @@ func (s *Service) Change(ctx context.Context, p authn.Principal, o issuance.Orig
 		if err := seen(before.Revision); err != nil {
 			return Issuer{}, nil, err
 		}
-		after, err := s.merged(before, u)
+		after, secrets, err := s.merged(before, u)
 		if err != nil {
 			return Issuer{}, nil, err
 		}
 		changes := record.Changes(before.fields(), after.fields())
+		for _, setting := range secrets {
+			// One that is new differs in what is shown already.
+			if _, shown := changes["config."+setting]; !shown {
+				changes["config."+setting] = event.Change{Before: hidden, After: hidden}
+			}
+		}
 		if len(changes) == 0 {
 			return before, nil, nil
 		}
@@ -203,30 +212,50 @@ func (s *Service) Change(ctx context.Context, p authn.Principal, o issuance.Orig
 	})
 }
 
-func (s *Service) merged(i Issuer, u Update) (Issuer, error) {
+// merged returns an issuer after an update, and which of its secrets have other values.
+func (s *Service) merged(i Issuer, u Update) (Issuer, []string, error) {
 	if u.Name != nil {
 		i.Name = strings.TrimSpace(*u.Name)
 	}
 	if err := checkName(i.Name); err != nil {
-		return i, err
+		return i, nil, err
 	}
 	if u.Enabled != nil {
 		i.Enabled = *u.Enabled
 	}
 	if u.Type != nil && *u.Type != "" {
 		if t, ok := TypeOf(*u.Type); !ok || t != i.Type {
-			return i, fault.InvalidFields(fault.Field{Name: "type", Reason: "cannot be changed from " + i.Type + "; set up another issuer"})
+			return i, nil, fault.InvalidFields(fault.Field{Name: "type", Reason: "cannot be changed from " + i.Type + "; set up another issuer"})
 		}
 	}
 	if len(u.Config) == 0 {
-		return i, nil
+		return i, nil, nil
 	}
+	return s.reconfigured(i, u.Config)
+}
+
+func (s *Service) reconfigured(i Issuer, update map[string]any) (Issuer, []string, error) {
 	_, kind, err := s.kind(i.Type)
 	if err != nil {
-		return i, err
+		return i, nil, err
 	}
-	i.Config, err = kind.Amend(i, u.Config)
-	return i, err
+	if err := s.registry.mayReconfigure(i, update); err != nil {
+		return i, nil, err
+	}
+	update = withoutPlaceholders(kind, update)
+	if g, ok := s.registry.settings.Given[i.ID]; len(update) == 0 || ok && g.Type == i.Type {
+		return i, nil, nil
+	}
+	before := i
+	if before.Config, err = s.registry.whole(i); err != nil {
+		return i, nil, err
+	}
+	after, err := kind.Amend(before, update)
+	if err != nil {
+		return i, nil, err
+	}
+	err = s.registry.keep(&i, after)
+	return i, changedSecrets(kind, before.Config, after), err
 }
 
 // Remove removes an issuer that nothing refers to, and its key for good.
@@ -238,6 +267,9 @@ func (s *Service) Remove(ctx context.Context, p authn.Principal, o issuance.Orig
 		if issuerID == issuance.DefaultIssuer {
 			return issuance.Fact{}, fault.New(fault.Conflict,
 				"issuer %s stays: it is the issuer of requests that name none; disable it if it is not to issue", issuerID)
+		}
+		if g, ok := s.registry.settings.Given[issuerID]; ok && g.Type == i.Type {
+			return issuance.Fact{}, fault.New(fault.Conflict, "issuer %s is set up by the environment; unset %s", issuerID, g.Source)
 		}
 		if err := record.InUse("issuer", issuerID, uses...); err != nil {
 			return issuance.Fact{}, err
@@ -254,13 +286,13 @@ type Tested struct {
 	SignsCRL bool
 }
 
-// Test opens the CA of an issuer anew, as it is configured, and signs nothing. Its error says what is wrong.
+// Test opens the CA of an issuer anew, as it is configured, and has nothing signed. Its error says what is wrong.
 func (s *Service) Test(ctx context.Context, p authn.Principal, issuerID string) (Tested, error) {
 	i, err := s.store.IssuerByID(ctx, p.Scope, issuerID)
 	if err != nil {
 		return Tested{}, err
 	}
-	authority, _, err := s.registry.Open(ctx, i)
+	authority, err := s.registry.openNoting(ctx, i)
 	if err != nil {
 		return Tested{}, err
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	PreferredChain string
 	// Roots are what the directory's TLS certificate must lead to; nil are those of the system.
 	Roots *x509.CertPool
+	// Chain is what was learned of the CA's chain before, issuing certificate first; nil if nothing was.
+	Chain []*x509.Certificate
 	// Timeout is for one certificate; zero is DefaultTimeout.
 	Timeout time.Duration
 }
@@ -77,6 +79,9 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Authority, error) {
 		cfg.Timeout = DefaultTimeout
 	}
 	a := &Authority{config: cfg, deps: deps, registering: make(chan struct{}, 1)}
+	if cfg.Chain != nil {
+		a.shown.Store(&cfg.Chain)
+	}
 	stored, err := a.stored(ctx)
 	if err != nil {
 		return nil, err

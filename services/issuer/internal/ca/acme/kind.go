@@ -2,165 +2,140 @@ package acme
 
 import (
 	"context"
-	"fmt"
+	"crypto/x509"
+	"encoding/base64"
+	"net/mail"
 	"net/url"
+	"reflect"
 	"strings"
+	"unicode"
 
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/process"
+	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/setting"
 )
 
-// The issuers that the environment may configure, by the names that deployed clients know.
+// The settings of an ACME issuer, by their names in its config.
 const (
-	Production = "iss-acme-prod"
-	Staging    = "iss-acme-staging"
+	SettingDirectory = "directory_url"
+	SettingEmail     = "email"
+	SettingChallenge = "challenge_type"
+	SettingKeyID     = "eab_kid"
+	SettingMACKey    = "eab_hmac_key"
+	SettingProfile   = "profile"
+	SettingChain     = "preferred_chain"
+	// SettingRoots are what the directory's TLS certificate must lead to, in PEM; without it, the system's.
+	SettingRoots = "ca_certificate_pem"
 )
 
-const macPrefix = "eab-"
+const maxText = 255
 
-// Kind makes and opens ACME issuers. It implements [registry.Kind].
+// Kind opens ACME issuers. It implements [registry.Keeper].
 type Kind struct {
 	Deps
-	// Keys keeps the key that a new account is bound with.
-	Keys ca.KeyStore
-	// Environment is the issuer that the operator has configured; without a directory there is none.
-	Environment Settings
-	// HTTP and DNS are what issuers prove names with. DNS has no SetUp if the operator has named no programs.
+	// HTTP and DNS are what every issuer proves names with. DNS has no SetUp if the operator has named no programs: nobody
+	// else can.
 	HTTP *Listener
 	DNS  *Hooks
 }
 
-// EnvironmentIssuer is the id of the issuer that a directory in the environment configures.
-func EnvironmentIssuer(directory string) string {
-	u, err := url.Parse(directory)
-	if err == nil && strings.Contains(u.Host, "staging") {
-		return Staging
+func (k *Kind) read(config map[string]any) (Config, error) {
+	r := setting.Of(registry.TypeACME, config)
+	c := Config{
+		Directory: r.Required(SettingDirectory), Email: r.Text(SettingEmail), Solver: k.HTTP,
+		KeyID: r.Text(SettingKeyID), MACKey: r.Text(SettingMACKey), Profile: r.Text(SettingProfile), PreferredChain: r.Text(SettingChain),
 	}
-	return Production
-}
-
-// Make implements [registry.Kind]. The CA is not asked: that is what a test of the issuer is for.
-func (k *Kind) Make(i registry.Issuer, config map[string]any) (registry.Made, error) {
-	s, bad := read(config)
-	if err := k.check(&s, bad); err != nil {
-		return registry.Made{}, err
+	if u, err := url.Parse(c.Directory); c.Directory != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "") {
+		r.Bad(SettingDirectory, "must be of the form https://host/directory; ACME is spoken over TLS only")
 	}
-	if k.Sealer == nil {
-		return registry.Made{}, errNoSealer()
+	if at, err := mail.ParseAddress(c.Email); c.Email != "" && (err != nil || at.Address != c.Email) {
+		r.Bad(SettingEmail, "must be a mail address")
 	}
-	made := registry.Made{Config: s.shown()}
-	if s.MACKey != "" {
-		made.Secrets = []string{settingMACKey}
-		made.Key = ca.Key{ID: id.New(macPrefix), IssuerID: i.ID, CreatedAt: k.Clock.Now()}
-		var err error
-		if made.Key.Sealed, err = k.Sealer.Seal([]byte(s.MACKey), macBinding(i.ID, made.Key.ID)); err != nil {
-			return made, fmt.Errorf("seal the binding key of %s: %w", i.ID, err)
+	switch r.Text(SettingChallenge) {
+	case "", HTTP01:
+	case DNS01:
+		c.Solver = k.DNS
+		if reason := k.DNS.objection(); reason != "" {
+			r.Bad(SettingChallenge, reason)
+		}
+	default:
+		r.Bad(SettingChallenge, "must be "+HTTP01+" or "+DNS01)
+	}
+	if mac, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(c.MACKey, "=")); err != nil || (c.KeyID == "") != (len(mac) == 0) {
+		r.Bad(SettingMACKey, "must be a key in base64url, and belongs together with "+SettingKeyID)
+	}
+	for name, text := range map[string]string{SettingKeyID: c.KeyID, SettingProfile: c.Profile, SettingChain: c.PreferredChain} {
+		if len(text) > maxText || strings.ContainsFunc(text, unicode.IsControl) {
+			r.Bad(name, "must have at most 255 characters, none of them a control character")
 		}
 	}
-	return made, nil
-}
-
-// Amend implements [registry.Kind].
-func (k *Kind) Amend(i registry.Issuer, update map[string]any) (map[string]any, error) {
-	after, bad := amended(i.Config, update)
-	s, more := read(after)
-	s.MACKey, s.KeyID = "", "" // they were checked when they came, and stay
-	if err := k.check(&s, append(bad, more...)); err != nil {
-		return nil, err
-	}
-	return after, nil
-}
-
-// Open implements [registry.Kind].
-func (k *Kind) Open(ctx context.Context, i registry.Issuer) (ca.Issuer, map[string]any, error) {
-	if k.Sealer == nil {
-		return nil, nil, errNoSealer()
-	}
-	s, bad := read(i.Config)
-	if k.Environment.Directory != "" && i.ID == EnvironmentIssuer(k.Environment.Directory) {
-		s, bad = k.Environment, nil
-	} else if err := k.bind(ctx, i.ID, &s); err != nil {
-		return nil, nil, err
-	}
-	if err := k.check(&s, bad); err != nil {
-		return nil, nil, fault.New(fault.Unavailable, "issuer %s is not configured well: %s", i.ID, fault.From(err).Message)
-	}
-	a, err := Open(ctx, Config{
-		IssuerID: i.ID, Directory: s.Directory, Email: s.Email, Solver: k.solver(s.Challenge), KeyID: s.KeyID, MACKey: s.MACKey,
-		Profile: s.Profile, PreferredChain: s.PreferredChain, Roots: s.roots(),
-	}, k.Deps)
-	if err != nil {
-		return nil, nil, err
-	}
-	return a, s.shown(), nil
-}
-
-// bind fetches the key that an issuer was made with to bind its account.
-func (k *Kind) bind(ctx context.Context, issuerID string, s *Settings) error {
-	if s.KeyID == "" {
-		return nil
-	}
-	stored, err := k.Keys.ActiveKey(ctx, issuerID)
-	if err != nil {
-		return err
-	}
-	if stored == nil {
-		return fault.New(fault.Unavailable, "issuer %s cannot be used: it has an %s and no %s", issuerID, settingKeyID, settingMACKey)
-	}
-	plain, err := k.Sealer.Unseal(stored.Sealed, macBinding(issuerID, stored.ID))
-	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "issuer %s cannot be used: its %s was sealed with another sealing key (CERTCTL_SEALING_KEY_FILE)", issuerID, settingMACKey)
-	}
-	s.MACKey = string(plain)
-	return nil
-}
-
-// check holds settings against what this process can do.
-func (k *Kind) check(s *Settings, bad []fault.Field) error {
-	bad = append(bad, s.Check()...)
-	if s.Challenge == DNS01 {
-		if reason := k.objection(); reason != "" {
-			bad = append(bad, fault.Field{Name: "config." + settingChallenge, Reason: reason})
+	if pem := r.Text(SettingRoots); pem != "" {
+		c.Roots = x509.NewCertPool()
+		if !c.Roots.AppendCertsFromPEM([]byte(pem)) {
+			r.Bad(SettingRoots, "must be certificates in PEM")
 		}
 	}
-	if len(bad) == 0 {
-		return nil
-	}
-	return fault.InvalidFields(bad...)
+	return c, r.Err()
 }
 
 // objection says why names cannot be proven by DNS-01.
-func (k *Kind) objection() string {
-	if k.DNS.SetUp == "" {
+func (h *Hooks) objection() string {
+	if h.SetUp == "" {
 		return DNS01 + " needs a program that sets records: the operator names it in CERTCTL_ACME_DNS_PRESENT_SCRIPT"
 	}
-	if reason := process.Objection(k.DNS.SetUp); reason != "" {
+	if reason := process.Objection(h.SetUp); reason != "" {
 		return "CERTCTL_ACME_DNS_PRESENT_SCRIPT: " + reason
 	}
-	if k.DNS.CleanUp == "" {
-		return ""
-	}
-	if reason := process.Objection(k.DNS.CleanUp); reason != "" {
+	if reason := process.Objection(h.CleanUp); h.CleanUp != "" && reason != "" {
 		return "CERTCTL_ACME_DNS_CLEANUP_SCRIPT: " + reason
 	}
 	return ""
 }
 
-func (k *Kind) solver(challenge string) Solver {
-	if challenge == DNS01 {
-		return k.DNS
+// Secrets implements [registry.Keeper].
+func (k *Kind) Secrets() []string { return []string{SettingMACKey} }
+
+// Make implements [registry.Kind]. It asks nobody; the CA may be away while an issuer is set up.
+func (k *Kind) Make(_ registry.Issuer, config map[string]any) (registry.Made, error) {
+	config = setting.Merge(nil, config)
+	_, err := k.read(config)
+	return registry.Made{Config: config}, err
+}
+
+// Amend implements [registry.Kind].
+func (k *Kind) Amend(i registry.Issuer, update map[string]any) (map[string]any, error) {
+	config := setting.Merge(i.Config, update)
+	if !reflect.DeepEqual(config[SettingDirectory], i.Config[SettingDirectory]) {
+		return nil, fault.InvalidFields(fault.Field{
+			Name:   "config." + SettingDirectory,
+			Reason: "cannot be changed: an issuer keeps its CA for life, since what was issued is revoked there; set up another issuer",
+		})
 	}
-	return k.HTTP
+	_, err := k.read(config)
+	return config, err
 }
 
-func errNoSealer() error {
-	return fault.New(fault.Unavailable, "an ACME issuer needs a sealing key for its account; set CERTCTL_SEALING_KEY_FILE")
-}
-
-// macBinding ties a sealed key to its row, so that rows cannot change places.
-func macBinding(issuerID, keyID string) []byte {
-	return []byte("certctl acme binding\x00" + issuerID + "\x00" + keyID)
+// Open implements [registry.Kind].
+func (k *Kind) Open(ctx context.Context, i registry.Issuer) (ca.Issuer, map[string]any, error) {
+	if k.Sealer == nil {
+		return nil, nil, fault.New(fault.Unavailable, "an ACME issuer needs a sealing key for its account; set CERTCTL_SEALING_KEY_FILE")
+	}
+	c, err := k.read(i.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.IssuerID = i.ID
+	if i.CAChainPEM != "" {
+		if c.Chain, err = x509x.ParseCertificates([]byte(i.CAChainPEM)); err != nil {
+			return nil, nil, err
+		}
+	}
+	a, err := Open(ctx, c, k.Deps)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, i.Config, nil
 }

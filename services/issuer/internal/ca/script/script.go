@@ -47,6 +47,8 @@ type Config struct {
 	// Chain is the CA's certificate and those above it, root last. Without it the chain is what the first answer shows,
 	// and no answer is held against a root.
 	Chain []*x509.Certificate
+	// Lifetime is the most that is asked for; zero leaves it to the request, and then to the program.
+	Lifetime time.Duration
 }
 
 // Authority is a CA behind programs. It is safe for concurrent use, and runs as many at once as it is asked for.
@@ -99,6 +101,7 @@ func (a *Authority) Chain() []*x509.Certificate {
 
 // Issue implements [ca.Issuer].
 func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) {
+	r = r.Within(a.config.Lifetime)
 	csr := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: r.CSR.Raw})
 	days := ""
 	if r.Lifetime > 0 {

@@ -1,9 +1,7 @@
 package script_test
 
 import (
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -13,48 +11,16 @@ import (
 
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
+	"github.com/certctl/certctl/services/issuer/internal/ca/script/scripttest"
 )
-
-// examples are the scripts that operators are given to begin with.
-const examples = "../../../../../deploy/examples/openssl-ca"
 
 // plain is a CA of plain OpenSSL, as the examples make it.
 func plain(t *testing.T) (script.Config, string) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"sign", "revoke", "crl"} {
-		text, err := os.ReadFile(filepath.Join(examples, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	key := catest.NewKey(t, "ECDSA P-256")
-	template := &x509.Certificate{
-		SerialNumber: x509x.NewSerial(), Subject: pkix.Name{CommonName: "Plain CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(5, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509x.EncodePrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "ca.crt"), string(x509x.EncodePEM(der)))
-	write(t, filepath.Join(dir, "ca.key"), string(private))
+	dir, root := scripttest.Plain(t)
 	return script.Config{
 		Sign: []string{filepath.Join(dir, "sign")}, Revoke: []string{filepath.Join(dir, "revoke")}, CRL: []string{filepath.Join(dir, "crl")},
 		Timeout: time.Minute, Chain: []*x509.Certificate{root},

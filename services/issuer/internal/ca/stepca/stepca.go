@@ -12,6 +12,7 @@ package stepca
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -31,7 +32,8 @@ import (
 type Config struct {
 	// URL is the CA's, such as https://ca.example.org:9000.
 	URL string
-	// RootFingerprint is the SHA-256 of the root's DER in hex, as `step certificate fingerprint` prints it.
+	// RootFingerprint is the SHA-256 of the root's DER in hex, as `step certificate fingerprint` prints it. Empty believes
+	// whom this machine trusts.
 	RootFingerprint string
 	// Provisioner is the name of a provisioner of type JWK.
 	Provisioner string
@@ -40,6 +42,8 @@ type Config struct {
 	Key []byte
 	// Password opens an encrypted key.
 	Password []byte
+	// Lifetime is the most that is asked for; zero leaves it to the request, and then to the provisioner.
+	Lifetime time.Duration
 }
 
 // Authority is a step-ca. It is safe for concurrent use.
@@ -47,6 +51,7 @@ type Authority struct {
 	api         *api
 	clock       clock.Clock
 	provisioner *provisioner
+	lifetime    time.Duration
 	chain       []*x509.Certificate
 	root        *x509.Certificate
 }
@@ -63,7 +68,7 @@ func Open(ctx context.Context, cfg Config, c clock.Clock) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{api: newAPI(base, root), clock: c, root: root}
+	a := &Authority{api: newAPI(base, root), clock: c, root: root, lifetime: cfg.Lifetime}
 	if a.provisioner, err = a.open(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -104,6 +109,7 @@ type signed struct {
 
 // Issue implements [ca.Issuer].
 func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) {
+	r = r.Within(a.lifetime)
 	now := a.clock.Now()
 	named, err := subject(r)
 	if err != nil {
@@ -163,17 +169,53 @@ func (a *Authority) Revoke(ctx context.Context, r ca.Revocation) error {
 	return err
 }
 
+const notAFingerprint = "must be the SHA-256 of the root certificate, 64 hex digits"
+
+// normal returns a fingerprint in lower-case hex, nothing if it is none.
+func normal(fingerprint string) string {
+	fingerprint = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(fingerprint), ":", ""))
+	if len(fingerprint) != 64 || strings.Trim(fingerprint, "0123456789abcdef") != "" {
+		return ""
+	}
+	return fingerprint
+}
+
+// trustedRoot asks a CA that this machine trusts for its root.
+func trustedRoot(ctx context.Context, base *url.URL) (*x509.Certificate, error) {
+	var answer struct {
+		Certificates []string `json:"crts"`
+	}
+	trusting := withTLS(base, &tls.Config{MinVersion: tls.VersionTLS12})
+	defer trusting.client.CloseIdleConnections()
+	err := trusting.call(ctx, http.MethodGet, "/roots", nil, &answer)
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return nil, fault.InvalidFields(fault.Field{Name: SettingFingerprint, Reason: "is required: this machine does not trust the CA at " + base.Host})
+	}
+	if err != nil {
+		return nil, err
+	}
+	certs, err := x509x.ParseCertificates([]byte(strings.Join(answer.Certificates, "\n")))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "the CA's root certificate cannot be read")
+	}
+	return certs[0], nil
+}
+
 // fetchRoot asks for the root by its fingerprint, before the CA's TLS certificate can be verified, and believes only
 // what has that fingerprint.
 func fetchRoot(ctx context.Context, base *url.URL, fingerprint string) (*x509.Certificate, error) {
-	fingerprint = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(fingerprint), ":", ""))
-	if len(fingerprint) != 64 || strings.Trim(fingerprint, "0123456789abcdef") != "" {
-		return nil, fault.InvalidFields(fault.Field{Name: "root_fingerprint", Reason: "must be the SHA-256 of the root certificate, 64 hex digits"})
+	if fingerprint == "" {
+		return trustedRoot(ctx, base)
+	}
+	if fingerprint = normal(fingerprint); fingerprint == "" {
+		return nil, fault.InvalidFields(fault.Field{Name: SettingFingerprint, Reason: notAFingerprint})
 	}
 	var answer struct {
 		CA string `json:"ca"`
 	}
-	if err := unverified(base).call(ctx, http.MethodGet, "/root/"+fingerprint, nil, &answer); err != nil {
+	doubting := unverified(base)
+	defer doubting.client.CloseIdleConnections()
+	if err := doubting.call(ctx, http.MethodGet, "/root/"+fingerprint, nil, &answer); err != nil {
 		var refused *refusal
 		if errors.As(err, &refused) && refused.status == http.StatusNotFound {
 			return nil, fault.InvalidFields(fault.Field{Name: "root_fingerprint", Reason: "is of no root of the CA at " + base.Host})

@@ -1,0 +1,143 @@
+package app_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/bus"
+	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/health"
+	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/app"
+	"github.com/certctl/certctl/services/issuer/internal/ca/script/scripttest"
+	"github.com/certctl/certctl/services/issuer/internal/ca/stepca/stepcatest"
+)
+
+// fromEnvironment are the settings of a step-ca in files and variables.
+func fromEnvironment(t *testing.T, s *stepcatest.Server) app.StepCA {
+	t.Helper()
+	dir := t.TempDir()
+	key, root := filepath.Join(dir, "provisioner.key"), filepath.Join(dir, "root.crt")
+	for path, text := range map[string][]byte{key: append(s.Key, '\n'), root: x509x.EncodePEM(s.Root.Raw)} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return app.StepCA{URL: s.URL, RootCertPath: root, Provisioner: stepcatest.Provisioner, KeyPath: key, Password: stepcatest.Password}
+}
+
+func TestEnvironment_SetsUpAStepCAAndKeepsItsSecretsToItself(t *testing.T) {
+	w := newWorld(t)
+	s := stepcatest.Start(t)
+	settings := app.Settings{StepCA: fromEnvironment(t, s)}
+	first := w.start(settings)
+	w.start(settings)
+	i := w.read("iss-stepca")
+	want := map[string]any{
+		"url": s.URL, "root_fingerprint": x509x.Fingerprint(s.Root.Raw), "provisioner": stepcatest.Provisioner,
+		"provisioner_key": "(secret)", "provisioner_password": "(secret)",
+	}
+	if d := cmp.Diff(want, i.Config); d != "" || !i.Enabled || i.Type != "StepCA" || i.CaChainPem == nil {
+		t.Errorf("set up %+v (-want +got):\n%s", i, d)
+	}
+	w.issues("iss-stepca")
+	if n := w.count(`SELECT count(*) FROM issuers WHERE sealed_settings IS NOT NULL`); n != 0 {
+		t.Error("its secrets are stored")
+	}
+
+	// The environment says how it is reached, its record what it is called and whether it is used.
+	path := issuers + "/iss-stepca"
+	w.put(http.StatusOK, "updateIssuer", path, map[string]any{"name": "Our CA", "enabled": false, "config": i.Config}, "", nil)
+	for field, value := range map[string]any{"url": "https://elsewhere", "provisioner_password": "x"} {
+		p := w.refused(http.StatusBadRequest, http.MethodPut, "updateIssuer", path, map[string]any{"config": map[string]any{field: value}})
+		if len(p.Errors) != 1 || !strings.Contains(p.Errors[0].Reason, "CERTCTL_STEPCA_*") {
+			t.Errorf("%s: %+v", field, p)
+		}
+	}
+	p := w.refused(http.StatusConflict, http.MethodDelete, "deleteIssuer", path, nil)
+	if !strings.Contains(p.Message, "CERTCTL_STEPCA_*") {
+		t.Errorf("removed: %q", p.Message)
+	}
+	first.end()
+	settings.StepCA.URL += "/"
+	w.start(settings)
+	if now := w.read("iss-stepca"); now.Config["url"] != s.URL+"/" || now.Name != "Our CA" || now.Enabled {
+		t.Errorf("after a change of the environment %+v", now)
+	}
+}
+
+func TestEnvironment_ThatNamesAnIssuerNoMoreLeavesItToTheAPI(t *testing.T) {
+	w := newWorld(t)
+	s := stepcatest.Start(t)
+	w.start(app.Settings{StepCA: fromEnvironment(t, s)}).end()
+	w.start(app.Settings{})
+	path := issuers + "/iss-stepca"
+	p := w.refused(http.StatusServiceUnavailable, http.MethodPost, "testIssuer", path+"/test", nil)
+	if !strings.Contains(p.Message, "provisioner_password") {
+		t.Errorf("without its secrets: %q", p.Message)
+	}
+	w.put(http.StatusOK, "updateIssuer", path, map[string]any{"config": map[string]any{
+		"provisioner_key": string(s.Key), "provisioner_password": stepcatest.Password,
+	}}, "", nil)
+	w.test("iss-stepca")
+}
+
+func TestEnvironment_SetsUpACABehindPrograms(t *testing.T) {
+	w := newWorld(t)
+	dir, _ := scripttest.Plain(t)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	w.start(app.Settings{OpenSSL: app.OpenSSL{
+		Sign: in("sign"), Revoke: in("revoke"), CRL: in("crl"), CACertPath: in("ca.crt"), Timeout: time.Minute,
+	}})
+	configured, _ := hear(w, func(e event.IssuerConfigured) bool { return e.IssuerID == "iss-openssl" })
+	if !configured.SignsCRL {
+		t.Errorf("configured %+v", configured)
+	}
+	w.issues("iss-openssl")
+	// It is not a way for callers of the API to run programs.
+	w.refused(http.StatusBadRequest, http.MethodPut, "updateIssuer", issuers+"/iss-openssl", map[string]any{"config": map[string]any{"sign_script": "/bin/sh"}})
+	body := openSSL(t, dir)
+	body["config"].(map[string]any)["sign_script"] = in("sign")
+	w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, body)
+}
+
+func TestStart_RefusesAnEnvironmentThatCannotBe(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{}).end()
+	s := &stepcatest.Server{URL: "https://127.0.0.1:1", Root: nil}
+	w.exec(`INSERT INTO issuer.issuers (id, name, type) VALUES ('iss-stepca', 'taken', 'GenericCA')`)
+	conn := w.nats.Connect(bus.Options{Name: "issuer", Log: w.log})
+	for says, settings := range map[string]app.Settings{
+		"CERTCTL_STEPCA_PROVISIONER_KEY_PATH": {StepCA: app.StepCA{URL: s.URL, Provisioner: "p", KeyPath: "/none"}},
+		"CERTCTL_STEPCA_ROOT_CERT":            {StepCA: app.StepCA{URL: s.URL, Provisioner: "p", RootCertPath: "/none"}},
+		"already, of type GenericCA":          {StepCA: app.StepCA{URL: s.URL, Provisioner: "p"}},
+		"/none/sign does not exist":           {OpenSSL: app.OpenSSL{Sign: "/none/sign"}},
+		"CERTCTL_OPENSSL_CA_CERT":             {OpenSSL: app.OpenSSL{Sign: "/bin/true", CACertPath: "/none"}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := app.Run(ctx, settings, service.Deps{
+			Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: health.New(w.log), Clock: clock.System, Sealer: w.sealer,
+		})
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want %q", err, says)
+		}
+	}
+	// A CA that is away is another matter: it comes back.
+	w.exec(`DELETE FROM issuer.issuers WHERE id = 'iss-stepca'`)
+	w.start(app.Settings{StepCA: app.StepCA{URL: s.URL, RootFingerprint: strings.Repeat("ab", 32), Provisioner: "p"}})
+	if i := w.read("iss-stepca"); !i.Enabled || len(maps.Collect(maps.All(i.Config))) != 3 {
+		t.Errorf("while it is away %+v", i)
+	}
+}
