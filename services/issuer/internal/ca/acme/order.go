@@ -150,8 +150,12 @@ func (a *Authority) Revoke(ctx context.Context, r ca.Revocation) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
 	defer cancel()
+	why := protocol.CRLReasonUnspecified
+	if r.Reason > 0 {
+		why = uint(r.Reason)
+	}
 	return a.as(ctx, func(s *session) error {
-		err := s.revoke(r.Leaf, uint(max(r.Reason, 0))) //nolint:gosec // not negative
+		err := s.revoke(r.Leaf, why)
 		if is(err, badReason) {
 			// Public CAs take few reasons; that it is revoked matters more than why.
 			err = s.revoke(r.Leaf, protocol.CRLReasonUnspecified)

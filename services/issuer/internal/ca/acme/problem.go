@@ -33,11 +33,8 @@ var never = map[string]bool{
 const hourly = time.Hour
 
 func problem(err error) *protocol.ProblemDetails {
-	var p *protocol.ProblemDetails
-	if errors.As(err, &p) {
-		return p
-	}
-	return nil
+	p, _ := errors.AsType[*protocol.ProblemDetails](err)
+	return p
 }
 
 // is tells whether an error is a problem of a type.
@@ -66,8 +63,7 @@ func coded(err error) error {
 	switch {
 	case kind == rateLimited || p.HTTPStatus == http.StatusTooManyRequests:
 		f.Code, f.RetryAfter = fault.RateLimited, hourly
-		var limited *protocol.RateLimitedError
-		if errors.As(err, &limited) {
+		if limited, ok := errors.AsType[*protocol.RateLimitedError](err); ok {
 			if after, err := api.ParseRetryAfter(limited.RetryAfter); err == nil && after > 0 {
 				f.RetryAfter = after
 			}
@@ -80,9 +76,9 @@ func coded(err error) error {
 
 // words are a problem's, with those about each name.
 func words(p *protocol.ProblemDetails, kind string) string {
-	text := p.Detail
+	all := []string{p.Detail}
 	for _, sub := range p.SubProblems {
-		text += "; " + sub.Identifier.Value + ": " + sub.Detail
+		all = append(all, sub.Identifier.Value+": "+sub.Detail)
 	}
-	return strings.TrimSpace(text) + " (" + kind + ")"
+	return strings.Join(all, "; ") + " (" + kind + ")"
 }

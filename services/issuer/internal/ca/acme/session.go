@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	stdlog "log"
 	"net/http"
 	"net/url"
 	"sync"
@@ -41,7 +40,17 @@ type session struct {
 
 // quiet keeps lego's logger, which is one for the process, from writing to standard error: what matters comes back as
 // an error.
-var quiet = sync.OnceFunc(func() { log.Logger = stdlog.New(io.Discard, "", 0) })
+var quiet = sync.OnceFunc(func() { log.Logger = silence{} })
+
+// silence implements [log.StdLogger].
+type silence struct{}
+
+func (silence) Fatal(...any)          {}
+func (silence) Fatalln(...any)        {}
+func (silence) Fatalf(string, ...any) {}
+func (silence) Print(...any)          {}
+func (silence) Println(...any)        {}
+func (silence) Printf(string, ...any) {}
 
 // connect reads the directory. Its error is Unavailable if that cannot be reached.
 func connect(ctx context.Context, directory string, roots *x509.CertPool, account string, key *ecdsa.PrivateKey) (*session, error) {
@@ -124,8 +133,7 @@ func (w *wire) asked() time.Duration { return time.Duration(w.after.Load()) }
 
 // reason is an error without the address that net/http puts before it, which is said already.
 func reason(err error) string {
-	var at *url.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*url.Error](err); ok {
 		err = at.Err
 	}
 	return err.Error()
