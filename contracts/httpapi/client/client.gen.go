@@ -865,7 +865,7 @@ type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
 	CaChainPem *string `json:"ca_chain_pem,omitempty"`
 
-	// Config Without secrets.
+	// Config Where a secret is set, this says `(secret)`.
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
 	Enabled   bool                   `json:"enabled"`
@@ -880,6 +880,15 @@ type IssuerCreate struct {
 	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	//
+	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
+	// the CA hands out), `provisioner_password` (secret), `validity_days`.
+	//
+	// Of a Vault or OpenBao: `url`, `mount` of the PKI secrets engine (pki), `role`, `namespace`, `token` (secret) or
+	// `role_id` and `secret_id` (secret) of an AppRole at `auth_mount` (approle), `tls_ca_pem`, `validity_days`.
+	//
+	// Of an OpenSSL: `sign_script`, `revoke_script` and `crl_script`, each a path or a list of arguments, of programs in
+	// the folder that the operator has set; `timeout_seconds` (30), `ca_cert_pem`, `validity_days`.
 	Config  *map[string]interface{} `json:"config,omitempty"`
 	Enabled *bool                   `json:"enabled,omitempty"`
 
@@ -887,8 +896,8 @@ type IssuerCreate struct {
 	ID   *string `json:"id,omitempty"`
 	Name string  `json:"name"`
 
-	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA or OpenSSL; case does not matter. A type whose
-	// connector this build lacks is refused with 400.
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
+	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
 }
 
@@ -2438,7 +2447,9 @@ type ClientInterface interface {
 	// CreateIssuerWithBody Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2448,7 +2459,9 @@ type ClientInterface interface {
 	// CreateIssuer Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2471,8 +2484,9 @@ type ClientInterface interface {
 	// UpdateIssuerWithBody Change an issuer
 	//
 	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-	// issues nothing, and what it has issued can still be revoked and checked.
+	// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+	// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+	// checked. The settings of an issuer that the environment sets up are changed there.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2482,8 +2496,9 @@ type ClientInterface interface {
 	// UpdateIssuer Change an issuer
 	//
 	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-	// issues nothing, and what it has issued can still be revoked and checked.
+	// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+	// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+	// checked. The settings of an issuer that the environment sets up are changed there.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3614,7 +3629,9 @@ func (c *Client) ListIssuers(ctx context.Context, params *ListIssuersParams, req
 // CreateIssuerWithBody Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+// is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3634,7 +3651,9 @@ func (c *Client) CreateIssuerWithBody(ctx context.Context, contentType string, b
 // CreateIssuer Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+// is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3687,8 +3706,9 @@ func (c *Client) GetIssuer(ctx context.Context, id ID, reqEditors ...RequestEdit
 // UpdateIssuerWithBody Change an issuer
 //
 // Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-// issues nothing, and what it has issued can still be revoked and checked.
+// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+// checked. The settings of an issuer that the environment sets up are changed there.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3708,8 +3728,9 @@ func (c *Client) UpdateIssuerWithBody(ctx context.Context, id ID, params *Update
 // UpdateIssuer Change an issuer
 //
 // Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-// issues nothing, and what it has issued can still be revoked and checked.
+// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+// checked. The settings of an issuer that the environment sets up are changed there.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -9589,7 +9610,9 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithBodyWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9599,7 +9622,9 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9626,8 +9651,9 @@ type ClientWithResponsesInterface interface {
 	// UpdateIssuerWithBodyWithResponse Change an issuer
 	//
 	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-	// issues nothing, and what it has issued can still be revoked and checked.
+	// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+	// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+	// checked. The settings of an issuer that the environment sets up are changed there.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9637,8 +9663,9 @@ type ClientWithResponsesInterface interface {
 	// UpdateIssuerWithResponse Change an issuer
 	//
 	// Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-	// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-	// issues nothing, and what it has issued can still be revoked and checked.
+	// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+	// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+	// checked. The settings of an issuer that the environment sets up are changed there.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14717,7 +14744,9 @@ func (c *ClientWithResponses) ListIssuersWithResponse(ctx context.Context, param
 // CreateIssuerWithBodyWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+// is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14733,7 +14762,9 @@ func (c *ClientWithResponses) CreateIssuerWithBodyWithResponse(ctx context.Conte
 // CreateIssuerWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. It can be used as soon as this is answered, if `enabled` is true.
+// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
+// is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14778,8 +14809,9 @@ func (c *ClientWithResponses) GetIssuerWithResponse(ctx context.Context, id ID, 
 // UpdateIssuerWithBodyWithResponse Change an issuer
 //
 // Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-// issues nothing, and what it has issued can still be revoked and checked.
+// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+// checked. The settings of an issuer that the environment sets up are changed there.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14795,8 +14827,9 @@ func (c *ClientWithResponses) UpdateIssuerWithBodyWithResponse(ctx context.Conte
 // UpdateIssuerWithResponse Change an issuer
 //
 // Merges; what is left out stays as it is, within `config` too, and a key of `config` that is null goes back to its
-// default. The type stays, and so does the CA behind it: make another issuer for another CA. A disabled issuer
-// issues nothing, and what it has issued can still be revoked and checked.
+// default. A secret that is sent as `(secret)` stays as it is. The type stays, and so does the CA behind a GenericCA:
+// make another issuer for another CA. A disabled issuer issues nothing, and what it has issued can still be revoked and
+// checked. The settings of an issuer that the environment sets up are changed there.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -407,7 +407,7 @@ type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
 	CaChainPem *string `json:"ca_chain_pem,omitempty"`
 
-	// Config Without secrets.
+	// Config Where a secret is set, this says `(secret)`.
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
 	Enabled   bool                   `json:"enabled"`
@@ -422,6 +422,15 @@ type IssuerCreate struct {
 	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	//
+	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
+	// the CA hands out), `provisioner_password` (secret), `validity_days`.
+	//
+	// Of a Vault or OpenBao: `url`, `mount` of the PKI secrets engine (pki), `role`, `namespace`, `token` (secret) or
+	// `role_id` and `secret_id` (secret) of an AppRole at `auth_mount` (approle), `tls_ca_pem`, `validity_days`.
+	//
+	// Of an OpenSSL: `sign_script`, `revoke_script` and `crl_script`, each a path or a list of arguments, of programs in
+	// the folder that the operator has set; `timeout_seconds` (30), `ca_cert_pem`, `validity_days`.
 	Config  *map[string]interface{} `json:"config,omitempty"`
 	Enabled *bool                   `json:"enabled,omitempty"`
 
@@ -429,8 +438,8 @@ type IssuerCreate struct {
 	ID   *string `json:"id,omitempty"`
 	Name string  `json:"name"`
 
-	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA or OpenSSL; case does not matter. A type whose
-	// connector this build lacks is refused with 400.
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
+	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
 }
 

@@ -204,7 +204,6 @@ func TestIssuer_NamesWhatIsWrong(t *testing.T) {
 		"no type":                    {map[string]any{"name": "x"}, "type", "required"},
 		"an unknown type":            {map[string]any{"name": "x", "type": "Vault9"}, "type", "GenericCA"},
 		"a type without a connector": {map[string]any{"name": "x", "type": "acme"}, "type", "no connector for ACME"},
-		"another without one":        {map[string]any{"name": "x", "type": "step-ca"}, "type", "no connector for StepCA"},
 		"an id":                      {map[string]any{"name": "x", "type": "local", "id": "I"}, "id", "must be"},
 		"a setting that is none":     {map[string]any{"name": "x", "type": "local", "config": map[string]any{"password": "hunter2"}}, "config.password", "no setting"},
 		"a file":                     {map[string]any{"name": "x", "type": "local", "config": map[string]any{"ca_cert_path": "/etc/passwd"}}, "config.ca_cert_path", "ca_cert_pem"},

@@ -12,6 +12,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
+	"github.com/certctl/certctl/services/issuer/internal/ca/vault"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -32,6 +33,7 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
 		},
 		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
+		registry.TypeVault:   &vault.Kind{Clock: deps.Clock},
 		registry.TypeOpenSSL: &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
 	}
 }

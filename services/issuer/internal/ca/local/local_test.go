@@ -57,6 +57,18 @@ func openRoot(t *testing.T, store *keys, sealer *secret.Sealer) *local.Authority
 	return a
 }
 
+func TestLeaf_OfAnRSAKeyMayEncipherToo(t *testing.T) {
+	a := openRoot(t, &keys{}, secret.New(secret.NewKey()))
+	issued, err := a.Issue(t.Context(), catest.NewRequest(t, catest.NewKey(t, "RSA 2048"), "www.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(issued.DER)
+	if err != nil || leaf.KeyUsage != x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment {
+		t.Errorf("key usage %b: %v", leaf.KeyUsage, err)
+	}
+}
+
 func TestRoot_Conforms(t *testing.T) {
 	catest.Run(t, openRoot(t, &keys{}, secret.New(secret.NewKey())))
 }
