@@ -2,7 +2,7 @@ package acme
 
 import (
 	"context"
-	"encoding/base64"
+	"crypto/x509"
 	"slices"
 
 	protocol "github.com/go-acme/lego/v4/acme"
@@ -15,7 +15,7 @@ import (
 
 // order has a certificate made (RFC 8555 section 7.4) and returns its chain in PEM.
 func (a *Authority) order(ctx context.Context, s *session, r ca.Request) ([]byte, error) {
-	order, err := s.core.Orders.NewWithOptions(r.Names.Values(), &api.OrderOptions{Profile: a.config.Profile})
+	order, err := a.placed(s, r)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +38,21 @@ func (a *Authority) order(ctx context.Context, s *session, r ca.Request) ([]byte
 		return nil, err
 	}
 	return a.chain(s, done.Certificate)
+}
+
+// placed places an order. That it replaces a certificate is a courtesy, and saves the limits of some CAs: one that takes
+// it badly, because it does not know the certificate or thinks it another account's, is asked again without.
+func (a *Authority) placed(s *session, r ca.Request) (protocol.ExtendedOrder, error) {
+	options := &api.OrderOptions{Profile: a.config.Profile}
+	if leaf, err := x509.ParseCertificate(r.Replaces); err == nil {
+		options.ReplacesCertID = renewalID(leaf)
+	}
+	order, err := s.core.Orders.NewWithOptions(r.Names.Values(), options)
+	if options.ReplacesCertID != "" && problem(err) != nil && !is(err, rateLimited) && !is(err, accountDoesNotExist) {
+		options.ReplacesCertID = ""
+		return s.core.Orders.NewWithOptions(r.Names.Values(), options)
+	}
+	return order, err
 }
 
 // orderIs tells whether an order has come to one of some states. Its error is why it never will.
@@ -141,32 +156,4 @@ func (a *Authority) chain(s *session, location string) ([]byte, error) {
 		}
 	}
 	return offered[location].Cert, nil
-}
-
-// Revoke implements [ca.Revoker], in the name of the account that the certificate was issued to.
-func (a *Authority) Revoke(ctx context.Context, r ca.Revocation) error {
-	if len(r.Leaf) == 0 {
-		return fault.New(fault.Invalid, "an ACME CA revokes by the certificate, which is not at hand")
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
-	defer cancel()
-	why := protocol.CRLReasonUnspecified
-	if r.Reason > 0 {
-		why = uint(r.Reason)
-	}
-	return a.as(ctx, func(s *session) error {
-		err := s.revoke(r.Leaf, why)
-		if is(err, badReason) {
-			// Public CAs take few reasons; that it is revoked matters more than why.
-			err = s.revoke(r.Leaf, protocol.CRLReasonUnspecified)
-		}
-		if is(err, alreadyRevoked) {
-			return nil
-		}
-		return err
-	})
-}
-
-func (s *session) revoke(leaf []byte, why uint) error {
-	return s.core.Certificates.Revoke(protocol.RevokeCertMessage{Certificate: base64.RawURLEncoding.EncodeToString(leaf), Reason: &why})
 }
