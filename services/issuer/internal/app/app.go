@@ -58,7 +58,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	if err = records.Provide(ctx); err == nil {
-		err = open(ctx, issuers, store, deps)
+		err = openDefault(ctx, issuers, store, deps)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -84,6 +84,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	})
 	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
 	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
+	g.Go(func() error { return openOthers(ctx, issuers, store, deps) })
 	g.Go(func() error { return work.Run(ctx) })
 	g.Go(func() error { return forget(ctx, store, deps) })
 	err = g.Wait()

@@ -2,7 +2,7 @@ package app_test
 
 import (
 	"context"
-	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,12 +43,13 @@ func TestEnvironment_SetsUpAStepCAAndKeepsItsSecretsToItself(t *testing.T) {
 	settings := app.Settings{StepCA: fromEnvironment(t, s)}
 	first := w.start(settings)
 	w.start(settings)
+	w.await("its CA to be known", func() bool { return w.read("iss-stepca").CaChainPem != nil })
 	i := w.read("iss-stepca")
 	want := map[string]any{
 		"url": s.URL, "root_fingerprint": x509x.Fingerprint(s.Root.Raw), "provisioner": stepcatest.Provisioner,
 		"provisioner_key": "(secret)", "provisioner_password": "(secret)",
 	}
-	if d := cmp.Diff(want, i.Config); d != "" || !i.Enabled || i.Type != "StepCA" || i.CaChainPem == nil {
+	if d := cmp.Diff(want, i.Config); d != "" || !i.Enabled || i.Type != "StepCA" {
 		t.Errorf("set up %+v (-want +got):\n%s", i, d)
 	}
 	w.issues("iss-stepca")
@@ -112,16 +113,30 @@ func TestEnvironment_SetsUpACABehindPrograms(t *testing.T) {
 	w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, body)
 }
 
+// A CA that takes calls and never answers them must not keep the service from starting.
+func TestStart_IsNotHeldUpByACAThatHangs(t *testing.T) {
+	w := newWorld(t)
+	hangs, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	w.start(app.Settings{StepCA: app.StepCA{
+		URL: "https://" + hangs.Addr().String(), RootFingerprint: strings.Repeat("ab", 32), Provisioner: "p",
+	}})
+	w.create(map[string]any{"common_name": "www.example.com", "csr_pem": csrFor(t, "www.example.com")})
+}
+
 func TestStart_RefusesAnEnvironmentThatCannotBe(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{}).end()
-	s := &stepcatest.Server{URL: "https://127.0.0.1:1", Root: nil}
+	const away = "https://127.0.0.1:1"
 	w.exec(`INSERT INTO issuer.issuers (id, name, type) VALUES ('iss-stepca', 'taken', 'GenericCA')`)
 	conn := w.nats.Connect(bus.Options{Name: "issuer", Log: w.log})
 	for says, settings := range map[string]app.Settings{
-		"CERTCTL_STEPCA_PROVISIONER_KEY_PATH": {StepCA: app.StepCA{URL: s.URL, Provisioner: "p", KeyPath: "/none"}},
-		"CERTCTL_STEPCA_ROOT_CERT":            {StepCA: app.StepCA{URL: s.URL, Provisioner: "p", RootCertPath: "/none"}},
-		"already, of type GenericCA":          {StepCA: app.StepCA{URL: s.URL, Provisioner: "p"}},
+		"CERTCTL_STEPCA_PROVISIONER_KEY_PATH": {StepCA: app.StepCA{URL: away, Provisioner: "p", KeyPath: "/none"}},
+		"CERTCTL_STEPCA_ROOT_CERT":            {StepCA: app.StepCA{URL: away, Provisioner: "p", RootCertPath: "/none"}},
+		"already, of type GenericCA":          {StepCA: app.StepCA{URL: away, Provisioner: "p"}},
 		"/none/sign does not exist":           {OpenSSL: app.OpenSSL{Sign: "/none/sign"}},
 		"CERTCTL_OPENSSL_CA_CERT":             {OpenSSL: app.OpenSSL{Sign: "/bin/true", CACertPath: "/none"}},
 	} {
@@ -136,8 +151,8 @@ func TestStart_RefusesAnEnvironmentThatCannotBe(t *testing.T) {
 	}
 	// A CA that is away is another matter: it comes back.
 	w.exec(`DELETE FROM issuer.issuers WHERE id = 'iss-stepca'`)
-	w.start(app.Settings{StepCA: app.StepCA{URL: s.URL, RootFingerprint: strings.Repeat("ab", 32), Provisioner: "p"}})
-	if i := w.read("iss-stepca"); !i.Enabled || len(maps.Collect(maps.All(i.Config))) != 3 {
+	w.start(app.Settings{StepCA: app.StepCA{URL: away, RootFingerprint: strings.Repeat("ab", 32), Provisioner: "p"}})
+	if i := w.read("iss-stepca"); !i.Enabled || len(i.Config) != 3 {
 		t.Errorf("while it is away %+v", i)
 	}
 }

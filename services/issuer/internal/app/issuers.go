@@ -38,34 +38,45 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 	}
 }
 
-// open opens the CA of every issuer that is enabled and tells of those that are new or have changed. The default issuer
-// is part of how the service is installed, so a fault of its CA is one of the service; any other stays out of service
-// until its own is mended.
-func open(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+// openDefault opens the CA of the default issuer, which is part of how the service is installed: a fault of its CA is
+// one of the service.
+func openDefault(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+	i, err := store.IssuerByID(ctx, authn.Scope{}, issuance.DefaultIssuer)
+	if err != nil || !i.Enabled {
+		return err
+	}
+	return announce(ctx, issuers, deps, i)
+}
+
+// openOthers opens the CA of every other issuer that is enabled and tells of those that are new or have changed. One that
+// has a fault stays out of service until that is mended; one that hangs holds nobody up.
+func openOthers(ctx context.Context, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
 	at := postgres.Page{Number: 1, Size: page.MaxSize}
 	for {
 		list, err := store.Issuers(ctx, authn.Scope{}, at)
 		if err != nil {
-			return err
+			return unlessStopped(ctx, err)
 		}
 		for _, i := range list.Rows {
-			if !i.Enabled {
+			if !i.Enabled || i.ID == issuance.DefaultIssuer {
 				continue
 			}
-			err := announce(ctx, issuers, deps, i)
-			switch {
-			case err == nil:
-			case i.ID == issuance.DefaultIssuer || ctx.Err() != nil:
-				return err
-			default:
+			if err := announce(ctx, issuers, deps, i); unlessStopped(ctx, err) != nil {
 				deps.Log.ErrorContext(ctx, "issuer stays out of service", obs.KeyIssuer, i.ID, obs.KeyError, err)
 			}
 		}
-		if list.Next == nil {
+		if list.Next == nil || ctx.Err() != nil {
 			return nil
 		}
 		at.Cursor = list.Next
 	}
+}
+
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func announce(ctx context.Context, issuers *registry.Registry, deps service.Deps, i registry.Issuer) error {

@@ -105,19 +105,25 @@ func issue(t *testing.T, a *acme.Authority, names ...string) ca.Issued {
 	return issued
 }
 
-// conforms runs the suite, after an answer from which the chain is learned.
-func conforms(t *testing.T, a *acme.Authority, names ...string) {
+// learned opens a CA and has it issue, for it shows its chain only then.
+func learned(t *testing.T, c acme.Config) *acme.Authority {
 	t.Helper()
+	a := open(t, c, newDeps())
 	if a.Chain() != nil {
 		t.Errorf("the chain is known before anybody has told: %v", a.Chain())
 	}
-	issue(t, a, names[0])
-	catest.RunWithin(t, a, catest.Bounds{Names: names, Keys: []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048"}, OwnTemplate: true})
+	issue(t, a, "www.example.com")
+	return a
+}
+
+// bounds are Pebble's.
+func bounds(names ...string) catest.Bounds {
+	return catest.Bounds{Names: names, Keys: []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048"}, OwnTemplate: true}
 }
 
 func TestACME_ConformsByHTTP01WithAddresses(t *testing.T) {
 	s := pebbletest.Start(t, pebbletest.Options{})
-	conforms(t, open(t, config(s), newDeps()), "www.example.com", "api.example.com", "127.0.0.1")
+	catest.RunWithin(t, learned(t, config(s)), bounds("www.example.com", "api.example.com", "127.0.0.1"))
 	if conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.HTTP); err == nil {
 		_ = conn.Close()
 		t.Error("somebody listens while there is nothing to prove")
@@ -129,7 +135,7 @@ func TestACME_ConformsByDNS01WithWildcards(t *testing.T) {
 	c := config(s)
 	solver, diary := hooks(s)
 	c.Solver = solver
-	conforms(t, open(t, c, newDeps()), "example.com", "*.example.com", "www.example.com")
+	catest.ConformsWithin(t, "ACME", "Pebble, which settles usages and lifetime", learned(t, c), bounds("example.com", "*.example.com", "www.example.com"))
 	text, err := os.ReadFile(diary)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,8 @@
 // its real server. It verifies what was issued with crypto/x509 and with the openssl command, because relying parties
 // read certificates with more than one parser.
 //
-// Capabilities that a CA does not have are not asked for; those that it has are held to the same suite.
+// Capabilities that a CA does not have are not asked for; those that it has are held to the same suite. Which checks
+// each connector has passed is written down in its testdata, and shown in docs/operations/conformance.gen.md.
 package catest
 
 import (
@@ -46,26 +47,32 @@ func Run(t *testing.T, issuer ca.Issuer) {
 // RunWithin runs the suite within a CA's bounds.
 func RunWithin(t *testing.T, issuer ca.Issuer, b Bounds) {
 	t.Helper()
+	run(t, issuer, b)
+}
+
+func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
+	t.Helper()
 	if b.Names == nil {
 		b.Names = []string{"www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"}
 	}
-	t.Run("chain", func(t *testing.T) { chain(t, issuer) })
+	s.check(t, "chain", true, func(t *testing.T) { chain(t, issuer) })
 	for _, kind := range []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048", "Ed25519"} {
-		if b.Keys == nil || slices.Contains(b.Keys, kind) {
-			t.Run("issues for "+kind, func(t *testing.T) { issues(t, issuer, NewKey(t, kind), b) })
-		} else {
+		takes := b.Keys == nil || slices.Contains(b.Keys, kind)
+		s.check(t, "issues for "+kind, takes, func(t *testing.T) { issues(t, issuer, NewKey(t, kind), b) })
+		if !takes {
 			t.Run("refuses "+kind, func(t *testing.T) { refuses(t, issuer, NewKey(t, kind)) })
 		}
 	}
-	t.Run("serials are random", func(t *testing.T) { serials(t, issuer, b) })
-	t.Run("long common name", func(t *testing.T) { longName(t, issuer) })
-	t.Run("only the key of the request counts", func(t *testing.T) { ignoresExtensions(t, issuer) })
-	if s, ok := issuer.(ca.CRLSigner); ok && s.SignsCRLs() {
-		t.Run("signs revocation lists", func(t *testing.T) { revocationList(t, issuer, s) })
-	}
-	if s, ok := issuer.(ca.OCSPResponderIssuer); ok {
-		t.Run("issues for an OCSP responder", func(t *testing.T) { responder(t, issuer, s) })
-	}
+	s.check(t, "serials are random", true, func(t *testing.T) { serials(t, issuer, b) })
+	s.check(t, "long common name", true, func(t *testing.T) { longName(t, issuer) })
+	s.check(t, "only the key of the request counts", true, func(t *testing.T) { ignoresExtensions(t, issuer) })
+	revoker, can := issuer.(ca.Revoker)
+	s.check(t, "revokes, and bears a repetition", can, func(t *testing.T) { revokes(t, issuer, revoker) })
+	lists, can := issuer.(ca.CRLSigner)
+	s.check(t, "signs revocation lists", can && lists.SignsCRLs(), func(t *testing.T) { revocationList(t, issuer, lists) })
+	responders, can := issuer.(ca.OCSPResponderIssuer)
+	s.check(t, "issues for an OCSP responder", can, func(t *testing.T) { responder(t, issuer, responders) })
+	return s
 }
 
 // NewKey makes a key of a kind: "ECDSA P-256", "ECDSA P-384", "RSA 2048", "RSA 1024" or "Ed25519".

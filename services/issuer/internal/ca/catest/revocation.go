@@ -16,6 +16,15 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
+func revokes(t *testing.T, issuer ca.Issuer, revoker ca.Revoker) {
+	issued, _ := issue(t, issuer, NewRequest(t, NewKey(t, "ECDSA P-256"), "www.example.com"))
+	for range 2 {
+		if err := revoker.Revoke(t.Context(), ca.Revocation{Serial: issued.Serial, Leaf: issued.DER, Reason: 4}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func revocationList(t *testing.T, issuer ca.Issuer, signer ca.CRLSigner) {
 	now := time.Now().UTC().Truncate(time.Second)
 	serial := big.NewInt(0xabcdef)

@@ -70,7 +70,7 @@ func TestLeaf_OfAnRSAKeyMayEncipherToo(t *testing.T) {
 }
 
 func TestRoot_Conforms(t *testing.T) {
-	catest.Run(t, openRoot(t, &keys{}, secret.New(secret.NewKey())))
+	catest.Conforms(t, "Local CA", "itself", openRoot(t, &keys{}, secret.New(secret.NewKey())))
 }
 
 func TestRoot_IsMadeOnceAndKeptSealed(t *testing.T) {

@@ -60,7 +60,7 @@ func request(t *testing.T) ca.Request {
 
 func TestScript_ConformsWithPlainOpenSSL(t *testing.T) {
 	c, _ := plain(t)
-	catest.Run(t, open(t, c))
+	catest.Conforms(t, "OpenSSL", "the example scripts and openssl", open(t, c))
 }
 
 func TestScript_LearnsItsChainFromTheFirstAnswer(t *testing.T) {

@@ -105,7 +105,11 @@ func decrypt(text, password []byte) (*jose.JSONWebKey, error) {
 	bad := func(reason string) error {
 		return fault.InvalidFields(fault.Field{Name: "provisioner_key", Reason: reason})
 	}
-	sealed, err := jose.ParseEncrypted(string(text),
+	parse := jose.ParseEncryptedCompact
+	if bytes.HasPrefix(text, []byte("{")) {
+		parse = jose.ParseEncryptedJSON
+	}
+	sealed, err := parse(string(text),
 		[]jose.KeyAlgorithm{jose.PBES2_HS256_A128KW, jose.PBES2_HS384_A192KW, jose.PBES2_HS512_A256KW},
 		[]jose.ContentEncryption{jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A256CBC_HS512})
 	if err == nil {

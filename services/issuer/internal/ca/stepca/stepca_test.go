@@ -1,6 +1,9 @@
 package stepca_test
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +39,29 @@ func request(t *testing.T, name string) ca.Request {
 }
 
 func TestStepCA_Conforms(t *testing.T) {
-	catest.Run(t, open(t, config(stepcatest.Start(t))))
+	catest.Conforms(t, "step-ca", "a real step-ca", open(t, config(stepcatest.Start(t))))
+}
+
+// The roots that a machine trusts are read once in a process, so this test runs itself in another one.
+func TestStepCA_WithoutAFingerprintIsBelievedIfTheMachineTrustsIt(t *testing.T) {
+	if address := os.Getenv("STEPCA_TRUSTED"); address != "" {
+		c := stepca.Config{URL: address, Provisioner: stepcatest.Provisioner, Password: []byte(stepcatest.Password)}
+		if _, err := open(t, c).Issue(t.Context(), request(t, "www.example.com")); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	s := stepcatest.Start(t)
+	root := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(root, x509x.EncodePEM(s.Root.Raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	again.Env = append(os.Environ(), "STEPCA_TRUSTED="+s.URL, "SSL_CERT_FILE="+root)
+	out, err := again.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func TestStepCA_OpensTheKeyThatTheCAHandsOut(t *testing.T) {

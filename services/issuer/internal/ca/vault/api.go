@@ -113,17 +113,17 @@ func (a *api) refused(res *http.Response, text []byte) error {
 	}
 	_ = json.Unmarshal(text, &said)
 	r := &refusal{status: res.StatusCode, message: strings.Join(said.Errors, "; ")}
-	switch {
-	case res.StatusCode == http.StatusTooManyRequests:
+	switch res.StatusCode {
+	case http.StatusTooManyRequests:
 		f := fault.Wrap(r, fault.RateLimited, "Vault at %s asks to slow down", a.base.Host)
 		f.RetryAfter = pause
 		if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
 			f.RetryAfter = time.Duration(seconds) * time.Second
 		}
 		return f
-	case res.StatusCode == http.StatusBadRequest:
+	case http.StatusBadRequest:
 		return fault.Wrap(r, fault.Invalid, "Vault at %s refuses: %s", a.base.Host, r.message)
-	case res.StatusCode == http.StatusForbidden || res.StatusCode == http.StatusNotFound:
+	case http.StatusForbidden, http.StatusNotFound:
 		// A matter of policies, mounts and tokens, which are the server's to mend, and not of what was asked.
 		return fault.Wrap(r, fault.Unavailable, "Vault at %s answers %d: %s", a.base.Host, res.StatusCode, orStatus(r))
 	default:

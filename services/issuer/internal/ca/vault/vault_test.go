@@ -57,7 +57,7 @@ func request(t *testing.T, name string) ca.Request {
 }
 
 func TestVault_ConformsAgainstAFake(t *testing.T) {
-	catest.Run(t, open(t, config(start(t))))
+	catest.Conforms(t, "Vault, OpenBao", "a fake that speaks its protocol", open(t, config(start(t))))
 }
 
 func TestVault_TakesNamesFromTheRequestIfTheRoleSaysSo(t *testing.T) {

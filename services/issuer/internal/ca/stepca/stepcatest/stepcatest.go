@@ -71,7 +71,7 @@ func Start(t testing.TB) *Server {
 // Run starts the server, after Stop again.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, filepath.Join(s.dir, "ca.json")) //nolint:gosec,noctx // our own binary, which is stopped by Stop
+	s.cmd = exec.Command(s.binary, filepath.Join(s.dir, "ca.json"))
 	var log bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &log, &log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -25,7 +25,7 @@ import (
 const (
 	Mount     = "pki/web"
 	Namespace = "team-a"
-	Token     = "hvs.fake-token" //nolint:gosec // of a fake
+	Token     = "hvs.fake-token"
 	RoleID    = "fake-role-id"
 	SecretID  = "fake-secret-id"
 	RoleName  = "web"

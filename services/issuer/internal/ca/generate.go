@@ -1,0 +1,3 @@
+package ca
+
+//go:generate go run -C ../.. ./internal/conformancedoc
