@@ -99,7 +99,7 @@ func stop(cmd **exec.Cmd) {
 
 func (s *Server) start(env []string, program string, args ...string) *exec.Cmd {
 	s.t.Helper()
-	cmd := exec.Command(catest.Binary(s.t, program), args...) //nolint:gosec,noctx // our own binary, which is stopped by Stop
+	cmd := exec.Command(catest.Binary(s.t, program), args...)
 	cmd.Env = env
 	log := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = log, log
