@@ -93,7 +93,7 @@ peers: ## Find or fetch Postgres and NGINX (done when needed)
 	@.setup/nginx.sh '$(PEERS)'
 
 .PHONY: authorities
-authorities: $(call stamp,$(STEP_CA)) ## Build the CAs that tests and the benchmark run against (done when needed)
+authorities: $(call stamp,$(STEP_CA)) $(call stamp,$(PEBBLE)) $(call stamp,$(CHALLTESTSRV)) ## Build the CAs that tests and the benchmark run against (done when needed)
 
 .PHONY: clean
 clean: ## Remove what was built (tools and peers stay; remove .bin and .peers by hand)

@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -38,12 +41,31 @@ type Command struct {
 // String is the command as one would type it.
 func (c Command) String() string { return strings.Join(append([]string{c.Path}, c.Args...), " ") }
 
+// Objection says why a path can be no program of an operator's, and is empty if it can.
+func Objection(path string) string {
+	if !filepath.IsAbs(path) {
+		return "must begin with the absolute path of a program"
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path + " does not exist"
+	case err != nil:
+		return path + " cannot be looked at: " + err.Error()
+	case info.IsDir() || info.Mode()&0o111 == 0:
+		return path + " cannot be run; chmod +x it"
+	case info.Mode()&0o002 != 0:
+		return path + " can be written by everyone"
+	}
+	return ""
+}
+
 // Run carries out a command and returns the last 8 KiB of what it said on both outputs, without blank ends. The error
 // says how it ended, and repeats the output.
 func Run(ctx context.Context, c Command, limit time.Duration) (string, error) {
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(bounded, c.Path, c.Args...) //nolint:gosec // what an operator has configured, without a shell
+	cmd := exec.CommandContext(bounded, c.Path, c.Args...)
 	cmd.Env = append(slices.Clone(environment), c.Env...)
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {

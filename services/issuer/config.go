@@ -15,6 +15,7 @@ type Config struct {
 	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1)."`
 
 	Connectors
+	ACME
 
 	SchedulerJobProcessorInterval time.Duration `split_words:"true" default:"30s" desc:"How often jobs are looked for that nothing has woken a worker for."`
 	SchedulerRenewalCheckInterval time.Duration `split_words:"true" default:"1h" desc:"How often certificates that are due to be renewed, or to be told of, are looked for that nothing has woken the engine for; it wakes by itself when the next falls due."`
@@ -31,6 +32,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("CERTCTL_PUBLIC_URL must be of the form http://host:port")
 	}
 	if err := c.Connectors.check(); err != nil {
+		return err
+	}
+	if err := c.ACME.check(); err != nil {
 		return err
 	}
 	if c.SchedulerJobProcessorInterval < 0 || c.SchedulerRenewalCheckInterval < 0 || c.CSRDeadline < 0 || c.RenewalsPerIssuer < 0 {

@@ -7,6 +7,7 @@ require (
 	github.com/certctl/certctl/libs v0.0.0
 	github.com/certctl/certctl/libs/testkit v0.0.0
 	github.com/certctl/certctl/migrations v0.0.0
+	github.com/go-acme/lego/v4 v4.35.2
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/google/go-cmp v0.7.0

@@ -23,6 +23,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		OpenSSL:     cfg.openSSL(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
+		ACME:        cfg.acme(),
 
 		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
 		MaxRenewals:  cfg.RenewalsPerIssuer,

@@ -1353,6 +1353,9 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs), `eab_kid`
+	// and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
 	//
@@ -3858,7 +3861,7 @@ type ClientInterface interface {
 	// CreateIssuerWithBody Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -3870,7 +3873,7 @@ type ClientInterface interface {
 	// CreateIssuer Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -5706,7 +5709,7 @@ func (c *Client) ListIssuers(ctx context.Context, params *ListIssuersParams, req
 // CreateIssuerWithBody Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -5728,7 +5731,7 @@ func (c *Client) CreateIssuerWithBody(ctx context.Context, contentType string, b
 // CreateIssuer Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -14281,7 +14284,7 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithBodyWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -14293,7 +14296,7 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -21725,7 +21728,7 @@ func (c *ClientWithResponses) ListIssuersWithResponse(ctx context.Context, param
 // CreateIssuerWithBodyWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -21743,7 +21746,7 @@ func (c *ClientWithResponses) CreateIssuerWithBodyWithResponse(ctx context.Conte
 // CreateIssuerWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //

@@ -717,6 +717,9 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs), `eab_kid`
+	// and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
 	//

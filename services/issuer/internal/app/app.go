@@ -32,6 +32,7 @@ type Settings struct {
 	CACertPath, CAKeyPath string
 	StepCA                StepCA
 	OpenSSL               OpenSSL
+	ACME                  ACME
 	Sweep, CSRDeadline    time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
@@ -83,29 +84,38 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		return err
 	}
 
-	// The relay outlives the rest, so that the last commit is published.
+	answers := api.New(api.Services{
+		Certificates: certificates, Issuers: records,
+		Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
+	}, store, deps.Clock)
+	return together(
+		ctx, relay,
+		func(ctx context.Context) error {
+			return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
+				Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
+			}, answers)
+		},
+		func(ctx context.Context) error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) },
+		func(ctx context.Context) error {
+			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
+		},
+		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
+		work.Run, renewals.Run, bulkWork.Run,
+		func(ctx context.Context) error { return forget(ctx, store, deps) },
+	)
+}
+
+// together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.
+func together(ctx context.Context, relay *outbox.Relay, parts ...func(context.Context) error) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var last errgroup.Group
 	last.Go(func() error { return relay.Run(background) })
-
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
-			Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-		}, api.New(api.Services{
-			Certificates: certificates, Issuers: records,
-			Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
-			Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
-		}, store, deps.Clock))
-	})
-	g.Go(func() error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) })
-	g.Go(func() error { return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks) })
-	g.Go(func() error { return openOthers(ctx, issuers, store, deps) })
-	g.Go(func() error { return work.Run(ctx) })
-	g.Go(func() error { return renewals.Run(ctx) })
-	g.Go(func() error { return bulkWork.Run(ctx) })
-	g.Go(func() error { return forget(ctx, store, deps) })
-	err = g.Wait()
+	for _, part := range parts {
+		g.Go(func() error { return part(ctx) })
+	}
+	err := g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())
 }

@@ -2,11 +2,13 @@ package app
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -16,6 +18,9 @@ import (
 const (
 	stepCAIssuer  = "iss-stepca"
 	openSSLIssuer = "iss-openssl"
+	acmeIssuer    = "iss-acme-prod"
+	// acmeStagingIssuer is for a directory whose host says so, as Let's Encrypt's does.
+	acmeStagingIssuer = "iss-acme-staging"
 )
 
 // StepCA is a step-ca that the environment sets up; without a URL there is none.
@@ -32,6 +37,19 @@ type OpenSSL struct {
 	Sign, Revoke, CRL string
 	Timeout           time.Duration
 	CACertPath        string
+}
+
+// ACME says how names are proven to ACME CAs, and which of them the environment sets up; without a directory there is
+// none.
+type ACME struct {
+	Directory, Email, Challenge string
+	KeyID, MACKey               string
+	Profile, PreferredChain     string
+	CACertPath                  string
+	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
+	HTTPAddress string
+	// DNS are the programs that every issuer proves names with by DNS-01; an API caller can name none.
+	DNS acme.Hooks
 }
 
 func (o *OpenSSL) trusted() string {
@@ -58,7 +76,29 @@ func (s *Settings) given() (map[string]registry.Given, error) {
 		}
 		all[openSSLIssuer] = registry.Given{ID: openSSLIssuer, Name: "OpenSSL", Type: registry.TypeOpenSSL, Config: config, Source: "CERTCTL_OPENSSL_*"}
 	}
+	if s.ACME.Directory != "" {
+		config, err := s.ACME.config()
+		if err != nil {
+			return nil, err
+		}
+		id := acmeIssuer
+		if u, err := url.Parse(s.ACME.Directory); err == nil && strings.Contains(u.Host, "staging") {
+			id = acmeStagingIssuer
+		}
+		all[id] = registry.Given{ID: id, Name: "ACME", Type: registry.TypeACME, Config: config, Source: "CERTCTL_ACME_*"}
+	}
 	return all, nil
+}
+
+func (a *ACME) config() (map[string]any, error) {
+	roots, err := file("CERTCTL_ACME_CA_CERT", a.CACertPath)
+	if err != nil {
+		return nil, err
+	}
+	return filled(map[string]any{
+		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge, acme.SettingKeyID: a.KeyID,
+		acme.SettingMACKey: a.MACKey, acme.SettingProfile: a.Profile, acme.SettingChain: a.PreferredChain, acme.SettingRoots: roots,
+	}), nil
 }
 
 func (s *StepCA) config() (map[string]any, error) {

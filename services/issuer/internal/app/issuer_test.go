@@ -200,19 +200,19 @@ func TestIssuer_NamesWhatIsWrong(t *testing.T) {
 		body           map[string]any
 		field, message string
 	}{
-		"no name":                    {map[string]any{"type": "local"}, "name", "required"},
-		"no type":                    {map[string]any{"name": "x"}, "type", "required"},
-		"an unknown type":            {map[string]any{"name": "x", "type": "Vault9"}, "type", "GenericCA"},
-		"a type without a connector": {map[string]any{"name": "x", "type": "acme"}, "type", "no connector for ACME"},
-		"an id":                      {map[string]any{"name": "x", "type": "local", "id": "I"}, "id", "must be"},
-		"a setting that is none":     {map[string]any{"name": "x", "type": "local", "config": map[string]any{"password": "hunter2"}}, "config.password", "no setting"},
-		"a file":                     {map[string]any{"name": "x", "type": "local", "config": map[string]any{"ca_cert_path": "/etc/passwd"}}, "config.ca_cert_path", "ca_cert_pem"},
-		"a validity":                 {map[string]any{"name": "x", "type": "local", "config": map[string]any{"validity_days": 0.5}}, "config.validity_days", "whole number"},
-		"a common name":              {map[string]any{"name": "x", "type": "local", "config": map[string]any{"common_name": strings.Repeat("x", 65)}}, "config.common_name", "64"},
-		"a certificate alone":        {map[string]any{"name": "x", "type": "local", "config": map[string]any{"ca_cert_pem": "x"}}, "config.ca_key_pem", "needed"},
-		"another CA's key":           {map[string]any{"name": "x", "type": "local", "config": pem(read(t, certPath), read(t, otherKey))}, "config.ca_cert_pem", "the key is not that"},
-		"no key":                     {map[string]any{"name": "x", "type": "local", "config": pem(read(t, certPath), "x")}, "config.ca_key_pem", ""},
-		"a key for a certificate":    {map[string]any{"name": "x", "type": "local", "config": pem(read(t, keyPath), read(t, keyPath))}, "config.ca_cert_pem", "private key"},
+		"no name":                   {map[string]any{"type": "local"}, "name", "required"},
+		"no type":                   {map[string]any{"name": "x"}, "type", "required"},
+		"an unknown type":           {map[string]any{"name": "x", "type": "Vault9"}, "type", "GenericCA"},
+		"a setting that is missing": {map[string]any{"name": "x", "type": "acme"}, "config.directory_url", "required"},
+		"an id":                     {map[string]any{"name": "x", "type": "local", "id": "I"}, "id", "must be"},
+		"a setting that is none":    {map[string]any{"name": "x", "type": "local", "config": map[string]any{"password": "hunter2"}}, "config.password", "no setting"},
+		"a file":                    {map[string]any{"name": "x", "type": "local", "config": map[string]any{"ca_cert_path": "/etc/passwd"}}, "config.ca_cert_path", "ca_cert_pem"},
+		"a validity":                {map[string]any{"name": "x", "type": "local", "config": map[string]any{"validity_days": 0.5}}, "config.validity_days", "whole number"},
+		"a common name":             {map[string]any{"name": "x", "type": "local", "config": map[string]any{"common_name": strings.Repeat("x", 65)}}, "config.common_name", "64"},
+		"a certificate alone":       {map[string]any{"name": "x", "type": "local", "config": map[string]any{"ca_cert_pem": "x"}}, "config.ca_key_pem", "needed"},
+		"another CA's key":          {map[string]any{"name": "x", "type": "local", "config": pem(read(t, certPath), read(t, otherKey))}, "config.ca_cert_pem", "the key is not that"},
+		"no key":                    {map[string]any{"name": "x", "type": "local", "config": pem(read(t, certPath), "x")}, "config.ca_key_pem", ""},
+		"a key for a certificate":   {map[string]any{"name": "x", "type": "local", "config": pem(read(t, keyPath), read(t, keyPath))}, "config.ca_cert_pem", "private key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, tt.body)
@@ -331,7 +331,7 @@ func TestIssuer_TestSaysWhatIsWrong(t *testing.T) {
 	if p := w.refused(http.StatusServiceUnavailable, http.MethodPost, "testIssuer", path, nil); !strings.Contains(p.Message, "no key") {
 		t.Errorf("without its key: %q", p.Message)
 	}
-	w.exec(`UPDATE issuer.issuers SET type = 'ACME' WHERE id = 'iss-a'`)
+	w.exec(`UPDATE issuer.issuers SET type = 'Elsewhere' WHERE id = 'iss-a'`)
 	if p := w.refused(http.StatusServiceUnavailable, http.MethodPost, "testIssuer", path, nil); !strings.Contains(p.Message, "no connector") {
 		t.Errorf("without a connector: %q", p.Message)
 	}

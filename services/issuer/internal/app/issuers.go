@@ -8,6 +8,7 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
@@ -26,6 +27,10 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 		registry.TypeLocal: &local.Kind{
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
 			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
+		},
+		registry.TypeACME: &acme.Kind{
+			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock},
+			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
 		},
 		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
 		registry.TypeVault:   &vault.Kind{Clock: deps.Clock},

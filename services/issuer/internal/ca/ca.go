@@ -1,7 +1,7 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: Revoker, CRLSigner, OCSPResponderIssuer. Each CA has a folder below; the suite in
+// of its own, asked for with a type assertion: Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the suite in
 // catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
@@ -30,6 +30,8 @@ type Request struct {
 	Lifetime time.Duration
 	// Usages are the extended key usages, exactly; nil is the CA's default.
 	Usages []x509.ExtKeyUsage
+	// Replaces is the certificate, in DER, whose place this one is to take; nil if it takes none's.
+	Replaces []byte
 	// ShortLived asks for a certificate that will not be revoked, so that it needs not say where to ask whether it was.
 	ShortLived bool
 }
@@ -102,4 +104,20 @@ type CRLSigner interface {
 type OCSPResponderIssuer interface {
 	// IssueOCSPResponder returns a short-lived certificate for the key of a verified request.
 	IssueOCSPResponder(ctx context.Context, csr *x509.CertificateRequest) (Issued, error)
+}
+
+// RenewalAdvice is when a CA wants a certificate to be renewed.
+type RenewalAdvice struct {
+	// Start and End bound the time at which to renew; one that lies in the past asks for it at once.
+	Start, End time.Time
+	// Explanation is a page that says why, if the CA names one.
+	Explanation string
+	// Again is when to ask again.
+	Again time.Duration
+}
+
+// RenewalAdviser is an Issuer that says when its certificates are to be renewed (RFC 9773).
+type RenewalAdviser interface {
+	// RenewalAdvice is NotFound if the CA has nothing to say about a certificate in DER.
+	RenewalAdvice(ctx context.Context, leaf []byte) (RenewalAdvice, error)
 }

@@ -127,7 +127,7 @@ func (r *Registry) opened(ctx context.Context, i Issuer) (ca.Issuer, error) {
 	o, ok := r.open[i.ID]
 	r.mu.Unlock()
 	if ok && o.revision == i.Revision {
-		return o.ca, nil
+		return o.ca, r.noteChain(ctx, o.ca, i)
 	}
 	authority, err := r.openNoting(ctx, i)
 	if err != nil {
@@ -140,6 +140,16 @@ func (r *Registry) opened(ctx context.Context, i Issuer) (ca.Issuer, error) {
 		r.open[i.ID] = opened{i.Revision, authority}
 	}
 	return authority, nil
+}
+
+// noteChain puts a CA's chain on record that has shown it only in what it has issued.
+func (r *Registry) noteChain(ctx context.Context, authority ca.Issuer, i Issuer) error {
+	chain := authority.Chain()
+	if i.CAChainPEM != "" || len(chain) == 0 {
+		return nil
+	}
+	i.CAChainPEM = string(x509x.EncodeCertificates(chain...))
+	return r.rows.Announce(ctx, i, r.settings.Clock.Now())
 }
 
 // openNoting opens the CA of an issuer anew. What is not known of the CA before it answers, such as its chain, is put

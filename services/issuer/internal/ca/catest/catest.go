@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,19 +27,43 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
+// Bounds are what the suite does not ask of a CA that settles it by rules of its own. The zero value asks for all.
+type Bounds struct {
+	// Names are those that it can be asked for, a host name first; nil are host names, a wildcard and addresses.
+	Names []string
+	// Keys are the kinds of keys that it takes; nil are all of the suite's. Any other it must refuse as Invalid.
+	Keys []string
+	// OwnTemplate tells that key usages, purposes besides that of a server, key identifiers, backdating and the length of
+	// serial numbers are the CA's alone.
+	OwnTemplate bool
+}
+
 // Run runs the suite.
 func Run(t *testing.T, issuer ca.Issuer) {
 	t.Helper()
-	run(t, issuer)
+	RunWithin(t, issuer, Bounds{})
 }
 
-func run(t *testing.T, issuer ca.Issuer) (s suite) {
+// RunWithin runs the suite within a CA's bounds.
+func RunWithin(t *testing.T, issuer ca.Issuer, b Bounds) {
 	t.Helper()
+	run(t, issuer, b)
+}
+
+func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
+	t.Helper()
+	if b.Names == nil {
+		b.Names = []string{"www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"}
+	}
 	s.check(t, "chain", true, func(t *testing.T) { chain(t, issuer) })
 	for _, kind := range []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048", "Ed25519"} {
-		s.check(t, "issues for "+kind, true, func(t *testing.T) { issues(t, issuer, NewKey(t, kind)) })
+		takes := b.Keys == nil || slices.Contains(b.Keys, kind)
+		s.check(t, "issues for "+kind, takes, func(t *testing.T) { issues(t, issuer, NewKey(t, kind), b) })
+		if !takes {
+			t.Run("refuses "+kind, func(t *testing.T) { refuses(t, issuer, NewKey(t, kind)) })
+		}
 	}
-	s.check(t, "serials are random", true, func(t *testing.T) { serials(t, issuer) })
+	s.check(t, "serials are random", true, func(t *testing.T) { serials(t, issuer, b) })
 	s.check(t, "long common name", true, func(t *testing.T) { longName(t, issuer) })
 	s.check(t, "only the key of the request counts", true, func(t *testing.T) { ignoresExtensions(t, issuer) })
 	revoker, can := issuer.(ca.Revoker)

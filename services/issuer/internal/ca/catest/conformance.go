@@ -38,22 +38,28 @@ func (s *suite) check(t *testing.T, name string, has bool, f func(t *testing.T))
 // testdata/conformance.txt of its package.
 func Conforms(t *testing.T, connector, against string, issuer ca.Issuer) {
 	t.Helper()
-	done := run(t, issuer)
+	ConformsWithin(t, connector, against, issuer, Bounds{})
+}
+
+// ConformsWithin does so within a CA's bounds.
+func ConformsWithin(t *testing.T, connector, against string, issuer ca.Issuer, b Bounds) {
+	t.Helper()
+	done := run(t, issuer, b)
 	if t.Failed() {
 		return
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\t%s\n", connector, against)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\t%s\n", connector, against)
 	for _, c := range done {
 		outcome := "passed"
 		if !c.ran {
 			outcome = "cannot"
 		}
-		fmt.Fprintf(&b, "%s\t%s\n", c.name, outcome)
+		fmt.Fprintf(&text, "%s\t%s\n", c.name, outcome)
 	}
 	path := filepath.Join("testdata", "conformance.txt")
 	if *update {
-		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, []byte(b.String()), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(path, []byte(text.String()), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -62,7 +68,7 @@ func Conforms(t *testing.T, connector, against string, issuer ca.Issuer) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(string(written), b.String()); d != "" {
+	if d := cmp.Diff(string(written), text.String()); d != "" {
 		t.Errorf("%s says otherwise (-written +passed); look at it, run with -update, then make generate:\n%s", path, d)
 	}
 }

@@ -85,21 +85,7 @@ func objection(argv []string) string {
 	if len(argv) == 0 || argv[0] == "" {
 		return "is required"
 	}
-	if !filepath.IsAbs(argv[0]) {
-		return "must begin with the absolute path of a program"
-	}
-	info, err := os.Stat(argv[0])
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return argv[0] + " does not exist"
-	case err != nil:
-		return argv[0] + " cannot be looked at: " + err.Error()
-	case info.IsDir() || info.Mode()&0o111 == 0:
-		return argv[0] + " cannot be run; chmod +x it"
-	case info.Mode()&0o002 != 0:
-		return argv[0] + " can be written by everyone"
-	}
-	return ""
+	return process.Objection(argv[0])
 }
 
 // Chain implements [ca.Issuer].

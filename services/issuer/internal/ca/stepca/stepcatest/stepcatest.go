@@ -26,6 +26,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 )
 
 // The provisioner of every server.
@@ -51,7 +52,7 @@ type Server struct {
 // Start makes a CA and starts it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir(), binary: find(t), t: t}
+	s := &Server{dir: t.TempDir(), binary: catest.Binary(t, "step-ca"), t: t}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -65,30 +66,6 @@ func Start(t testing.TB) *Server {
 	t.Cleanup(s.Stop)
 	s.Run()
 	return s
-}
-
-// find looks for the binary where make builds it, then on PATH.
-func find(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if path := filepath.Join(dir, ".bin", "step-ca"); executable(path) {
-			return path
-		}
-	}
-	path, err := exec.LookPath("step-ca")
-	if err != nil {
-		t.Fatal("step-ca is not there; make authorities builds it")
-	}
-	return path
-}
-
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&0o111 != 0
 }
 
 // Run starts the server, after Stop again.

@@ -1,0 +1,143 @@
+package acme
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	protocol "github.com/go-acme/lego/v4/acme"
+
+	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/secret"
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
+)
+
+// stored returns the issuer's account at its directory. Its key is made when it is first asked for; of several that ask
+// at once all get the same.
+func (a *Authority) stored(ctx context.Context) (*ca.Account, error) {
+	issuer, directory := a.config.IssuerID, a.config.Directory
+	found, err := a.deps.Accounts.Account(ctx, issuer, directory)
+	if err != nil || found != nil {
+		return found, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the account key of %s: %w", issuer, err)
+	}
+	plain, err := x509x.EncodePrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	made := ca.Account{IssuerID: issuer, Directory: directory, CreatedAt: a.deps.Clock.Now()}
+	if made.Sealed, err = a.deps.Sealer.Seal(plain, binding(issuer, directory)); err != nil {
+		return nil, fmt.Errorf("seal the account key of %s: %w", issuer, err)
+	}
+	return a.deps.Accounts.AddAccount(ctx, made)
+}
+
+// unseal opens an account's key. One that cannot be opened is an error, never a reason for a new account.
+func (a *Authority) unseal(stored *ca.Account) (*ecdsa.PrivateKey, error) {
+	unusable := func(err error, what string) error {
+		return fault.Wrap(err, fault.Unavailable, "the ACME account of %s cannot be used: %s", stored.IssuerID, what)
+	}
+	plain, err := a.deps.Sealer.Unseal(stored.Sealed, binding(stored.IssuerID, stored.Directory))
+	if errors.Is(err, secret.ErrKey) {
+		return nil, unusable(err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
+	}
+	if err != nil {
+		return nil, unusable(err, "its sealed key is damaged")
+	}
+	key, err := x509x.ParsePrivateKey(plain)
+	if err != nil {
+		return nil, unusable(err, "its key cannot be read")
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, unusable(nil, "its key is of another kind")
+	}
+	return ec, nil
+}
+
+// binding ties a sealed key to its row, so that rows cannot change places.
+func binding(issuerID, directory string) []byte {
+	return []byte("certctl acme account\x00" + issuerID + "\x00" + directory)
+}
+
+// register has the CA know the account, unless it does, and tells it a contact that has changed. The CA answers a
+// registration that it has had already with the account that it made then.
+func (a *Authority) register(ctx context.Context) error {
+	if a.settled() {
+		return nil
+	}
+	select {
+	case a.registering <- struct{}{}:
+		defer func() { <-a.registering }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if a.settled() {
+		return nil
+	}
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	now := *a.account.Load()
+	if now.URL == "" {
+		now.URL, err = a.introduce(s)
+	} else {
+		_, err = s.core.Accounts.Update(now.URL, protocol.Account{Contact: a.contact()})
+	}
+	if err != nil {
+		return coded(err)
+	}
+	now.Contact = a.config.Email
+	if err := a.deps.Accounts.NoteAccount(ctx, now); err != nil {
+		return err
+	}
+	a.account.Store(&now)
+	return nil
+}
+
+// forget has the account registered anew, with the same key, if the CA does not know it by that URL.
+func (a *Authority) forget(url string) {
+	known := a.account.Load()
+	if known.URL == url {
+		anew := *known
+		anew.URL = ""
+		a.account.CompareAndSwap(known, &anew)
+	}
+}
+
+// settled tells whether the CA knows the account as it is to be.
+func (a *Authority) settled() bool {
+	known := a.account.Load()
+	return known.URL != "" && known.Contact == a.config.Email
+}
+
+// introduce registers the account and returns how the CA calls it.
+func (a *Authority) introduce(s *session) (string, error) {
+	account := protocol.Account{TermsOfServiceAgreed: true, Contact: a.contact()}
+	if a.config.KeyID != "" {
+		made, err := s.core.Accounts.NewEAB(account, a.config.KeyID, a.config.MACKey)
+		return made.Location, err
+	}
+	if s.core.GetDirectory().Meta.ExternalAccountRequired {
+		return "", fault.New(fault.Unavailable, "the CA asks for an account that is bound to one of its own; set eab_kid and eab_hmac_key, which it hands out")
+	}
+	made, err := s.core.Accounts.New(account)
+	return made.Location, err
+}
+
+// contact is how the CA wants a mail address.
+func (a *Authority) contact() []string {
+	if a.config.Email == "" {
+		return nil
+	}
+	return []string{"mailto:" + a.config.Email}
+}

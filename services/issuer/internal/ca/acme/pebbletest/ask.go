@@ -1,0 +1,144 @@
+package pebbletest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/certctl/certctl/libs/x509x"
+)
+
+// client trusts the directory.
+func (s *Server) client() *http.Client {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.TLSRoot)
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}}
+}
+
+func (s *Server) await(url string) {
+	s.t.Helper()
+	client := s.client()
+	ctx, cancel := context.WithTimeout(s.t.Context(), startWithin)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			return
+		}
+		if ctx.Err() != nil {
+			s.t.Fatalf("%s does not answer: %v", url, err)
+		}
+	}
+}
+
+// Tell tells the DNS something, such as that /set-servfail a host.
+func (s *Server) Tell(path string, what map[string]any) {
+	s.t.Helper()
+	body, err := json.Marshal(what)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.Records+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, err := s.client().Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if said, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: HTTP %d %s %v", path, res.StatusCode, said, err)
+	}
+}
+
+// OtherRoots are the common names of the roots that the alternative chains lead to.
+func (s *Server) OtherRoots() []string {
+	s.t.Helper()
+	var names []string
+	for i := range s.options.Roots {
+		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.management+"/roots/"+strconv.Itoa(i+1), http.NoBody)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		res, err := s.client().Do(req)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		certs, err := x509x.ParseCertificates(text)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		names = append(names, certs[0].Subject.CommonName)
+	}
+	return names
+}
+
+// Between stands between client and server until the test ends: what answer does not take is handed on. It returns the
+// directory there.
+func (s *Server) Between(answer func(http.ResponseWriter, *http.Request) bool) string {
+	s.t.Helper()
+	behind, err := url.Parse(s.Directory)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	own, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "tls.crt"), filepath.Join(s.dir, "tls.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// The server names its places, and checks signatures over them, by the host that it is asked for.
+	proxy := &httputil.ReverseProxy{Transport: s.client().Transport, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = behind.Scheme, behind.Host, r.In.Host
+	}}
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !answer(w, r) {
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
+	front.StartTLS()
+	s.t.Cleanup(front.Close)
+	return front.URL + behind.Path
+}
+
+// Scripts writes the two programs that set and remove a record of the server's DNS. Both keep a diary of what they were
+// told, in the file that is returned last.
+func (s *Server) Scripts() (present, cleanUp, diary string) {
+	s.t.Helper()
+	diary = filepath.Join(s.dir, "diary")
+	write := func(name, path, body string) string {
+		file := filepath.Join(s.dir, name)
+		text := "#!/bin/sh\nset -eu\necho " + name + " $CERTCTL_DNS_DOMAIN $CERTCTL_DNS_FQDN $CERTCTL_DNS_VALUE $CERTCTL_DNS_TOKEN >>" + diary +
+			"\ncurl -sSf -d \"" + body + "\" " + s.Records + path + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			s.t.Fatal(err)
+		}
+		return file
+	}
+	present = write("present", "/set-txt", `{\"host\":\"$CERTCTL_DNS_FQDN.\",\"value\":\"$CERTCTL_DNS_VALUE\"}`)
+	cleanUp = write("cleanup", "/clear-txt", `{\"host\":\"$CERTCTL_DNS_FQDN.\"}`)
+	return present, cleanUp, diary
+}

@@ -1,0 +1,176 @@
+// Package pebbletest runs a real ACME server for tests, Let's Encrypt's Pebble, with the DNS that it asks: on loopback,
+// in a folder that goes with the test. It refuses some nonces, as real ones do now and then, and forgets what was proven.
+package pebbletest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
+)
+
+// What an account is bound to, of a server that asks for it.
+const (
+	KeyID  = "kid-1"
+	MACKey = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+)
+
+// Blocked is a name that every server refuses.
+const Blocked = "blocked.example"
+
+const startWithin = 60 * time.Second
+
+// Options are how a server differs.
+type Options struct {
+	// Bound has accounts be bound to external ones.
+	Bound bool
+	// Roots is how many chains it offers besides the first.
+	Roots int
+}
+
+// Server is a Pebble that runs until its test ends.
+type Server struct {
+	Directory string
+	// HTTP is the address that it asks for HTTP-01, whatever the name.
+	HTTP string
+	// DNS is who it asks for names, and Records where that is told of them.
+	DNS, Records string
+	// TLSRoot is the certificate of the directory, in PEM.
+	TLSRoot []byte
+
+	management string
+	options    Options
+	dir        string
+	t          testing.TB
+	ca, names  *exec.Cmd
+}
+
+// Start makes a server and starts it.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	s := &Server{options: o, dir: t.TempDir(), t: t}
+	address := free(t)
+	s.Directory, s.HTTP, s.DNS = "https://"+address+"/dir", free(t), free(t)
+	records := free(t)
+	s.Records, s.management = "http://"+records, free(t)
+	s.write(address)
+	s.names = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
+		"-dnsserver", s.DNS, "-management", records, "-defaultIPv6", "")
+	t.Cleanup(func() { stop(&s.names); s.Stop() })
+	s.Run()
+	return s
+}
+
+// Run starts the CA, after Stop again: it has forgotten everything then.
+func (s *Server) Run() {
+	s.t.Helper()
+	s.ca = s.start([]string{
+		"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_AUTHZREUSE=0", "PEBBLE_ALTERNATE_ROOTS=" + strconv.Itoa(s.options.Roots),
+	}, "pebble", "-config", filepath.Join(s.dir, "pebble.json"), "-dnsserver", s.DNS)
+	s.await(s.Directory)
+	s.await("https://" + s.management + "/roots/0")
+	s.await(s.Records + "/http-request-history")
+}
+
+// Stop ends the CA.
+func (s *Server) Stop() { stop(&s.ca) }
+
+func stop(cmd **exec.Cmd) {
+	if *cmd != nil {
+		_ = (*cmd).Process.Kill()
+		_ = (*cmd).Wait()
+		*cmd = nil
+	}
+}
+
+func (s *Server) start(env []string, program string, args ...string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command(catest.Binary(s.t, program), args...)
+	cmd.Env = env
+	log := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			stop(&s.names)
+			s.Stop()
+			s.t.Logf("%s says:\n%s", program, log)
+		}
+	})
+	return cmd
+}
+
+// write makes the directory's certificate and the configuration.
+func (s *Server) write(address string) {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: x509x.NewSerial(), Subject: pkix.Name{CommonName: "Pebble's directory"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0), BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.TLSRoot = x509x.EncodePEM(der)
+	private, err := x509x.EncodePrivateKey(key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(s.HTTP)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress": address, "managementListenAddress": s.management, "certificate": filepath.Join(s.dir, "tls.crt"), "privateKey": filepath.Join(s.dir, "tls.key"),
+		"httpPort": number, "tlsPort": number, "keyAlgorithm": "ecdsa", "domainBlocklist": []string{Blocked},
+		"externalAccountBindingRequired": s.options.Bound, "externalAccountMACKeys": map[string]string{KeyID: MACKey},
+		"profiles": map[string]any{
+			"default":    map[string]any{"description": "90 days", "validityPeriod": 7776000},
+			"shortlived": map[string]any{"description": "6 days", "validityPeriod": 518400},
+		},
+	}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"tls.crt": s.TLSRoot, "tls.key": private, "pebble.json": config} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), text, 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// free finds a port that is free now.
+func free(t testing.TB) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}

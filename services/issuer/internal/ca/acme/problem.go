@@ -1,0 +1,84 @@
+package acme
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	protocol "github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/certctl/certctl/libs/fault"
+)
+
+// The types of the protocol's problems (RFC 8555 section 6.7), without their common beginning.
+const (
+	namespace           = "urn:ietf:params:acme:error:"
+	accountDoesNotExist = "accountDoesNotExist"
+	alreadyRevoked      = "alreadyRevoked"
+	badReason           = "badRevocationReason"
+	rateLimited         = "rateLimited"
+)
+
+// never are the problems that the same request will meet again. Any other may pass: what a name resolves to, who answers
+// there and what an account may do are mended without a new request.
+var never = map[string]bool{
+	"badCSR": true, "badPublicKey": true, "badSignatureAlgorithm": true, "caa": true, "invalidProfile": true,
+	"malformed": true, "rejectedIdentifier": true, "unsupportedIdentifier": true, badReason: true,
+}
+
+// hourly is when to come again if a CA that limits does not say.
+const hourly = time.Hour
+
+func problem(err error) *protocol.ProblemDetails {
+	p, _ := errors.AsType[*protocol.ProblemDetails](err)
+	return p
+}
+
+// is tells whether an error is a problem of a type.
+func is(err error, kind string) bool {
+	p := problem(err)
+	return p != nil && p.Type == namespace+kind
+}
+
+// coded makes a fault of whatever went wrong with the CA, in the CA's words.
+func coded(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, already := errors.AsType[*fault.Error](err); already {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fault.Wrap(err, fault.Unavailable, "the ACME CA was not done in time")
+	}
+	p := problem(err)
+	if p == nil {
+		return fault.New(fault.Unavailable, "the ACME CA cannot be asked: %s", reason(err))
+	}
+	kind := strings.TrimPrefix(p.Type, namespace)
+	f := fault.New(fault.Unavailable, "the ACME CA says: %s", words(p, kind))
+	switch {
+	case kind == rateLimited || p.HTTPStatus == http.StatusTooManyRequests:
+		f.Code, f.RetryAfter = fault.RateLimited, hourly
+		if limited, ok := errors.AsType[*protocol.RateLimitedError](err); ok {
+			if after, err := api.ParseRetryAfter(limited.RetryAfter); err == nil && after > 0 {
+				f.RetryAfter = after
+			}
+		}
+	case never[kind]:
+		f.Code = fault.Invalid
+	}
+	return f
+}
+
+// words are a problem's, with those about each name.
+func words(p *protocol.ProblemDetails, kind string) string {
+	all := []string{p.Detail}
+	for _, sub := range p.SubProblems {
+		all = append(all, sub.Identifier.Value+": "+sub.Detail)
+	}
+	return strings.Join(all, "; ") + " (" + kind + ")"
+}
