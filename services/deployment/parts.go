@@ -94,7 +94,7 @@ func build(ctx context.Context, cfg Config, deps service.Deps) (*parts, error) {
 		DB: deps.DB, NC: cfg.Edge.Bus.NC, Office: office, Clock: deps.Clock, Log: deps.Log,
 		OrderDeadline: cfg.DeploymentOrderDeadline, Committed: p.committed,
 	}
-	p.answers = &api.Answers{DB: deps.DB, Office: office, Desk: p.desk, Certificates: issuer.New(deps.Bus.NC), Clock: deps.Clock, Committed: p.changed}
+	p.answers = &api.Answers{DB: deps.DB, Office: office, Desk: p.desk, Issuer: issuer.New(deps.Bus.NC), Clock: deps.Clock, Committed: p.changed}
 	p.relays = []*outbox.Relay{
 		relay(deps, "CORE", deps.Bus, subject.StreamEvents),
 		relay(deps, "EDGE", cfg.Edge.Bus, subject.StreamAgentCommands),

@@ -2733,6 +2733,9 @@ type ListPoliciesParams struct {
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// AgentGroupID Only those that are limited to this group.
+	AgentGroupID *string `form:"agent_group_id,omitempty" json:"agent_group_id,omitempty"`
 }
 
 // DryRunPolicyDraftParams defines parameters for DryRunPolicyDraft.
@@ -2795,6 +2798,9 @@ type ListRenewalPoliciesParams struct {
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// AgentGroupID Only those that are limited to this group.
+	AgentGroupID *string `form:"agent_group_id,omitempty" json:"agent_group_id,omitempty"`
 }
 
 // UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
@@ -11376,6 +11382,18 @@ func NewListPoliciesRequest(server string, params *ListPoliciesParams) (*http.Re
 
 		}
 
+		if params.AgentGroupID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_group_id", *params.AgentGroupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -12076,6 +12094,18 @@ func NewListRenewalPoliciesRequest(server string, params *ListRenewalPoliciesPar
 		if params.Cursor != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AgentGroupID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent_group_id", *params.AgentGroupID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -1672,6 +1672,9 @@ type ListPoliciesParams struct {
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// AgentGroupID Only those that are limited to this group.
+	AgentGroupID *string `form:"agent_group_id,omitempty" json:"agent_group_id,omitempty"`
 }
 
 // DryRunPolicyDraftParams defines parameters for DryRunPolicyDraft.
@@ -1734,6 +1737,9 @@ type ListRenewalPoliciesParams struct {
 
 	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// AgentGroupID Only those that are limited to this group.
+	AgentGroupID *string `form:"agent_group_id,omitempty" json:"agent_group_id,omitempty"`
 }
 
 // UpdateRenewalPolicyParams defines parameters for UpdateRenewalPolicy.
@@ -4243,6 +4249,19 @@ func (siw *ServerInterfaceWrapper) ListPolicies(w http.ResponseWriter, r *http.R
 		return
 	}
 
+	// ------------- Optional query parameter "agent_group_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_group_id", r.URL.Query(), &params.AgentGroupID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "agent_group_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_group_id", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListPolicies(w, r, params)
 	}))
@@ -4732,6 +4751,19 @@ func (siw *ServerInterfaceWrapper) ListRenewalPolicies(w http.ResponseWriter, r 
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "agent_group_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent_group_id", r.URL.Query(), &params.AgentGroupID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "agent_group_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "agent_group_id", Err: err})
 		}
 		return
 	}

@@ -41,7 +41,7 @@ func users() []user {
 				consuming("deployment", subject.StreamEvents, subject.ConsumerDeploymentEvents),
 				[]string{
 					subject.Operation("authority", "revokeUsers"),
-					subject.Operation("issuer", "getCertificate"),
+					subject.Operation("issuer", "getCertificate"), subject.Operation("issuer", "listPolicies"), subject.Operation("issuer", "listRenewalPolicies"),
 					subject.DeadLetter("deployment", subject.ConsumerDeploymentReports),
 				},
 			),

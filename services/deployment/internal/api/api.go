@@ -35,9 +35,9 @@ type Answers struct {
 	DB     *pgxpool.Pool
 	Office *enrolment.Office
 	Desk   *desk.Desk
-	// Certificates is whom to ask about those that have no targets.
-	Certificates Certificates
-	Clock        clock.Clock
+	// Issuer is whom to ask about certificates without targets, and about policies.
+	Issuer Issuer
+	Clock  clock.Clock
 	// Committed is called after a commit that left something to be done or said.
 	Committed func()
 

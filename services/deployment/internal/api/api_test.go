@@ -75,8 +75,8 @@ func newServer(t *testing.T) *server {
 	}
 	answers := &api.Answers{
 		DB: db, Office: s.office, Clock: s.clock, Committed: func() { s.woken++ },
-		Certificates: elsewhere{"mc-without-targets"},
-		Desk:         &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
+		Issuer: elsewhere{"mc-without-targets", "ag-used"},
+		Desk:   &desk.Desk{DB: db, Clock: s.clock, Log: slog.New(slog.DiscardHandler)},
 	}
 	s.handler = answers.Handler()
 	return s

@@ -13,10 +13,12 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
 )
 
-// Certificates asks the issuer about certificates that are not known here.
-type Certificates interface {
+// Issuer is asked for what is not known here.
+type Issuer interface {
 	// Check returns nil if there is a certificate that the caller of ctx may see.
 	Check(ctx context.Context, id string) error
+	// UsesOfGroup names some policies that are limited to a group, and says how many are.
+	UsesOfGroup(ctx context.Context, groupID string) (ids []string, total int64, err error)
 }
 
 // ListCertificateDeployments implements the operation.
@@ -30,7 +32,7 @@ func (a *Answers) ListCertificateDeployments(ctx context.Context, r deploymentap
 		return nil, err
 	}
 	if !here {
-		return list, a.Certificates.Check(ctx, r.ID)
+		return list, a.Issuer.Check(ctx, r.ID)
 	}
 	installations, err := postgres.Installations(ctx, a.DB, r.ID)
 	if err != nil {
@@ -71,7 +73,7 @@ func (a *Answers) ValidateCertificate(ctx context.Context, r deploymentapi.Valid
 	case err != nil:
 		return nil, err
 	case !here:
-		if err := a.Certificates.Check(ctx, r.ID); err != nil {
+		if err := a.Issuer.Check(ctx, r.ID); err != nil {
 			return nil, err
 		}
 		return nil, fault.New(fault.Conflict, "certificate %s has no targets", r.ID)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi/deploymentapi"
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
@@ -126,9 +127,9 @@ func mergeGroup(g *fleet.Group, with *deploymentapi.AgentGroupUpdate) {
 	}
 }
 
-// DeleteAgentGroup implements the operation. What is scoped to a group belongs to the
-// issuer, who is told by the event; whether it still refers to the group is not known
-// here, and a reference to a group that is gone applies to no agent.
+// DeleteAgentGroup implements the operation. What is limited to a group belongs to the
+// issuer, who is asked; should it be limited to the group at this very moment, it holds
+// for no agent.
 func (a *Answers) DeleteAgentGroup(ctx context.Context, r deploymentapi.DeleteAgentGroupRequestObject) (deploymentapi.DeleteAgentGroupResponseObject, error) {
 	if err := shapes(ctx); err != nil {
 		return nil, err
@@ -136,7 +137,14 @@ func (a *Answers) DeleteAgentGroup(ctx context.Context, r deploymentapi.DeleteAg
 	if err := known("agent group", r.ID); err != nil {
 		return nil, err
 	}
-	err := a.change(ctx, func(tx pgx.Tx) error {
+	uses, total, err := a.Issuer.UsesOfGroup(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if total > 0 {
+		return nil, fault.New(fault.Conflict, "policies are limited to agent group %s: %s", r.ID, mention(uses, int(total)))
+	}
+	err = a.change(ctx, func(tx pgx.Tx) error {
 		g, err := postgres.LockGroup(ctx, tx, r.ID)
 		if err != nil {
 			return err

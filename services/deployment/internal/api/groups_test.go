@@ -336,6 +336,25 @@ func (e elsewhere) Check(_ context.Context, id string) error {
 	return nil
 }
 
+// UsesOfGroup knows one policy, which is limited to one of them.
+func (e elsewhere) UsesOfGroup(_ context.Context, groupID string) ([]string, int64, error) {
+	if slices.Contains(e, groupID) {
+		return []string{"pr-1"}, 1, nil
+	}
+	return nil, 0, nil
+}
+
+func TestGroups_StayWhilePoliciesAreLimitedToThem(t *testing.T) {
+	s := newServer(t)
+	for _, id := range []string{"ag-used", "ag-free"} {
+		s.group(map[string]any{"id": id, "name": id})
+	}
+	if message := s.refused(http.StatusConflict, http.MethodDelete, groups+"/ag-used", nil); !strings.Contains(message, "pr-1") {
+		t.Error(message)
+	}
+	s.call(http.StatusNoContent, http.MethodDelete, groups+"/ag-free", nil, nil)
+}
+
 func TestDeployments_ShowWhatEachTargetServes(t *testing.T) {
 	s := newServer(t)
 	s.agent("agent-a")

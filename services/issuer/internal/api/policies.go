@@ -17,7 +17,11 @@ func (s *server) ListPolicies(ctx context.Context, r issuerapi.ListPoliciesReque
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.store.PolicyRules(ctx, at)
+	group, err := filter("agent_group_id", r.Params.AgentGroupID)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.PolicyRules(ctx, group, at)
 	if err != nil {
 		return nil, err
 	}

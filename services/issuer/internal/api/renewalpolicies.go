@@ -25,7 +25,11 @@ func (s *server) ListRenewalPolicies(ctx context.Context, r issuerapi.ListRenewa
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.store.RenewalPolicies(ctx, at)
+	group, err := filter("agent_group_id", r.Params.AgentGroupID)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.RenewalPolicies(ctx, group, at)
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,11 @@ import (
 )
 
 // PolicyRules returns a page of the policy rules, in the order of their creation.
-func (s *Store) PolicyRules(ctx context.Context, p Page) (List[*policy.Rule], error) {
+func (s *Store) PolicyRules(ctx context.Context, groupID *string, p Page) (List[*policy.Rule], error) {
+	var c conditions
+	c.equal("r.agent_group_id", groupID)
 	return listPage(ctx, s, listing[*policy.Rule]{
-		columns: ruleColumns, from: "policy_rules r", sort: "r.created_at", id: "r.id", page: p, scan: scanRule,
+		columns: ruleColumns, from: "policy_rules r", conditions: c, sort: "r.created_at", id: "r.id", page: p, scan: scanRule,
 		place: func(row **policy.Rule) page.Cursor { return page.At((*row).CreatedAt, (*row).ID) },
 	})
 }

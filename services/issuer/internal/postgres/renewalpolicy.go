@@ -98,9 +98,11 @@ func renewalPolicies(ctx context.Context, q querier, ids []string) (map[string]r
 }
 
 // RenewalPolicies returns a page of the renewal policies, in the order of their creation.
-func (s *Store) RenewalPolicies(ctx context.Context, p Page) (List[renewal.Policy], error) {
+func (s *Store) RenewalPolicies(ctx context.Context, groupID *string, p Page) (List[renewal.Policy], error) {
+	var c conditions
+	c.equal("p.agent_group_id", groupID)
 	return listPage(ctx, s, listing[renewal.Policy]{
-		columns: renewalPolicyColumns, from: "renewal_policies p", sort: "p.created_at", id: "p.id", page: p, scan: scanRenewalPolicy,
+		columns: renewalPolicyColumns, from: "renewal_policies p", conditions: c, sort: "p.created_at", id: "p.id", page: p, scan: scanRenewalPolicy,
 		place: func(row *renewal.Policy) page.Cursor { return page.At(row.CreatedAt, row.ID) },
 	})
 }
