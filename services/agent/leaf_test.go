@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -324,7 +325,16 @@ func (l *leaf) settled() {
 			return false
 		}
 		info, err := c.Info(ctx)
-		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+		if err != nil || info.NumPending > 0 || info.NumAckPending > 0 {
+			return false
+		}
+		// What is pending is noted a little later than what is stored.
+		orders, err := l.js.Stream(ctx, subject.StreamSiteCommands)
+		if err != nil {
+			return false
+		}
+		last, err := orders.GetLastMsgForSubject(ctx, subject.SiteCommands(agentID))
+		return errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && info.AckFloor.Stream >= last.Sequence
 	})
 }
 

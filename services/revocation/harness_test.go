@@ -161,7 +161,12 @@ func (w *world) heard() {
 		if err != nil {
 			w.Fatal(err)
 		}
-		return info.NumPending == 0 && info.NumAckPending == 0
+		events, err := w.conn.JS.Stream(w.Context(), subject.StreamEvents)
+		if err != nil {
+			w.Fatal(err)
+		}
+		// What is pending is noted a little later than what is stored.
+		return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream >= events.CachedInfo().State.LastSeq
 	})
 }
 
