@@ -98,7 +98,6 @@ func (s *server) ListCertificates(ctx context.Context, r issuerapi.ListCertifica
 	shown := certificateFields
 	if in.Fields != nil && *in.Fields != "" {
 		shown = chosenFields(*in.Fields)
-		q.WithoutTargets = !shown.has("target_ids")
 	}
 	list, err := s.store.Certificates(ctx, q)
 	if err != nil {

@@ -17,12 +17,10 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
-const certificateFields = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
+const certificateColumns = `c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
 	c.renewal_policy_id, c.tags, c.status, c.status_reason, c.version, c.version_id, c.serial_number, c.fingerprint_sha256,
-	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id`
-
-const certificateColumns = certificateFields + `,
-	ARRAY(SELECT t.target_id FROM certificate_targets t WHERE t.certificate_id = c.id ORDER BY t.position)`
+	c.expires_at, c.last_renewal_at, c.last_deployment_at, c.created_at, c.updated_at, c.certificate_profile_id,
+	c.target_ids`
 
 func scanCertificate(row pgx.CollectableRow) (issuance.Certificate, error) {
 	return certificateScan()(row)
@@ -103,9 +101,7 @@ type CertificateQuery struct {
 	Filter     issuance.Filter
 	Sort       Sort
 	Descending bool
-	// WithoutTargets leaves out the ids of targets, which are looked up for each row.
-	WithoutTargets bool
-	Page           Page
+	Page       Page
 }
 
 // List is a page of a list. Next is nil at the end.
@@ -124,12 +120,8 @@ func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issu
 	var c conditions
 	c.scope(q.Scope)
 	c.certificates(&q.Filter)
-	columns := certificateColumns
-	if q.WithoutTargets {
-		columns = certificateFields + ", '{}'::text[]"
-	}
 	return listPage(ctx, s, listing[issuance.Certificate]{
-		columns: columns, from: "certificates c", conditions: c, sort: o.column, id: "c.id",
+		columns: certificateColumns, from: "certificates c", conditions: c, sort: o.column, id: "c.id",
 		descending: q.Descending, page: q.Page, scan: certificateScan(),
 		key:   func(cur page.Cursor) (any, error) { return q.key(o, cur) },
 		place: func(row *issuance.Certificate) page.Cursor { return q.place(o, row) },
