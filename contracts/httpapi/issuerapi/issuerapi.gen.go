@@ -898,7 +898,8 @@ type OwnerUpdate struct {
 //     keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
 //     counts as missing.
 //   - AllowedEnvironments: `environments`.
-//   - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+//   - RenewalLeadTime: `min_days`, the least number of days before expiry at which the certificate's renewal policy may open
+//     its window; a share of the lifetime is taken of 90 days.
 type PolicyConfig map[string]interface{}
 
 // PolicyDryRun defines model for PolicyDryRun.
@@ -952,7 +953,8 @@ type PolicyRule struct {
 	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
 	//   counts as missing.
 	// - AllowedEnvironments: `environments`.
-	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	// - RenewalLeadTime: `min_days`, the least number of days before expiry at which the certificate's renewal policy may open
+	//   its window; a share of the lifetime is taken of 90 days.
 	Config    PolicyConfig `json:"config"`
 	CreatedAt time.Time    `json:"created_at"`
 	Enabled   bool         `json:"enabled"`
@@ -981,7 +983,8 @@ type PolicyRuleCreate struct {
 	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
 	//   counts as missing.
 	// - AllowedEnvironments: `environments`.
-	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	// - RenewalLeadTime: `min_days`, the least number of days before expiry at which the certificate's renewal policy may open
+	//   its window; a share of the lifetime is taken of 90 days.
 	Config  PolicyConfig `json:"config"`
 	Enabled *bool        `json:"enabled,omitempty"`
 	ID      *string      `json:"id,omitempty"`
@@ -1018,7 +1021,8 @@ type PolicyRuleUpdate struct {
 	//   keys of tags that must have a value. What was filled in by default (o-default, t-default, the common name as name)
 	//   counts as missing.
 	// - AllowedEnvironments: `environments`.
-	// - RenewalLeadTime: `min_days`, the least that `renewal_window_days` of the certificate's renewal policy may be.
+	// - RenewalLeadTime: `min_days`, the least number of days before expiry at which the certificate's renewal policy may open
+	//   its window; a share of the lifetime is taken of 90 days.
 	Config  *PolicyConfig `json:"config,omitempty"`
 	Enabled *bool         `json:"enabled,omitempty"`
 	Name    *string       `json:"name,omitempty"`

@@ -125,7 +125,7 @@ func TestPolicy_ForbidsWhatBreaksItAndSaysWhy(t *testing.T) {
 		{"AllowedDomains", object{"allow": []string{"*.example.org"}}, nil, "sans", "www.example.com"},
 		{"RequiredMetadata", object{"fields": []string{"name", "environment"}, "tags": []string{"cost-centre"}}, object{"tags": object{}}, "tags", "cost-centre"},
 		{"AllowedEnvironments", object{"environments": []string{"prod"}}, object{"environment": "test"}, "environment", `"test"`},
-		{"RenewalLeadTime", object{"min_days": 31}, nil, "renewal_policy_id", "rp-default has renewal_window_days 30"},
+		{"RenewalLeadTime", object{"min_days": 31}, nil, "renewal_policy_id", "rp-default opens its window 30 days before"},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			w.t = t

@@ -71,7 +71,7 @@ func (s *Service) judge(ctx context.Context, w *Work, stage policy.Stage, now ti
 		}
 		renewal = book.RenewalPolicies[w.RenewalPolicyID]
 	}
-	facts := w.facts(renewal.WindowDays)
+	facts := w.facts(renewal.LeadDays())
 	var out []Breach
 	for _, rule := range book.Rules {
 		concerned, err := s.concerns(ctx, rule, w)

@@ -49,7 +49,7 @@ type renewalLeadTime struct{ days int }
 
 func (r *renewalLeadTime) find(f *Facts, object func(field, message string)) {
 	if f.RenewalWindowDays < r.days {
-		object("renewal_policy_id", fmt.Sprintf("asks for a renewal at least %d days before expiry; renewal policy %s has renewal_window_days %d",
+		object("renewal_policy_id", fmt.Sprintf("asks for a renewal at least %d days before expiry; renewal policy %s opens its window %d days before",
 			r.days, f.RenewalPolicyID, f.RenewalWindowDays))
 	}
 }

@@ -88,7 +88,7 @@ type Facts struct {
 	Environment, OwnerID, TeamID, IssuerID string
 	ProfileID, RenewalPolicyID             string
 	Tags                                   map[string]string
-	// RenewalWindowDays is that of the renewal policy, zero if it is not known.
+	// RenewalWindowDays is how long before the end the renewal policy opens its window, zero if that is not known.
 	RenewalWindowDays int
 }
 

@@ -84,7 +84,7 @@ func TestEvaluate_HoldsTheConfigurationAgainstTheCertificate(t *testing.T) {
 		{"no environment", policy.AllowedEnvironments, config{"environments": list("prod")}, policy.Facts{}, []string{"has none"}},
 
 		{"early enough", policy.RenewalLeadTime, config{"min_days": 30.0}, policy.Facts{RenewalWindowDays: 30}, nil},
-		{"too late", policy.RenewalLeadTime, config{"min_days": 30.0}, policy.Facts{RenewalPolicyID: "rp-late", RenewalWindowDays: 29}, []string{"rp-late has renewal_window_days 29"}},
+		{"too late", policy.RenewalLeadTime, config{"min_days": 30.0}, policy.Facts{RenewalPolicyID: "rp-late", RenewalWindowDays: 29}, []string{"rp-late opens its window 29 days before"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

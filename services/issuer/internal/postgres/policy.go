@@ -106,7 +106,8 @@ func (s *Store) RemoveRule(ctx context.Context, id string, f issuance.Fact) erro
 }
 
 const inventorySQL = `SELECT c.id, c.name, c.common_name, c.sans, c.environment, c.owner_id, c.team_id, c.issuer_id,
-	c.certificate_profile_id, c.renewal_policy_id, c.tags, rp.renewal_window_days, COALESCE((
+	c.certificate_profile_id, c.renewal_policy_id, c.tags,
+	CASE WHEN rp.renewal_window_percent > 0 THEN 90 * rp.renewal_window_percent / 100 ELSE rp.renewal_window_days END, COALESCE((
 		SELECT ta.agent_id FROM certificate_targets ct JOIN target_agents ta USING (target_id)
 		WHERE ct.certificate_id = c.id AND NOT ta.deleted ORDER BY ct.position LIMIT 1), '')
 FROM certificates c JOIN renewal_policies rp ON rp.id = c.renewal_policy_id

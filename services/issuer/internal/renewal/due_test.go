@@ -38,6 +38,17 @@ func TestOpens_GoesByTheShareOfTheLifetimeIfOneIsGiven(t *testing.T) {
 	}
 }
 
+func TestLeadDays_TakesAShareOfNinetyDaysWhereOneIsInForce(t *testing.T) {
+	for want, p := range map[int]Policy{
+		30: {WindowDays: 30},
+		45: {WindowDays: 30, WindowPercent: 50},
+	} {
+		if got := p.LeadDays(); got != want {
+			t.Errorf("%+v opens %d days before the end, want %d", p, got, want)
+		}
+	}
+}
+
 func TestDue_SpreadsAFleetEvenlyOverTheFirstTenthOfTheWindow(t *testing.T) {
 	p := Policy{WindowDays: 30}
 	perHour := map[int]int{}

@@ -46,6 +46,19 @@ type Policy struct {
 	Revision int64
 }
 
+// typicalDays is the lifetime that a share is taken of where no certificate's own is at hand: what the Local CA and most
+// others issue.
+const typicalDays = 90
+
+// LeadDays is how long before the end the window opens, of a certificate of 90 days if it opens by a share of the
+// lifetime.
+func (p *Policy) LeadDays() int {
+	if p.WindowPercent > 0 {
+		return typicalDays * p.WindowPercent / 100
+	}
+	return p.WindowDays
+}
+
 // Attempts is how often a job of the policy is tried.
 func (p *Policy) Attempts() int { return max(p.MaxRetries, 1) }
 
