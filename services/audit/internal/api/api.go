@@ -38,7 +38,7 @@ type API struct {
 	// Log is told of exports that break off; nil is nobody.
 	Log *slog.Logger
 
-	totals *postgres.Totals
+	totals *pg.Totals
 	// exports holds a token for each export that is being read.
 	exports chan struct{}
 }
@@ -47,7 +47,7 @@ var _ auditapi.StrictServerInterface = API{}
 
 // Handler returns the operations' handler.
 func (a API) Handler() http.Handler {
-	a.totals, a.exports = new(postgres.Totals), make(chan struct{}, maxExports)
+	a.totals, a.exports = new(pg.Totals), make(chan struct{}, maxExports)
 	strict := auditapi.NewStrictHandlerWithOptions(a, nil, auditapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -116,7 +116,7 @@ func (a API) list(ctx context.Context, want asked, number, perPage *int, cursor 
 	if err != nil {
 		return none, pg.Fault(err)
 	}
-	total, err := a.totals.Count(ctx, a.Pool, f)
+	total, err := postgres.Count(ctx, a.totals, a.Pool, f)
 	if err != nil {
 		return none, pg.Fault(err)
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/certctl/certctl/libs/pg"
 )
 
 // manyEvents fills the table behind the chain's back: 200,000 rows of which few are of
@@ -106,7 +108,7 @@ func TestExport_WalksOnlyWhatItExports(t *testing.T) {
 // by its end.
 func TestTotals_AreExactUpToTenThousandAndEstimatedBeyond(t *testing.T) {
 	pool, _ := many(t)
-	totals := new(Totals)
+	totals := new(pg.Totals)
 	for name, c := range map[string]struct {
 		f        Filter
 		min, max int64
@@ -118,7 +120,7 @@ func TestTotals_AreExactUpToTenThousandAndEstimatedBeyond(t *testing.T) {
 		"a third":     {Filter{Actor: "key-1"}, 50_000, 85_000},
 		"again":       {Filter{Actor: "key-1"}, 50_000, 85_000},
 	} {
-		if n, err := totals.Count(t.Context(), pool, c.f); err != nil || n < c.min || n > c.max {
+		if n, err := Count(t.Context(), totals, pool, c.f); err != nil || n < c.min || n > c.max {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
 	}
@@ -139,7 +141,7 @@ func TestList_IsPlannedForItsValues(t *testing.T) {
 		if events, err := List(t.Context(), conn, f); err != nil || len(events) != 1 {
 			t.Fatal(len(events), err)
 		}
-		if n, err := new(Totals).Count(t.Context(), conn, f); err != nil || n != 1 {
+		if n, err := Count(t.Context(), new(pg.Totals), conn, f); err != nil || n != 1 {
 			t.Fatal(n, err)
 		}
 		for r, err := range Export(t.Context(), conn, f, 10) {
