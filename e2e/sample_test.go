@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
@@ -38,6 +40,18 @@ func TestSample_ShowsCertificatesInEveryStateAndGoesAgain(t *testing.T) {
 		chain, err := x509x.ParseCertificates([]byte(versions.Data[0].PemChain))
 		if err != nil || x509x.SerialHex(chain[0].SerialNumber) != versions.Data[0].SerialNumber {
 			t.Errorf("the newest version holds %v: %v", chain, err)
+		}
+		for what, list := range map[string]func() (*http.Response, error){
+			"policies":         func() (*http.Response, error) { return in.ListPolicies(t.Context(), nil) },
+			"violations":       func() (*http.Response, error) { return in.ListViolations(t.Context(), nil) },
+			"profiles":         func() (*http.Response, error) { return in.ListProfiles(t.Context(), nil) },
+			"renewal policies": func() (*http.Response, error) { return in.ListRenewalPolicies(t.Context(), nil) },
+			"agent groups":     func() (*http.Response, error) { return in.ListAgentGroups(t.Context(), nil) },
+		} {
+			text, err := rig.Raw(list())
+			if err != nil || !strings.Contains(string(text), "sample") {
+				t.Errorf("the %s are %s, %v", what, text, err)
+			}
 		}
 		if out, err := in.Admin("sample-data", "remove"); err != nil {
 			t.Fatal(out)

@@ -31,7 +31,7 @@ var rules = []string{
 	VALUES ('` + profileID + `', 'Web servers (sample)', 'ECDSA, 90 days at most, for TLS servers',
 		'[{"algorithm": "ECDSA", "min_size": 256}]', 7776000, '{serverAuth}', true)`,
 	`INSERT INTO policy_rules (id, name, type, severity, config) VALUES
-	('pr-sample-domains', 'Our domains only (sample)', 'AllowedDomains', 'Error', '{"allow": ["*.example"], "deny": ["vault.*"]}'),
+	('pr-sample-domains', 'Our domains only (sample)', 'AllowedDomains', 'Error', '{"allow": ["*.shop.example", "*.payments.example", "*.platform.example"], "deny": ["*.test.platform.example"]}'),
 	('pr-sample-owner', 'Everything has an owner (sample)', 'RequiredMetadata', 'Warning', '{"fields": ["owner_id", "team_id", "environment"]}'),
 	('pr-sample-window', 'Renew three weeks ahead (sample)', 'RenewalLeadTime', 'Warning', '{"min_days": 21}')`,
 }
@@ -182,12 +182,12 @@ func (c *Certificate) queue(b *pgx.Batch, now time.Time) {
 		deployed = c.Versions[len(c.Versions)-1].ID
 	}
 	b.Queue(`INSERT INTO certificate_targets (certificate_id, target_id, position, version_id) VALUES ($1, $2, 1, $3)`, c.ID, c.TargetID, deployed)
-	if strings.HasPrefix(c.CommonName, "vault.") {
+	if strings.HasSuffix(c.CommonName, ".test.platform.example") {
 		b.Queue(`INSERT INTO policy_violations (id, rule_id, certificate_id, common_name, owner_id, team_id, environment, issuer_id,
 				certificate_profile_id, stage, severity, blocked, message, count, told_by, told_at, created_at, last_seen_at)
 			VALUES ($1, 'pr-sample-domains', $2, $3, $4, $5, $6, $7, $8, 'issue', 'Error', false, $9, 1, $1, $10, $10, $10)`,
 			"pv-"+c.ID[3:], c.ID, c.CommonName, c.OwnerID, c.TeamID, c.Environment, issuerID, profileID,
-			"rule \"Our domains only (sample)\" forbids the name "+c.CommonName, c.CreatedAt)
+			"policy \"Our domains only (sample)\" (pr-sample-domains, AllowedDomains) denies *.test.platform.example; "+c.CommonName+" is one", c.CreatedAt)
 	}
 	open := map[string]string{"Pending": "AwaitingCSR", "RenewalInProgress": "AwaitingCSR", "Failed": "Failed"}[c.Status]
 	if open != "" {
