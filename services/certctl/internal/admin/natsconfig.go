@@ -23,7 +23,7 @@ resolver_preload: {
 {{- end}}
 }
 jetstream: { store_dir: "./streams", domain: {{.Domain}}, sync_interval: always }
-# The gateway's credential lists every operation by name, and is longer than the default of 4 KiB.
+# A service's credential lists what it may say and hear, for which the default of 4 KiB is tight.
 max_control_line: 64KB
 leafnodes: { host: 127.0.0.1, port: 7422, isolate_leafnode_interest: true }
 `))

@@ -27,8 +27,8 @@ import (
 const (
 	startWithin = 20 * time.Second
 	maxPayload  = 1 << 20
-	// maxControlLine holds the credential of a user that may publish many exact subjects: the gateway's lists every
-	// operation, and outgrew the server's default of 4 KiB.
+	// maxControlLine holds the credential of a user that may publish many exact subjects: the server's default of 4 KiB
+	// leaves a service little room to grow.
 	maxControlLine = 64 << 10
 	maxMemory      = 64 << 20
 	// resolverLimit is far above the four accounts that there are.

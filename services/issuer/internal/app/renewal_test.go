@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -140,6 +141,25 @@ func TestRenewalPolicies_AreNotForKeysOfALimitedScopeToChange(t *testing.T) {
 	w.must(http.StatusOK, http.MethodGet, "getRenewalPolicy", renewalPolicies+"/rp-web", nil, nil)
 }
 
+// A certificate that lives as long as the window is, and is back-dated by its CA, was due the moment it was issued.
+func TestEngine_DoesNotRenewWhatHasJustBeenIssued(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	for id, days := range map[string]int{"prof-month": 30, "prof-week": 7} {
+		w.profile(object{"id": id, "name": id, "enabled": true, "max_ttl_seconds": days * 86400})
+		c := w.create(object{
+			"common_name": id + ".example.com", "certificate_profile_id": id,
+			"csr_pem": catest.NewCSR(t, catest.NewKey(t, ecdsa), id+".example.com", id+".example.com"),
+		})
+		var plan issuerapi.RenewalPlan
+		w.must(http.StatusOK, http.MethodGet, "getRenewalPlan", certificates+"/"+c.ID+"/renewal-plan", nil, &plan)
+		half := time.Duration(days) * 12 * time.Hour
+		if plan.OpensAt == nil || time.Until(*plan.OpensAt) < half-time.Hour || time.Until(*plan.OpensAt) > half+time.Hour {
+			t.Errorf("%s: %+v", id, plan)
+		}
+	}
+}
+
 // From the moment the policy says so, nobody has to do anything: key, request, signature and installation follow.
 func TestEngine_RenewsACertificateByItselfOnceItIsDue(t *testing.T) {
 	w := newWorld(t)
@@ -157,7 +177,7 @@ func TestEngine_RenewsACertificateByItselfOnceItIsDue(t *testing.T) {
 	}
 
 	// A month before its end, as far as the record tells.
-	w.exec(`UPDATE issuer.certificate_versions SET not_before = not_before - interval '70 days', not_after = not_after - interval '70 days'`)
+	w.exec(`UPDATE issuer.certificate_versions SET created_at = created_at - interval '70 days', not_before = not_before - interval '70 days', not_after = not_after - interval '70 days'`)
 	w.exec(`UPDATE issuer.certificates SET expires_at = expires_at - interval '70 days'`)
 	w.setPolicy("rp-default", map[string]any{"renewal_window_days": 31})
 	expiring, message := hear(w, func(e event.CertificateExpiring) bool { return e.CertificateID == c.ID })

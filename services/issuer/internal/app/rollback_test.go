@@ -137,7 +137,7 @@ func TestRollback_IsNotUndoneAtOnceByTheNextRenewal(t *testing.T) {
 	w.served(c.ID, second.VersionID, "tgt-1", "tgt-2")
 	// The older version is deep within the window of its policy.
 	w.exec(`UPDATE issuer.certificate_versions SET not_after = now() + interval '2 days' WHERE id = $1`, first.VersionID)
-	w.exec(`UPDATE issuer.certificate_versions SET not_before = now() - interval '60 days' WHERE id = $1`, second.VersionID)
+	w.exec(`UPDATE issuer.certificate_versions SET created_at = now() - interval '60 days', not_before = now() - interval '60 days' WHERE id = $1`, second.VersionID)
 	w.deploy(c.ID, map[string]any{"version_id": first.VersionID})
 	w.served(c.ID, first.VersionID, "tgt-1", "tgt-2")
 	w.isNow(c.ID, issuerapi.CertificateStatusActive, "rolled back to "+first.VersionID)

@@ -31,8 +31,8 @@ type Look struct {
 	// Policy is its own; which one is in force depends on its agent.
 	Policy  renewal.Policy
 	Targets []Target
-	// NotBefore is when its newest version began, Failed when the latest renewal of that version ended without one.
-	NotBefore, Failed time.Time
+	// IssuedAt is when its newest version was made, Failed when the latest renewal of that version ended without one.
+	IssuedAt, Failed time.Time
 	// Told is the lowest threshold that has been told of for that version.
 	Told *int
 }
@@ -147,7 +147,7 @@ func (r Renewals) bound(ctx context.Context, looks *Looks, steps []Step, now tim
 
 // subject is a certificate as the rules of renewal see it.
 func (l *Look) subject(now time.Time) renewal.Certificate {
-	c := renewal.Certificate{ID: l.ID, NotBefore: l.NotBefore, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told}
+	c := renewal.Certificate{ID: l.ID, IssuedAt: l.IssuedAt, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told}
 	if _, kind, err := renews(&l.Certificate); err != nil {
 		c.Why = fault.From(err).Message
 	} else if kind == Issuance {

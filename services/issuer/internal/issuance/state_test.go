@@ -263,7 +263,7 @@ func TestSteps_AreMovesOfTheTables(t *testing.T) {
 				l := &Look{
 					Certificate: Certificate{ID: "mc-1", VersionID: "cv-1", Status: status, ExpiresAt: end, IssuerID: "iss-local"},
 					Targets:     []Target{{ID: "tgt-1", AgentID: "agent-1", Enabled: true}},
-					NotBefore:   begun, Told: told,
+					IssuedAt:    begun, Told: told,
 				}
 				s, err := r.step(t.Context(), l, &p, now)
 				if err != nil {

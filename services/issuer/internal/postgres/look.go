@@ -15,7 +15,7 @@ import (
 )
 
 // lookColumns are those of a certificate c with its targets t, its newest version v and its latest failure f.
-const lookColumns = certificateColumns + `, v.not_before, f.at, c.alerted_days, t.ids, t.agents, t.enabled, t.versions`
+const lookColumns = certificateColumns + `, GREATEST(v.not_before, v.created_at), f.at, c.alerted_days, t.ids, t.agents, t.enabled, t.versions`
 
 const lookJoins = `LEFT JOIN certificate_versions v ON v.id = c.version_id
 	LEFT JOIN LATERAL (
@@ -36,10 +36,10 @@ func scanLook(row pgx.CollectableRow) (issuance.Look, error) {
 	if err != nil {
 		return l, err
 	}
-	l.NotBefore, l.Failed = orZero(began), orZero(failed)
+	l.IssuedAt, l.Failed = orZero(began), orZero(failed)
 	if began == nil {
 		// A version that is recorded nowhere else began when its certificate did.
-		l.NotBefore = l.CreatedAt
+		l.IssuedAt = l.CreatedAt
 	}
 	l.Targets = targetsOf(ids, agents, enabled, versions)
 	return l, nil

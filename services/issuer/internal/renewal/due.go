@@ -25,8 +25,9 @@ type Certificate struct {
 	// Renewable is false while a job is under way for it, or where it is never to be renewed, which Why says.
 	Renewable bool
 	Why       string
-	// NotBefore and NotAfter are those of the newest version.
-	NotBefore, NotAfter time.Time
+	// IssuedAt is when the newest version was made, NotAfter its end. That it says to be valid from an earlier time, for
+	// hosts whose clocks are slow, makes its life no longer.
+	IssuedAt, NotAfter time.Time
 	// Failed is when the latest renewal of this version failed or was called off, or this version was rolled back; zero if
 	// none did.
 	Failed time.Time
@@ -34,16 +35,16 @@ type Certificate struct {
 	Told *int
 }
 
-func (c *Certificate) lifetime() time.Duration { return max(c.NotAfter.Sub(c.NotBefore), 0) }
+func (c *Certificate) lifetime() time.Duration { return max(c.NotAfter.Sub(c.IssuedAt), 0) }
 
-// Opens is when the window of renewal opens. A window longer than the lifetime opens when the lifetime is half over, so
-// that no certificate is renewed the moment it is issued.
+// Opens is when the window of renewal opens. Days that leave less than a tenth of the lifetime before it open it when the
+// lifetime is half over, so that no certificate is renewed as soon as it is issued, over and over.
 func (p *Policy) Opens(c *Certificate) time.Time {
-	window := time.Duration(p.WindowDays) * day
 	if p.WindowPercent > 0 {
-		window = c.lifetime() / 100 * time.Duration(p.WindowPercent)
+		return c.NotAfter.Add(-c.lifetime() / 100 * time.Duration(p.WindowPercent))
 	}
-	if window >= c.lifetime() {
+	window := time.Duration(p.WindowDays) * day
+	if window > c.lifetime()-c.lifetime()/10 {
 		window = c.lifetime() / 2
 	}
 	return c.NotAfter.Add(-window)

@@ -12,7 +12,7 @@ import (
 var issued = time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC)
 
 func ninetyDays(id string) *Certificate {
-	return &Certificate{ID: id, Renewable: true, NotBefore: issued, NotAfter: issued.Add(90 * day)}
+	return &Certificate{ID: id, Renewable: true, IssuedAt: issued, NotAfter: issued.Add(90 * day)}
 }
 
 func TestOpens_GoesByTheShareOfTheLifetimeIfOneIsGiven(t *testing.T) {
@@ -27,10 +27,13 @@ func TestOpens_GoesByTheShareOfTheLifetimeIfOneIsGiven(t *testing.T) {
 		{"a share of a short life", Policy{WindowDays: 30, WindowPercent: 50}, 24 * time.Hour, 12 * time.Hour},
 		{"more days than it lives", Policy{WindowDays: 30}, 7 * day, 84 * time.Hour},
 		{"as many days as it lives", Policy{WindowDays: 30}, 30 * day, 15 * day},
+		{"nearly as many days as it lives", Policy{WindowDays: 30}, 32 * day, 16 * day},
+		{"fewer days than it lives", Policy{WindowDays: 30}, 47 * day, 30 * day},
+		{"the largest share", Policy{WindowPercent: 95}, 100 * day, 95 * day},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &Certificate{NotBefore: issued, NotAfter: issued.Add(tt.lifetime)}
+			c := &Certificate{IssuedAt: issued, NotAfter: issued.Add(tt.lifetime)}
 			if left := c.NotAfter.Sub(tt.policy.Opens(c)); left != tt.left {
 				t.Errorf("opens %s before the end, want %s", left, tt.left)
 			}
@@ -164,7 +167,7 @@ func TestJudge_AlwaysRenewsBeforeTheEnd(t *testing.T) {
 	berlin := zone(t, "Europe/Berlin")
 	rapid.Check(t, func(t *rapid.T) {
 		c := &Certificate{
-			ID: rapid.StringMatching(`mc-[a-z0-9]{1,26}`).Draw(t, "id"), Renewable: true, NotBefore: issued,
+			ID: rapid.StringMatching(`mc-[a-z0-9]{1,26}`).Draw(t, "id"), Renewable: true, IssuedAt: issued,
 			NotAfter: issued.Add(time.Duration(rapid.IntRange(1, 400*24).Draw(t, "hours")) * time.Hour),
 		}
 		p := Policy{ID: "rp-1", AutoRenew: true, WindowDays: rapid.IntRange(1, 90).Draw(t, "days"), WindowPercent: rapid.IntRange(0, 95).Draw(t, "percent")}

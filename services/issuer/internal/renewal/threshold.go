@@ -17,7 +17,7 @@ func (p *Policy) marks(c *Certificate) []int {
 	}
 	var marks []int
 	for _, d := range days {
-		if d > 0 && before(c.NotAfter, d).After(c.NotBefore) {
+		if d > 0 && before(c.NotAfter, d).After(c.IssuedAt) {
 			marks = append(marks, d)
 		}
 	}

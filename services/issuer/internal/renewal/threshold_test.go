@@ -25,8 +25,8 @@ func told(p *Policy, c Certificate, daysLeft ...float64) []int {
 }
 
 func TestAlert_TellsOfEachThresholdOncePerVersion(t *testing.T) {
-	year := Certificate{ID: "mc-1", NotBefore: issued, NotAfter: issued.Add(365 * day)}
-	week := Certificate{ID: "mc-1", NotBefore: issued, NotAfter: issued.Add(7 * day)}
+	year := Certificate{ID: "mc-1", IssuedAt: issued, NotAfter: issued.Add(365 * day)}
+	week := Certificate{ID: "mc-1", IssuedAt: issued, NotAfter: issued.Add(7 * day)}
 	tests := []struct {
 		name   string
 		policy Policy
@@ -51,7 +51,7 @@ func TestAlert_TellsOfEachThresholdOncePerVersion(t *testing.T) {
 }
 
 func TestNextMark_IsTheNextThresholdAndThenTheEnd(t *testing.T) {
-	c := Certificate{NotBefore: issued, NotAfter: issued.Add(365 * day)}
+	c := Certificate{IssuedAt: issued, NotAfter: issued.Add(365 * day)}
 	for left, want := range map[int]int{100: 30, 30: 14, 14: 7, 7: 0, 1: 0} {
 		now := before(c.NotAfter, left)
 		if got := usual.NextMark(&c, now); !got.Equal(before(c.NotAfter, want)) {
@@ -69,9 +69,9 @@ func TestAlert_GoesDownward(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := Policy{Name: "p", ThresholdDays: rapid.SliceOfN(rapid.IntRange(0, 100), 0, 6).Draw(t, "days")}
 		p.Check()
-		c := Certificate{NotBefore: issued, NotAfter: issued.Add(time.Duration(rapid.IntRange(1, 200).Draw(t, "lifetime")) * day)}
+		c := Certificate{IssuedAt: issued, NotAfter: issued.Add(time.Duration(rapid.IntRange(1, 200).Draw(t, "lifetime")) * day)}
 		var seen []int
-		for now := c.NotBefore; !now.IsZero(); now = p.NextMark(&c, now) {
+		for now := c.IssuedAt; !now.IsZero(); now = p.NextMark(&c, now) {
 			if threshold, ok := p.Alert(&c, now); ok {
 				seen = append(seen, threshold)
 				c.Told = &threshold
