@@ -1,8 +1,8 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the suite in
-// catest runs against every one of them.
+// of its own, asked for with a type assertion: InProcess, Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the
+// suite in catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
 // it may be later. An Issuer never judges whether a name may be had, nor compares the request with a record: that was
@@ -32,6 +32,12 @@ type Request struct {
 	Usages []x509.ExtKeyUsage
 	// Replaces is the certificate, in DER, whose place this one is to take; nil if it takes none's.
 	Replaces []byte
+	// Order is what Keep was last told in an earlier attempt of the same job with the same issuer and the same CSR: the CA
+	// is to go on with that order and place another only if that one is of no use any more. Nil if there is none.
+	Order []byte
+	// Keep stores what it takes to go on with an order after a crash, each time that is new; an order that has been placed
+	// is told before anything else is done about it. Its error ends the attempt. Nil if nobody keeps it.
+	Keep func(ctx context.Context, order []byte) error
 	// ShortLived asks for a certificate that will not be revoked, so that it needs not say where to ask whether it was.
 	ShortLived bool
 }
@@ -43,6 +49,25 @@ func (r Request) Within(d time.Duration) Request {
 	}
 	return r
 }
+
+// Kept has an order kept, if somebody does.
+func (r Request) Kept(ctx context.Context, order []byte) error {
+	if r.Keep == nil {
+		return nil
+	}
+	return r.Keep(ctx, order)
+}
+
+// Pending is the error of an order that the CA has taken and not decided yet. It is no failure: the request is put again,
+// with its Order.
+type Pending struct {
+	// Says is what the CA waits for, in words for people.
+	Says string
+	// Again is when to ask again, from now; zero leaves it to the caller.
+	Again time.Duration
+}
+
+func (p *Pending) Error() string { return "the CA has not decided yet: " + p.Says }
 
 // Issued is a certificate as it was issued.
 type Issued struct {
@@ -56,10 +81,16 @@ type Issued struct {
 
 // Issuer issues certificates. It is safe for concurrent use.
 type Issuer interface {
-	// Issue returns a certificate for the key of a request.
+	// Issue returns a certificate for the key of a request. Its error is a *Pending if the CA takes its time.
 	Issue(ctx context.Context, r Request) (Issued, error)
 	// Chain returns the issuing CA's certificate and those above it, root last.
 	Chain() []*x509.Certificate
+}
+
+// InProcess is an Issuer that asks nobody: it signs with a key at hand, in less than a millisecond. Any other may take
+// minutes, or be away.
+type InProcess interface {
+	InProcess()
 }
 
 // Revocation asks a CA to withdraw its trust in a certificate.

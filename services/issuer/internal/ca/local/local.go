@@ -99,6 +99,9 @@ func (a *Authority) Lasting(lifetime time.Duration) *Authority {
 	return &b
 }
 
+// InProcess implements [ca.InProcess].
+func (a *Authority) InProcess() {}
+
 // Chain implements [ca.Issuer].
 func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 
