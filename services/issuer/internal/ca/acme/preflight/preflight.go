@@ -173,8 +173,7 @@ func (l *look) address(ctx context.Context, is finder, domain string) ca.Finding
 	if len(says) > 0 {
 		return is(Address, ca.Allows, "the CA goes to port 80 of %s", strings.Join(says, ", "))
 	}
-	return is(Address, ca.Warns, "seen from here %s has no address: %s. The CA must reach it on port 80: add an A or AAAA record, or prove the name by dns-01",
-		domain, missing.Says)
+	return is(Address, ca.Warns, "there is no address (%s). The CA must reach port 80 of it: add an A or AAAA record, or prove the name by dns-01", missing.Says)
 }
 
 // zone looks where the record of a proof is to be set.
