@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
 	"github.com/certctl/certctl/services/issuer/internal/setting"
 )
+
+// DNSSettings is how the names of all settings about DNS-01 begin.
+const DNSSettings = "dns_"
 
 // The settings of how names are proven by DNS-01. Those of a provider are in package provider.
 const (
@@ -77,22 +81,21 @@ func (k *Kind) dns01(r *setting.Reader, config map[string]any, chosen bool) (Sol
 	zones := provider.Zones(r, SettingDNSZones)
 	watch := k.watch(r, config, p != nil)
 	resolver := k.resolver(r, SettingDNSResolvers)
-	if name != "" && !chosen {
+	native := slices.Contains(provider.Names(), name)
+	known := name == "" || name == Scripts || native
+	switch {
+	case !known:
+		r.Bad(SettingDNSProvider, "must be "+Scripts+" or one of "+strings.Join(provider.Names(), ", "))
+	case name != "" && !chosen:
 		r.Bad(SettingDNSProvider, "belongs to "+SettingChallenge+" "+DNS01)
 	}
 	if p != nil {
 		return &Zones{publish.Publisher{Provider: p, Resolver: resolver, Zones: zones, Watch: watch}, name}, resolver
 	}
-	switch name {
-	case "", Scripts:
-	default:
-		r.Bad(SettingDNSProvider, "must be "+Scripts+" or one of "+strings.Join(provider.Names(), ", "))
-		return k.DNS, resolver
-	}
-	if len(zones) > 0 {
+	if len(zones) > 0 && !native {
 		r.Bad(SettingDNSZones, "is for a "+SettingDNSProvider+" of its own; programs know their zones")
 	}
-	if reason := k.DNS.objection(); chosen && reason != "" {
+	if reason := k.DNS.objection(); chosen && known && !native && reason != "" {
 		r.Bad(SettingChallenge, reason+", or "+SettingDNSProvider+" names who hosts the zones: "+strings.Join(provider.Names(), ", "))
 	}
 	hooks := *k.DNS

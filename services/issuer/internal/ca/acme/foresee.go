@@ -26,7 +26,7 @@ const (
 	Off = "off"
 )
 
-// lookPatienceAll is how long all names of an order may be looked at.
+// lookPatienceAll is how long all names together may be looked at.
 const lookPatienceAll = 15 * time.Second
 
 // Foresight is how an Authority looks at names before it asks its CA. The zero value does not.
@@ -115,7 +115,7 @@ func (a *Authority) Preflight(ctx context.Context, names x509x.Names) ([]ca.Find
 	if a.config.Foresight.Resolver == nil {
 		return nil, fault.New(fault.Unavailable, "no resolver is set")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*lookPatienceAll)
+	ctx, cancel := context.WithTimeout(ctx, lookPatienceAll)
 	defer cancel()
 	var findings []ca.Finding
 	err := a.as(ctx, func(s *session) error {
