@@ -60,6 +60,7 @@ func (p Proof) record() record {
 // Present implements [Solver].
 func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
 	watch, resolver := h.looks()
+	visible := true
 	var set []record
 	withdraw := func() {
 		if h.CleanUp == "" {
@@ -72,9 +73,12 @@ func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
 	}
 	for _, p := range proofs {
 		r := p.record()
-		// What cannot be looked up from here is left to the program, as before there were aliases.
-		if at, err := resolver.Target(ctx, r.fqdn); err == nil {
-			r.target = at
+		if visible {
+			at, err := resolver.Target(ctx, r.fqdn)
+			// What cannot be looked up from here is left to the program, and others are not waited for in vain.
+			if visible = err == nil; visible {
+				r.target = at
+			}
 		}
 		set = append(set, r)
 		if _, err := h.run(ctx, h.SetUp, r); err != nil {

@@ -38,6 +38,8 @@ const (
 	// defaultPropagation is how long what a provider has set may take to be seen.
 	defaultPropagation = 2 * time.Minute
 	maxSeconds         = 3600
+	// besides is what an order takes besides.
+	besides = 3 * time.Minute
 )
 
 // Zones prove names by DNS-01 in zones whose host is told of records by its own interface.
@@ -138,4 +140,16 @@ func (k *Kind) resolver(r *setting.Reader, name string) *lookup.Resolver {
 	resolver := lookup.New(servers...)
 	resolver.AuthorityPort = k.AuthorityPort
 	return resolver
+}
+
+// timeout is how long one certificate may take: as ever, and as long as records may take to be seen.
+func timeout(s Solver) time.Duration {
+	var w publish.Watch
+	switch s := s.(type) {
+	case *Zones:
+		w = s.Watch
+	case *Hooks:
+		w, _ = s.looks()
+	}
+	return max(DefaultTimeout, w.Wait+w.Timeout+besides)
 }

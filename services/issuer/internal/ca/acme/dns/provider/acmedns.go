@@ -56,6 +56,9 @@ func (n *AcmeDNSNames) Zone(_ context.Context, name string) (string, error) {
 	return name, err
 }
 
+// Most implements [publish.Limited].
+func (*AcmeDNSNames) Most() int { return 2 }
+
 func (n *AcmeDNSNames) account(name string) (AcmeDNSAccount, error) {
 	a, ok := n.accounts[name]
 	if !ok {

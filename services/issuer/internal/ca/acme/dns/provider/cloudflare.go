@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
@@ -12,8 +13,8 @@ import (
 
 const cloudflareAPI = "https://api.cloudflare.com/client/v4"
 
-// identicalRecord is how Cloudflare refuses a record that is there already.
-const identicalRecord = "(81058)"
+// identical are the errors by which Cloudflare refuses a record that is there already.
+var identical = []string{"(81057)", "(81058)"}
 
 // CloudflareZones edits zones at Cloudflare, where each value is a record of its own.
 type CloudflareZones struct{ api rest }
@@ -45,9 +46,9 @@ func (c *CloudflareZones) zone(ctx context.Context, name string) (string, error)
 	case 1:
 		return page.Result[0].ID, nil
 	case 0:
-		return "", fmt.Errorf("Cloudflare has no zone %s that the token may see; give it Zone:Read and DNS:Edit for the zone", name) //nolint:staticcheck // a name begins with a capital letter
+		return "", fmt.Errorf("%s has no zone %s that the token may see; give it Zone:Read and DNS:Edit for the zone", c.api.who, name)
 	}
-	return "", fmt.Errorf("Cloudflare has several zones %s; limit the token to one of them", name) //nolint:staticcheck // a name begins with a capital letter
+	return "", fmt.Errorf("%s has several zones %s; limit the token to one of them", c.api.who, name)
 }
 
 // Add implements [publish.Provider].
@@ -60,7 +61,7 @@ func (c *CloudflareZones) Add(ctx context.Context, at publish.Place, value strin
 		"type": "TXT", "name": at.Name, "content": quoted(value), "ttl": ttl, "comment": "proof for an ACME CA",
 	}, nil)
 	switch {
-	case err == nil, strings.Contains(err.Error(), identicalRecord):
+	case err == nil, slices.ContainsFunc(identical, func(code string) bool { return strings.Contains(err.Error(), code) }):
 		return nil
 	case status(err) == http.StatusForbidden:
 		return fmt.Errorf("%w; the token needs DNS:Edit for %s", err, at.Zone)

@@ -15,6 +15,8 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
 )
 
+const amazon = "Route 53"
+
 // Route53Account is an access key, and where it is good.
 type Route53Account struct {
 	AccessKey, Secret, SessionToken string
@@ -75,9 +77,9 @@ func (r *Route53Zones) zone(ctx context.Context, name string) (string, error) {
 // said is an error of Route 53 in its words, with the right that it was about.
 func said(err error, right string) error {
 	if told, ok := errors.AsType[smithy.APIError](err); ok {
-		return fmt.Errorf("Route 53 says: %s (%s); the key needs %s", clipped(told.ErrorMessage()), told.ErrorCode(), right) //nolint:staticcheck // a name begins with a capital letter
+		return fmt.Errorf("%s says: %s (%s); the key needs %s", amazon, clipped(told.ErrorMessage()), told.ErrorCode(), right)
 	}
-	return fmt.Errorf("Route 53 cannot be asked: %w", plain(err)) //nolint:staticcheck // a name begins with a capital letter
+	return fmt.Errorf("%s cannot be asked: %w", amazon, plain(err))
 }
 
 // edit changes the set of records of a name; nothing if change says that all is well.
@@ -164,15 +166,19 @@ func (r *Route53Zones) Remove(ctx context.Context, at publish.Place, value strin
 
 // Test implements [publish.Provider]. Whether records may be set shows only when one is.
 func (r *Route53Zones) Test(ctx context.Context, zones []string) error {
-	if len(zones) == 0 && r.hosted == "" {
+	switch {
+	case r.hosted != "":
+		_, err := r.client.ListResourceRecordSets(ctx, &route53.ListResourceRecordSetsInput{HostedZoneId: &r.hosted, MaxItems: aws.Int32(1)})
+		if err != nil {
+			return said(err, "route53:ListResourceRecordSets on the hosted zone "+r.hosted)
+		}
+		return nil
+	case len(zones) == 0:
 		_, err := r.client.ListHostedZonesByName(ctx, &route53.ListHostedZonesByNameInput{MaxItems: aws.Int32(1)})
 		if err != nil {
 			return said(err, "route53:ListHostedZonesByName")
 		}
 		return nil
-	}
-	if len(zones) == 0 {
-		zones = []string{""}
 	}
 	for _, name := range zones {
 		zone, err := r.zone(ctx, name)

@@ -52,6 +52,12 @@ type ZoneFinder interface {
 	Zone(ctx context.Context, name string) (string, error)
 }
 
+// Limited is a Provider whose names hold only some values at a time.
+type Limited interface {
+	// Most is how many.
+	Most() int
+}
+
 // Publisher shows records by a provider. It is safe for concurrent use.
 type Publisher struct {
 	Provider Provider
@@ -78,6 +84,9 @@ func (p *Publisher) Publish(ctx context.Context, records []Record) (withdraw fun
 		}
 		all[i] = set{at, r.Value}
 	}
+	if err := p.fits(all); err != nil {
+		return nil, coded(ctx, err)
+	}
 	withdraw = func() { p.withdraw(context.WithoutCancel(ctx), all) }
 	g, bounded := errgroup.WithContext(ctx)
 	g.SetLimit(abreast)
@@ -103,6 +112,21 @@ func (p *Publisher) Publish(ctx context.Context, records []Record) (withdraw fun
 		return nil, coded(ctx, err)
 	}
 	return withdraw, nil
+}
+
+// fits refuses values that would push each other out.
+func (p *Publisher) fits(all []set) error {
+	limited, ok := p.Provider.(Limited)
+	if !ok {
+		return nil
+	}
+	count := map[Place]int{}
+	for _, s := range all {
+		if count[s.at]++; count[s.at] > limited.Most() {
+			return fmt.Errorf("%s holds %d values at a time, and this certificate needs more there: give each of its names an alias of its own", s.at.Name, limited.Most())
+		}
+	}
+	return nil
 }
 
 // withdraw takes away what was set, or may have been. That something has stayed harms nobody: a proof is good for one
