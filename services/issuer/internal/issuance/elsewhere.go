@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// askTimeout is how long a CA elsewhere may take to answer before it counts as away.
-	askTimeout = 5 * time.Minute
 	// openTimeout is how long a CA may take to be opened, and shutFor how long it is left alone that took longer.
 	openTimeout = 5 * time.Second
 	shutFor     = 30 * time.Second
@@ -201,7 +199,7 @@ func (s *Service) ask(ctx context.Context, w *Work, authority ca.Issuer) bool {
 
 func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 	began := s.clock.Now()
-	limited, cancel := context.WithTimeout(ctx, askTimeout)
+	limited, cancel := context.WithTimeout(ctx, s.settings.AnswerTimeout)
 	defer cancel()
 	what := w.signing(w.CSRPEM)
 	what.ca, what.keep = authority, func(ctx context.Context, order []byte) error {
@@ -220,7 +218,7 @@ func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 	case err != nil && stopping:
 		c = released(w, now)
 	case err != nil && limited.Err() != nil:
-		err = fault.Wrap(err, fault.Unavailable, "issuer %s did not answer within %s", w.IssuerID, askTimeout)
+		err = fault.Wrap(err, fault.Unavailable, "issuer %s did not answer within %s", w.IssuerID, s.settings.AnswerTimeout)
 		fallthrough
 	default:
 		s.noteAnswer(ctx, w.IssuerID, began, now, err)

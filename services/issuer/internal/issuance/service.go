@@ -85,6 +85,8 @@ type Store interface {
 type Settings struct {
 	// CSRDeadline is how long an agent may take to answer a request for a key. The default is ten minutes.
 	CSRDeadline time.Duration
+	// AnswerTimeout is how long a CA elsewhere may take to answer before it counts as away. The default is five minutes.
+	AnswerTimeout time.Duration
 	// MaxRenewals bounds the renewals of one issuer that are under way of their own accord. The default is 500.
 	MaxRenewals int
 	// Chance spreads retries; nil is the process's own source.
@@ -100,6 +102,8 @@ type Settings struct {
 const (
 	defaultCSRDeadline = 10 * time.Minute
 	defaultMaxRenewals = 500
+
+	defaultAnswerTimeout = 5 * time.Minute
 )
 
 // Service has the use cases. It is safe for concurrent use.
@@ -121,6 +125,9 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	}
 	if s.MaxRenewals == 0 {
 		s.MaxRenewals = defaultMaxRenewals
+	}
+	if s.AnswerTimeout == 0 {
+		s.AnswerTimeout = defaultAnswerTimeout
 	}
 	if s.Chance == nil {
 		s.Chance = rand.Float64

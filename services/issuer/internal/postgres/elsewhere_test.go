@@ -98,6 +98,8 @@ type outward struct {
 	*engine
 	afar, other *afar
 	world       world
+	// patience is how long a CA may take; zero is the default.
+	patience time.Duration
 }
 
 func newOutward(t *testing.T) *outward {
@@ -112,7 +114,9 @@ func newOutward(t *testing.T) *outward {
 
 // replica is another service on the same schema. It is stopped when the test ends.
 func (o *outward) replica() *issuance.Service {
-	s := issuance.New(o.store, o.world, noTargets{}, o.clock, slog.New(slog.DiscardHandler), issuance.Settings{Chance: func() float64 { return 0 }})
+	s := issuance.New(o.store, o.world, noTargets{}, o.clock, slog.New(slog.DiscardHandler), issuance.Settings{
+		Chance: func() float64 { return 0 }, AnswerTimeout: o.patience,
+	})
 	o.t.Cleanup(func() { stop(s) })
 	return s
 }
