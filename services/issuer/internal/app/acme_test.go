@@ -146,12 +146,9 @@ func TestACME_SetUpByTheAPIProvesNamesInZonesThatItEdits(t *testing.T) {
 		t.Error("the secret lies open")
 	}
 	w.test(i.ID)
-	c := w.create(map[string]any{
+	w.signed(w.create(map[string]any{
 		"common_name": "example.com", "sans": []string{"*.example.com"}, "issuer_id": i.ID, "csr_pem": csrFor(t, "example.com", "*.example.com"),
-	})
-	if c.Version == nil {
-		t.Fatalf("issued %+v", c)
-	}
+	}))
 
 	var found issuerapi.Preflight
 	w.must(http.StatusOK, http.MethodPost, "preflightIssuer", issuers+"/"+i.ID+"/preflight", map[string]any{"names": []string{"*.Shop.example.com", "www.example.com"}}, &found)
@@ -197,8 +194,31 @@ func TestACME_SetUpByTheEnvironmentEditsZones(t *testing.T) {
 	if i.Config["dns_rfc2136_tsig_secret"] != "(secret)" || i.Config["dns_provider"] != "rfc2136" || i.Config["preflight"] != "warn" {
 		t.Errorf("set up %+v", i)
 	}
+	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
+}
+
+func TestACME_ShowsWhenARateLimitLetsItTryAgain(t *testing.T) {
+	w := newWorld(t)
+	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	until := time.Now().UTC().Add(50 * time.Hour).Truncate(time.Second)
+	body := acmeIssuer(s)
+	body["config"].(map[string]any)["directory_url"] = s.Between(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/order-plz") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"type": "urn:ietf:params:acme:error:rateLimited", "status": 429,
+			"detail": "too many certificates already issued, retry after " + until.Format("2006-01-02 15:04:05") + " UTC: see the documentation",
+		})
+		return true
+	})
+	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}})
+	i := w.issuer(body)
 	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")})
-	if c.Version == nil {
-		t.Errorf("issued %+v", c)
-	}
+	w.await("the next attempt", func() bool {
+		reason := w.certificate(c.ID).StatusReason
+		return reason != nil && strings.Contains(*reason, "too many certificates") && strings.Contains(*reason, "next attempt at "+until.Format("2006-01-02T15"))
+	})
 }

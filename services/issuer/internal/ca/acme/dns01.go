@@ -83,12 +83,12 @@ func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
 		set = append(set, r)
 		if _, err := h.run(ctx, h.SetUp, r); err != nil {
 			withdraw()
-			return nil, fault.New(fault.Unavailable, "the record %s could not be set: %v", r.fqdn, err)
+			return nil, unproven(ctx, fault.New(fault.Unavailable, "the record %s could not be set: %v", r.fqdn, err))
 		}
 	}
 	if err := seen(ctx, watch, resolver, set); err != nil {
 		withdraw()
-		return nil, err
+		return nil, unproven(ctx, err)
 	}
 	return withdraw, nil
 }

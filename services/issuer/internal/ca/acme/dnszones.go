@@ -10,6 +10,7 @@ import (
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/lookup"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/provider"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
@@ -37,9 +38,8 @@ const (
 	byResolvers   = "resolvers"
 	// defaultPropagation is how long what a provider has set may take to be seen.
 	defaultPropagation = 2 * time.Minute
-	maxSeconds         = 3600
-	// besides is what an order takes besides.
-	besides = 3 * time.Minute
+	// maxSeconds leaves a minute of DefaultTimeout to the CA.
+	maxSeconds = 240
 )
 
 // Zones prove names by DNS-01 in zones whose host is told of records by its own interface.
@@ -62,7 +62,16 @@ func (z *Zones) Present(ctx context.Context, proofs []Proof) (func(), error) {
 		r := p.record()
 		records[i] = publish.Record{Name: r.fqdn, Value: r.value}
 	}
-	return z.Publish(ctx, records)
+	withdraw, err := z.Publish(ctx, records)
+	return withdraw, unproven(ctx, err)
+}
+
+// unproven is an error that says nothing about the CA: it has not been asked to look.
+func unproven(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &ca.Unproven{Err: err}
 }
 
 // test finds out whether the provider can be used.
@@ -119,6 +128,9 @@ func (k *Kind) watch(r *setting.Reader, config map[string]any, native bool) publ
 	if config[SettingDNSPropagation] != nil {
 		w.Timeout = time.Duration(timeout) * time.Second
 	}
+	if wait+timeout > maxSeconds {
+		r.Bad(SettingDNSPropagation, "must be, with "+SettingDNSWait+", at most 240: a certificate may take five minutes in all")
+	}
 	switch r.Text(SettingDNSCheck) {
 	case "":
 	case byAuthorities:
@@ -140,16 +152,4 @@ func (k *Kind) resolver(r *setting.Reader, name string) *lookup.Resolver {
 	resolver := lookup.New(servers...)
 	resolver.AuthorityPort = k.AuthorityPort
 	return resolver
-}
-
-// timeout is how long one certificate may take: as ever, and as long as records may take to be seen.
-func timeout(s Solver) time.Duration {
-	var w publish.Watch
-	switch s := s.(type) {
-	case *Zones:
-		w = s.Watch
-	case *Hooks:
-		w, _ = s.looks()
-	}
-	return max(DefaultTimeout, w.Wait+w.Timeout+besides)
 }

@@ -99,6 +99,9 @@ func TestZones_SayWhatIsWrongWithTheProvider(t *testing.T) {
 	} {
 		issuer := opened(t, k, byUpdate(s, b, c.config))
 		_, err := issuer.Issue(t.Context(), request(t, c.name))
+		if _, answered := errors.AsType[*ca.Unproven](err); !answered {
+			t.Errorf("%s: it counts against the CA: %v", says, err)
+		}
 		if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), another) {
 			t.Errorf("%s: issue says %v", says, err)
 		}
@@ -130,7 +133,7 @@ func TestZones_OnlyThoseThatAreNamedAreWrittenTo(t *testing.T) {
 func TestZones_AreCancelledWhileTheyWaitAndWithdraw(t *testing.T) {
 	b := bindtest.Start(t, bindtest.Options{})
 	s := pebbletest.Start(t, pebbletest.Options{DNS: b.Address})
-	issuer := opened(t, kind(s, b), byUpdate(s, b, map[string]any{"dns_propagation_wait_seconds": 3600.0}))
+	issuer := opened(t, kind(s, b), byUpdate(s, b, map[string]any{"dns_propagation_wait_seconds": 240.0, "dns_propagation_timeout_seconds": 0.0}))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	r := request(t, "www.example.com")

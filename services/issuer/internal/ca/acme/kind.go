@@ -82,7 +82,6 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 		}
 	}
 	c.Foresight = foresight(r, resolver)
-	c.Timeout = timeout(c.Solver)
 	return c, r.Err()
 }
 

@@ -10,6 +10,7 @@ import (
 	protocol "github.com/go-acme/lego/v4/acme"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // The types of the protocol's problems (RFC 8555 section 6.7), without their common beginning.
@@ -61,6 +62,8 @@ func coded(err error) error {
 		f.Code, f.RetryAfter = fault.RateLimited, comeAgain(err, p.Detail, time.Now())
 	case never[kind]:
 		f.Code = fault.Invalid
+	case aboutNames[kind]:
+		return &ca.Unproven{Err: f}
 	}
 	return f
 }
