@@ -33,10 +33,16 @@ const startWithin = 60 * time.Second
 
 // The zones that every server has. Each has its server as its name server, and besides that what Options say.
 const (
-	// Open may be updated, its TXT records only; Other may be, altogether. Locked may not.
-	Open, Other, Locked = "example.com", "acme.example.net", "locked.example"
-	// Failing has name servers that do not answer; Bogus is one whose signatures are wrong.
-	Failing, Bogus = "failing.example", "bogus.example"
+	// Open may be updated, its TXT records only.
+	Open = "example.com"
+	// Other may be updated altogether.
+	Other = "acme.example.net"
+	// Locked may not be updated.
+	Locked = "locked.example"
+	// Failing has name servers that do not answer.
+	Failing = "failing.example"
+	// Bogus is one whose signatures are wrong, of a server that has it Signed.
+	Bogus = "bogus.example"
 )
 
 // Options are how a server differs.

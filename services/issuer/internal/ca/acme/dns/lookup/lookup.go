@@ -28,7 +28,7 @@ const (
 // Outcome is how a question ended.
 type Outcome string
 
-// The outcomes. Only the first four are answers about the name; the others are about those who were to answer.
+// The outcomes. The first three are answers; the others are about those who were to answer.
 const (
 	Found Outcome = "found"
 	// NoData means that there is the name, and nothing of that type.
@@ -44,6 +44,9 @@ const (
 	// Silent means that no server was reached.
 	Silent Outcome = "unreachable"
 )
+
+// Answered tells whether the name's own zone has answered, be it that there is nothing.
+func (o Outcome) Answered() bool { return o == Found || o == NoData || o == NoName }
 
 // Answer is what came of a question.
 type Answer struct {
@@ -100,14 +103,11 @@ func (r *Resolver) Ask(ctx context.Context, name string, kind uint16) Answer {
 	var last Answer
 	for _, server := range r.servers {
 		last = judge(ask(ctx, server, question))
-		switch last.Outcome {
-		case Found, NoData, NoName:
+		if last.Outcome.Answered() || ctx.Err() != nil {
 			return last
-		case Failed:
-			return r.doubt(ctx, server, question, last)
 		}
-		if ctx.Err() != nil {
-			break
+		if last.Outcome == Failed {
+			return r.doubt(ctx, server, question, last)
 		}
 	}
 	return last
@@ -117,8 +117,7 @@ func (r *Resolver) Ask(ctx context.Context, name string, kind uint16) Answer {
 func (r *Resolver) doubt(ctx context.Context, server string, question *dns.Msg, failed Answer) Answer {
 	unchecked := question.Copy()
 	unchecked.CheckingDisabled = true
-	switch judge(ask(ctx, server, unchecked)).Outcome {
-	case Found, NoData, NoName:
+	if judge(ask(ctx, server, unchecked)).Outcome.Answered() {
 		return Answer{Outcome: Bogus, Says: "the signatures of its zone are wrong (DNSSEC): resolvers that check them do not believe the answer"}
 	}
 	return failed

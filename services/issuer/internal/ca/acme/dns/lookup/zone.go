@@ -18,9 +18,7 @@ func (r *Resolver) Target(ctx context.Context, name string) (string, error) {
 	at := normal(name)
 	for range maxAliases {
 		answer := r.Ask(ctx, at, dns.TypeCNAME)
-		switch answer.Outcome {
-		case Found, NoData, NoName:
-		default:
+		if !answer.Outcome.Answered() {
 			return "", fmt.Errorf("look whether %s is an alias: %s", at, answer.Says)
 		}
 		next := ""
@@ -41,9 +39,7 @@ func (r *Resolver) Target(ctx context.Context, name string) (string, error) {
 func (r *Resolver) Zone(ctx context.Context, name string) (string, error) {
 	for at := normal(name); at != ""; at = parent(at) {
 		answer := r.Ask(ctx, at, dns.TypeSOA)
-		switch answer.Outcome {
-		case Found, NoData, NoName:
-		default:
+		if !answer.Outcome.Answered() {
 			return "", fmt.Errorf("find the zone of %s: %s: %s", name, at, answer.Says)
 		}
 		if zone := owner(answer, at); zone != "" {

@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/json"
 	"encoding/xml"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -261,9 +262,7 @@ func (f *fake) route53(w http.ResponseWriter, r *http.Request) {
 				after[name] = c.Set.Values
 			}
 		}
-		for name, v := range after {
-			f.values[name] = v
-		}
+		maps.Copy(f.values, after)
 		_, _ = w.Write([]byte(`<ChangeResourceRecordSetsResponse xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><ChangeInfo><Id>/change/C1</Id>` +
 			`<Status>PENDING</Status><SubmittedAt>2026-01-02T15:04:05Z</SubmittedAt></ChangeInfo></ChangeResourceRecordSetsResponse>`))
 	default:

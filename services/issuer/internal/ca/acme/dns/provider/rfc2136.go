@@ -102,10 +102,13 @@ func (u *Update) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			return nil, fmt.Errorf("%s does not accept the key %s: %s", u.Server, u.Key, objection(signed.Error))
 		}
 	}
-	if err != nil && !(reply != nil && errors.Is(err, dns.ErrAuth)) {
+	if reply != nil && errors.Is(err, dns.ErrAuth) {
+		// That is an answer: it is not the server of that zone.
+		return reply, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s cannot be asked: %w", u.Server, err)
 	}
-	// What is left of that error is an answer: it is not the server of that zone.
 	return reply, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
@@ -154,7 +155,7 @@ func isServer(s string) bool {
 	host := s
 	if h, p, err := net.SplitHostPort(s); err == nil {
 		host = h
-		if n, err := net.LookupPort("udp", p); err != nil || n < 1 {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
 			return false
 		}
 	}
