@@ -82,7 +82,7 @@ func (a *Authority) foresee(ctx context.Context, s *session, names x509x.Names) 
 	if len(reasons) == 0 {
 		return nil
 	}
-	return &ca.Unproven{Err: fault.New(code, "the CA was not asked, for it would refuse: %s", strings.Join(reasons, "; "))}
+	return &ca.Unproven{Err: fault.New(code, "the CA was not asked, for this is certain to fail: %s", strings.Join(reasons, "; "))}
 }
 
 // explained adds to what the CA says of names that it does not believe to be ours what can be seen from here.
