@@ -74,10 +74,10 @@ func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
 	for _, p := range proofs {
 		r := p.record()
 		if visible {
-			at, err := resolver.Target(ctx, r.fqdn)
+			at, err := resolver.Locate(ctx, r.fqdn, false)
 			// What cannot be looked up from here is left to the program, and others are not waited for in vain.
 			if visible = err == nil; visible {
-				r.target = at
+				r.target = at.Name
 			}
 		}
 		set = append(set, r)

@@ -179,8 +179,10 @@ func (l *look) address(ctx context.Context, is finder, domain string) ca.Finding
 // zone looks where the record of a proof is to be set.
 func (l *look) zone(ctx context.Context, is finder, domain string) ca.Finding {
 	name := "_acme-challenge." + domain
-	if l.silent.Load() && l.Place == nil {
-		return is(Zone, ca.Warns, "the zone "+unheard, strings.Join(l.Resolver.Servers(), ", "))
+	if l.silent.Load() {
+		// A provider needs an answer to know where the proof is to be.
+		verdict := map[bool]ca.Verdict{true: ca.Forbids, false: ca.Warns}[l.Place != nil]
+		return is(Zone, verdict, "the zone "+unheard, strings.Join(l.Resolver.Servers(), ", "))
 	}
 	if l.Place != nil {
 		at, err := l.Place(ctx, name)
@@ -192,14 +194,14 @@ func (l *look) zone(ctx context.Context, is finder, domain string) ca.Finding {
 	if l.Deciding {
 		return is(Zone, ca.Allows, "the operator's program sets the proof")
 	}
-	at, err := l.Resolver.Target(ctx, name)
-	if err == nil {
-		var zone string
-		if zone, err = l.Resolver.Zone(ctx, at); err == nil {
-			return is(Zone, ca.Allows, "%s", placed(name, at, zone))
-		}
+	at, err := l.Resolver.Locate(ctx, name, false)
+	if err == nil && at.Zone == "" {
+		at.Zone, err = l.Resolver.Zone(ctx, domain)
 	}
-	return is(Zone, ca.Warns, "%v", err)
+	if err != nil {
+		return is(Zone, ca.Warns, "%v", err)
+	}
+	return is(Zone, ca.Allows, "%s", placed(name, at.Name, at.Zone))
 }
 
 func placed(name, at, zone string) string {

@@ -51,6 +51,8 @@ type Options struct {
 	Records map[string][]string
 	// Signed has Bogus served, by a second server, to one that expects it signed.
 	Signed bool
+	// ForwardTo makes it a resolver, without zones, that asks another server and remembers the answers.
+	ForwardTo string
 	// behind is of a server that serves Bogus.
 	behind bool
 }
@@ -112,19 +114,31 @@ func (s *Server) config(o Options, nobody, behind string) string {
 	} else {
 		zones += forward(Bogus, behind)
 	}
-	return fmt.Sprintf(`
+	options := fmt.Sprintf(`
 options {
 	directory %q; pid-file none; session-keyfile "session.key"; listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
 	recursion yes; allow-recursion { 127.0.0.1; }; allow-query-cache { 127.0.0.1; }; dnssec-validation %s; notify no; empty-zones-enable no; minimal-responses no;
 	resolver-query-timeout 2000; servfail-ttl 0; prefetch 0;
-};
+%s};
 controls { };
 key %q { algorithm %s; secret %q; };
-`, s.dir, s.Port, validation, Key, Algorithm, s.Secret) +
+`, s.dir, s.Port, validation, forwarders(o.ForwardTo), Key, Algorithm, s.Secret)
+	if o.ForwardTo != "" {
+		return options
+	}
+	return options +
 		primary(".", "root.zone", "") +
 		primary(Open, Open+".zone", fmt.Sprintf("update-policy { grant %q zonesub TXT; };", Key)) +
 		primary(Other, Other+".zone", fmt.Sprintf("allow-update { key %q; };", Key)) +
 		primary(Locked, Locked+".zone", "") + zones
+}
+
+func forwarders(to string) string {
+	if to == "" {
+		return ""
+	}
+	host, port, _ := net.SplitHostPort(to)
+	return fmt.Sprintf("\tforward only; forwarders { %s port %s; };\n", host, port)
 }
 
 // anchor is a key that nothing is signed by.
@@ -180,6 +194,23 @@ func (s *Server) run() {
 func (s *Server) Texts(name string) []string {
 	s.t.Helper()
 	return lookup.New(s.Address).AskAt(s.t.Context(), s.Address, name, dns.TypeTXT).Texts()
+}
+
+// Set sets a TXT record, as the key may.
+func (s *Server) Set(name, value string) {
+	s.t.Helper()
+	zone, err := lookup.New(s.Address).Zone(s.t.Context(), name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m := new(dns.Msg).SetUpdate(dns.Fqdn(zone))
+	m.Insert([]dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: dns.Fqdn(name), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60}, Txt: []string{value}}})
+	m.SetTsig(dns.Fqdn(Key), dns.Fqdn(Algorithm), 300, time.Now().Unix())
+	client := &dns.Client{Net: "tcp", TsigSecret: map[string]string{dns.Fqdn(Key): s.Secret}}
+	reply, err := lookup.Exchange(s.t.Context(), client, s.Address, m)
+	if err != nil || reply.Rcode != dns.RcodeSuccess {
+		s.t.Fatal(err, reply)
+	}
 }
 
 // binary finds the server where make peers has unpacked it, or the machine's.

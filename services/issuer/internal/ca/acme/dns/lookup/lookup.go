@@ -1,24 +1,29 @@
 // Package lookup asks the DNS: each question within a context, of the servers that it is told to ask, with an answer that
 // tells apart what has to be mended in different places.
 //
-// It keeps nothing: what was not there a moment ago may be there now, and that is what it is asked for. It does not check
-// signatures itself; it tells whether the resolver that it asks does not answer because of them.
+// It keeps no answers: what was not there a moment ago may be there now, and that is what it is asked for. Name servers
+// that cannot be reached it leaves alone for a minute, for a network that hides one often hides all. It does not check signatures itself; it tells whether the resolver that it asks does not answer because of them.
 package lookup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
 const (
-	// patience is for one question to one server.
-	patience = 3 * time.Second
+	// patience is for one packet to one server, of which the network may lose one.
+	patience = 2 * time.Second
+	tries    = 2
+	// leftAlone is how long a name server is not asked that was not reached.
+	leftAlone = time.Minute
 	// udpSize is what passes any network in one piece.
 	udpSize    = 1232
 	resolvConf = "/etc/resolv.conf"
@@ -64,6 +69,9 @@ type Resolver struct {
 	servers []string
 	// AuthorityPort is where authoritative servers are asked; empty is 53.
 	AuthorityPort string
+
+	// unreached has the time until which a server is left alone, by its address.
+	unreached sync.Map
 }
 
 // New returns a resolver that asks servers, each a host, or host:port; without any it asks the system's.
@@ -123,17 +131,31 @@ func (r *Resolver) doubt(ctx context.Context, server string, question *dns.Msg, 
 	return failed
 }
 
-// AskAt asks one authoritative server, which is not to ask others.
+// AskAt asks one authoritative server, which is not to ask others. One that was not reached is not asked for a minute.
 func (r *Resolver) AskAt(ctx context.Context, server, name string, kind uint16) Answer {
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)
 	question.SetEdns0(udpSize, false)
 	question.RecursionDesired = false
-	return judge(ask(ctx, server, question))
+	if until, ok := r.unreached.Load(server); ok && time.Now().Before(until.(time.Time)) {
+		return Answer{Outcome: Silent, Says: "the DNS server has not answered a moment ago"}
+	}
+	answer := judge(ask(ctx, server, question))
+	if answer.Outcome == Silent && ctx.Err() == nil {
+		r.unreached.Store(server, time.Now().Add(leftAlone))
+	}
+	return answer
 }
 
 // ask carries out one exchange, and over TCP again if the answer was cut off.
 func ask(ctx context.Context, server string, question *dns.Msg) (*dns.Msg, error) {
-	answer, err := Exchange(ctx, &dns.Client{Net: "udp", Timeout: patience}, server, question)
+	var answer *dns.Msg
+	var err error
+	for range tries {
+		answer, err = Exchange(ctx, &dns.Client{Net: "udp", Timeout: patience}, server, question)
+		if lost, ok := errors.AsType[net.Error](err); !ok || !lost.Timeout() || ctx.Err() != nil {
+			break
+		}
+	}
 	if err == nil && answer.Truncated {
 		return Exchange(ctx, &dns.Client{Net: "tcp", Timeout: patience}, server, question)
 	}

@@ -9,17 +9,30 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxAliases is more than any sane delegation needs, and ends a circle.
-const maxAliases = 16
+const (
+	// maxAliases is more than any sane delegation needs, and ends a circle.
+	maxAliases = 16
+	// maxAsked is how many name servers of a zone are tried for one answer.
+	maxAsked = 4
+)
 
-// Target follows the aliases (CNAME) of a name, and returns where they end: the name itself if it has none. Names are
-// without the dot at the end. A name that is not there yet is where they end, too.
-func (r *Resolver) Target(ctx context.Context, name string) (string, error) {
+// Place is where the aliases of a name end, and the zone that this is in, empty if it cannot be told. Both are in lower
+// case and without the dot at the end.
+type Place struct{ Name, Zone string }
+
+// Locate follows the aliases (CNAME) of a name that need not be there yet. Resolvers remember that a name is not there,
+// for as long as its zone says, and a record that is set next would go unseen that long. So they are asked for the zone
+// above a name, and its name servers for the name itself; the resolvers are asked for that only if byResolver allows it, where no
+// name server can be reached. The error is why it cannot be told.
+func (r *Resolver) Locate(ctx context.Context, name string, byResolver bool) (Place, error) {
 	at := normal(name)
 	for range maxAliases {
-		answer := r.Ask(ctx, at, dns.TypeCNAME)
+		answer, zone := r.fresh(ctx, at)
+		if !answer.Outcome.Answered() && byResolver {
+			answer = r.Ask(ctx, at, dns.TypeCNAME)
+		}
 		if !answer.Outcome.Answered() {
-			return "", fmt.Errorf("look whether %s is an alias: %s", at, answer.Says)
+			return Place{}, fmt.Errorf("look whether %s is an alias: %s", at, answer.Says)
 		}
 		next := ""
 		for _, rr := range answer.Records {
@@ -28,11 +41,39 @@ func (r *Resolver) Target(ctx context.Context, name string) (string, error) {
 			}
 		}
 		if next == "" {
-			return at, nil
+			return Place{at, zone}, nil
 		}
 		at = next
 	}
-	return "", fmt.Errorf("follow the aliases of %s: there are more than %d, or they go in a circle", name, maxAliases)
+	return Place{}, fmt.Errorf("follow the aliases of %s: there are more than %d, or they go in a circle", name, maxAliases)
+}
+
+// fresh asks the name servers of the zone above a name whether it is an alias, and returns its zone.
+func (r *Resolver) fresh(ctx context.Context, name string) (Answer, string) {
+	zone, err := r.Zone(ctx, parent(name))
+	if err != nil {
+		return Answer{Outcome: Silent, Says: err.Error()}, ""
+	}
+	servers, err := r.Authorities(ctx, zone)
+	if err != nil {
+		return Answer{Outcome: Silent, Says: err.Error()}, zone
+	}
+	var last Answer
+	for _, server := range servers[:min(len(servers), maxAsked)] {
+		last = r.AskAt(ctx, server, name, dns.TypeCNAME)
+		if !last.Outcome.Answered() {
+			last.Says = server + ": " + last.Says
+			continue
+		}
+		for _, rr := range last.Authority {
+			// It is a zone of its own, which this server refers to.
+			if ns, ok := rr.(*dns.NS); ok && normal(ns.Hdr.Name) == name {
+				zone = name
+			}
+		}
+		break
+	}
+	return last, zone
 }
 
 // Zone returns the zone that a name is in, by the start of authority that is nearest above it.

@@ -147,23 +147,23 @@ func (p *Publisher) withdraw(ctx context.Context, all []set) {
 
 // Place finds where a record of a name is to be set.
 func (p *Publisher) Place(ctx context.Context, name string) (Place, error) {
-	at, err := p.Resolver.Target(ctx, name)
+	at, err := p.Resolver.Locate(ctx, name, true)
 	if err != nil {
 		return Place{}, err
 	}
-	if zone := p.hosted(at); zone != "" {
-		return Place{zone, at}, nil
+	if zone := p.hosted(at.Name); zone != "" {
+		return Place{zone, at.Name}, nil
 	}
 	if len(p.Zones) > 0 {
 		return Place{}, fmt.Errorf("%s is in none of the zones of dns_zones (%s); add the zone, or make %s an alias (CNAME) of a name in one of them",
-			at, strings.Join(p.Zones, ", "), name)
+			at.Name, strings.Join(p.Zones, ", "), name)
 	}
-	var find ZoneFinder = p.Resolver
 	if finder, ok := p.Provider.(ZoneFinder); ok {
-		find = finder
+		at.Zone, err = finder.Zone(ctx, at.Name)
+	} else if at.Zone == "" {
+		at.Zone, err = p.Resolver.Zone(ctx, at.Name)
 	}
-	zone, err := find.Zone(ctx, at)
-	return Place{zone, at}, err
+	return Place{at.Zone, at.Name}, err
 }
 
 // hosted is the innermost of the zones that a name is in.

@@ -68,19 +68,15 @@ type place struct {
 // authoritative finds the name servers to ask for a name, behind its aliases. There are none if they cannot be found, as
 // in a network that hides them.
 func authoritative(ctx context.Context, r *lookup.Resolver, name string) place {
-	at, err := r.Target(ctx, name)
+	at, err := r.Locate(ctx, name, false)
+	if err != nil || at.Zone == "" {
+		return place{name: name}
+	}
+	servers, err := r.Authorities(ctx, at.Zone)
 	if err != nil {
 		return place{name: name}
 	}
-	zone, err := r.Zone(ctx, at)
-	if err != nil {
-		return place{name: name}
-	}
-	servers, err := r.Authorities(ctx, zone)
-	if err != nil {
-		return place{name: name}
-	}
-	return place{at, servers}
+	return place{at.Name, servers}
 }
 
 // look says what is seen instead of a value, and nothing if that is seen.
