@@ -72,6 +72,8 @@ func TestConfig_SaysWhichVariablesOfAConnectorAreWrong(t *testing.T) {
 		"CERTCTL_OPENSSL_TIMEOUT_SECONDS must be":  {"OPENSSL_TIMEOUT_SECONDS": "-1"},
 		"CERTCTL_OPENSSL_SCRIPT_DIR must be an":    {"OPENSSL_SCRIPT_DIR": "scripts"},
 		"CERTCTL_OPENSSL_TIMEOUT_SECONDS is not a": {"OPENSSL_TIMEOUT_SECONDS": "soon"},
+		"needs CERTCTL_ACME_DNS_PROVIDER":          {"ACME_DNS_SETTINGS_FILE": "/dns.json"},
+		"need CERTCTL_ACME_DIRECTORY_URL":          {"ACME_DNS_PROVIDER": "rfc2136"},
 	} {
 		t.Run(says, func(t *testing.T) {
 			if _, err := load(t, variables); err == nil || !strings.Contains(err.Error(), says) {

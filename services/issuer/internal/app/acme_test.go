@@ -127,7 +127,7 @@ func byUpdate(s *pebbletest.Server, b *bindtest.Server) map[string]any {
 		"challenge_type": "dns-01", "dns_provider": "rfc2136", "dns_zones": bindtest.Open, "dns_resolvers": []string{b.Address},
 		"dns_rfc2136_nameserver": b.Address, "dns_rfc2136_tsig_key": bindtest.Key, "dns_rfc2136_tsig_secret": b.Secret,
 		// The zone says that its name server is at port 53, where the test has none.
-		"dns_propagation_check": "resolvers",
+		"dns_propagation_check": "resolvers", "dns_propagation_wait_seconds": 0,
 	})
 	return body
 }
@@ -176,7 +176,7 @@ func TestACME_SetUpByTheEnvironmentEditsZones(t *testing.T) {
 	root, settings := filepath.Join(t.TempDir(), "root.pem"), filepath.Join(t.TempDir(), "dns.json")
 	text, err := json.Marshal(map[string]any{
 		"dns_rfc2136_nameserver": b.Address, "dns_rfc2136_tsig_key": bindtest.Key, "dns_rfc2136_tsig_secret": b.Secret,
-		"dns_propagation_check": "resolvers",
+		"dns_propagation_check": "resolvers", "dns_propagation_wait_seconds": 0,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,8 @@ const (
 	byResolvers   = "resolvers"
 	// defaultPropagation is how long what a provider has set may take to be seen.
 	defaultPropagation = 2 * time.Minute
+	// resolverWait is how long nobody asks a resolver, which would remember that a record is not there.
+	resolverWait = 10 * time.Second
 	// maxSeconds leaves a minute of DefaultTimeout to the CA.
 	maxSeconds = 240
 )
@@ -139,6 +141,9 @@ func (k *Kind) watch(r *setting.Reader, config map[string]any, native bool) publ
 		w.ByResolver = true
 	default:
 		r.Bad(SettingDNSCheck, "must be "+byAuthorities+" or "+byResolvers)
+	}
+	if native && w.ByResolver && config[SettingDNSWait] == nil {
+		w.Wait = resolverWait
 	}
 	return w
 }

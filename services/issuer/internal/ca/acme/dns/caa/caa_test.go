@@ -45,3 +45,21 @@ func TestObjection_FollowsRFC8659AndRFC8657(t *testing.T) {
 		}
 	}
 }
+
+func FuzzObjection(f *testing.F) {
+	for _, v := range []string{"ca.example.net", ";", "ca.example.net; accounturi=x; validationmethods=dns-01", "= ; =", "ca.example.net;=;a="} {
+		f.Add(uint8(0), "issue", v)
+	}
+	f.Fuzz(func(t *testing.T, flag uint8, tag, value string) {
+		ask := caa.Ask{Identities: []string{"ca.example.net"}, Account: "a", Method: "dns-01"}
+		records := []caa.Record{{Flag: flag, Tag: tag, Value: value}}
+		if strings.EqualFold(tag, "issue") && !strings.Contains(strings.ToLower(value), "ca.example.net") && caa.Objection(records, ask) == "" {
+			t.Errorf("%q allows it", value)
+		}
+		// What is allowed beside it is allowed.
+		records = append(records, caa.Record{Tag: "issue", Value: "ca.example.net"})
+		if flag&128 == 0 && caa.Objection(records, ask) != "" {
+			t.Errorf("%q and %q forbid it", tag, value)
+		}
+	})
+}
