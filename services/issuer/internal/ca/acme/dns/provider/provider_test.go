@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -252,5 +253,22 @@ func TestContested_GivesUpInTheEndAndWhenItsContextDoes(t *testing.T) {
 	})
 	if tries != 1 || err == nil {
 		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+func TestProviders_GiveCredentialsToNobodyElse(t *testing.T) {
+	asked := make(chan string, 1)
+	elsewhere := serve(t, func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path })
+	e := Endpoints{Azure: serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere+r.URL.Path, http.StatusTemporaryRedirect)
+	})}
+	n := opened(t, AcmeDNS, goodSecret, e)
+	if err := n.Add(t.Context(), publish.Place{Name: "sub-1.auth.example.net"}, "v"); err == nil || len(asked) != 0 {
+		t.Errorf("got %v, elsewhere was asked %d times", err, len(asked))
+	}
+	config := settings(AcmeDNS, goodSecret)
+	config["dns_acmedns_server"] = "http://auth.example.net"
+	if _, err := read(AcmeDNS, config, Endpoints{}); fault.CodeOf(err) != fault.Invalid {
+		t.Errorf("without TLS: %v", err)
 	}
 }

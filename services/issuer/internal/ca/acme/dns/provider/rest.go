@@ -24,11 +24,16 @@ const (
 	maxWords  = 300
 )
 
-// web carries every call. Calls are few and far between, so no connection is kept.
-var web = &http.Client{Timeout: callPatience, Transport: &http.Transport{
-	Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-	DisableKeepAlives: true, TLSHandshakeTimeout: callPatience,
-}}
+// web carries every call. Calls are few and far between, so no connection is kept. Nobody is followed who points
+// elsewhere: what proves who asks is for the one who was named.
+var web = &http.Client{
+	Timeout:       callPatience,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, TLSHandshakeTimeout: callPatience,
+	},
+}
 
 // rest speaks JSON over HTTP.
 type rest struct {

@@ -145,9 +145,14 @@ func readAcmeDNS(f fields) publish.Provider {
 	return n
 }
 
+// isURL tells whether a text is an address to which a password may be sent: by TLS, or without leaving this host.
 func isURL(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && ip != nil && ip.IsLoopback()
 }
 
 // isServer tells whether a text is a host, or host:port.
