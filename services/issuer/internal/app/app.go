@@ -56,6 +56,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	if err != nil {
 		return err
 	}
+	found, err := count(deps.Metrics)
+	if err != nil {
+		return err
+	}
 	store := postgres.New(deps.DB, hooks)
 	given, err := settings.given()
 	if err != nil {
@@ -65,7 +69,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
+		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked, Found: found})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
