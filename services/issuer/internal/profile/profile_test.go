@@ -36,7 +36,7 @@ func TestSpec_HasDefaults(t *testing.T) {
 	p := made(t, func(*profile.Spec) {})
 	if d := cmp.Diff(profile.Spec{
 		ID: "prof-web", Name: "Web", Enabled: true, EKUs: []string{"serverAuth"},
-		Keys: []profile.Key{{Algorithm: "ECDSA", MinSize: 256}, {Algorithm: "RSA", MinSize: 2048}},
+		Keys:        []profile.Key{{Algorithm: "ECDSA", MinSize: 256}, {Algorithm: "RSA", MinSize: 2048}},
 		LintRuleset: lint.RFC, LintMode: profile.LintWarn,
 	}, p.Spec); d != "" {
 		t.Error(d)
