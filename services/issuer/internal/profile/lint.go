@@ -56,9 +56,12 @@ func (p *Profile) Lint(der []byte) []lint.Finding {
 	})
 }
 
+// Blocks reports whether the profile refuses certificates that break a rule.
+func (p *Profile) Blocks() bool { return p != nil && p.LintMode == LintBlock }
+
 // CheckFindings refuses a certificate about which there are grave findings, if the profile blocks those.
 func (p *Profile) CheckFindings(findings []lint.Finding) error {
-	if p == nil || p.LintMode != LintBlock {
+	if !p.Blocks() {
 		return nil
 	}
 	var broken []fault.Field

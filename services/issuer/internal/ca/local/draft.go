@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -14,15 +15,15 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
-// standInBits is the size of an RSA key that stands in for one of any size: how long a signature is, is no part of what
-// it covers.
+// standInBits is the size of an RSA key that stands in for one of any size.
 const standInBits = 2048
 
-// newStandIn makes a key that signs with the algorithm of another. It lives and dies in memory.
+// newStandIn makes a key that signs with the algorithms of another, and is small: how long a signature is, is no part of
+// what it covers. It lives and dies in memory.
 func newStandIn(of crypto.PublicKey) (key crypto.Signer, err error) {
-	switch pub := of.(type) {
+	switch of.(type) {
 	case *ecdsa.PublicKey:
-		key, err = ecdsa.GenerateKey(pub.Curve, rand.Reader)
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case *rsa.PublicKey:
 		key, err = rsa.GenerateKey(rand.Reader, standInBits)
 	case ed25519.PublicKey:
