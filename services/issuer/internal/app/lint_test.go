@@ -21,7 +21,7 @@ import (
 const (
 	noPolicies = "e_sub_cert_certificate_policies_missing"
 	underscore = "e_underscore_not_permissible_in_dnsname"
-	tooLong    = "e_server_cert_valid_time_longer_than_200_days"
+	tooLong    = "e_sub_cert_valid_time_longer_than_825_days"
 )
 
 // forum is a profile of publicly trusted certificates. The Local CA has no certificate policy, which those must have.
@@ -121,6 +121,7 @@ func TestLint_RefusesAnUnderscoreAndThreeYearsByNameAndStoresNothing(t *testing.
 		t.Errorf("there are %d versions of %d certificates, and the CA has signed %d times", n, len(list.Data), asked)
 	}
 	// What breaks no rule but those that are ignored is issued.
+	w.changeProfile(id, object{"max_ttl_seconds": 30 * 24 * 3600})
 	c := w.create(object{"common_name": "www.example.com", "certificate_profile_id": id, "csr_pem": csrFor(t, "www.example.com")})
 	if c.Version == nil {
 		t.Errorf("not issued: %+v", c)

@@ -20,6 +20,9 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
+// issued is when the certificates below begin: rules come and go, so that what is found is a matter of time.
+var issued = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+
 // certificate makes the certificate of a server that breaks no rule, but for what change does to it.
 func certificate(t testing.TB, change func(*x509.Certificate)) []byte {
 	t.Helper()
@@ -29,17 +32,16 @@ func certificate(t testing.TB, change func(*x509.Certificate)) []byte {
 	}
 	above := &x509.Certificate{
 		SerialNumber: x509x.NewSerial(), Subject: pkix.Name{Country: []string{"SE"}, Organization: []string{"Example"}, CommonName: "Example CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0),
+		NotBefore: issued.AddDate(-1, 0, 0), NotAfter: issued.AddDate(10, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte("twenty bytes of a ca"),
 	}
 	return sign(t, leaf(change), above, key)
 }
 
 func leaf(change func(*x509.Certificate)) *x509.Certificate {
-	now := time.Now()
 	c := &x509.Certificate{
 		SerialNumber: x509x.NewSerial(), DNSNames: []string{"www.example.com"},
-		NotBefore: now.Add(-5 * time.Minute), NotAfter: now.Add(40 * 24 * time.Hour),
+		NotBefore: issued, NotAfter: issued.AddDate(0, 0, 40),
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		SubjectKeyId: []byte("twenty bytes of leaf"),
 		// That of a certificate whose names, and nothing else, were validated (BRs 7.1.6.1).
@@ -95,14 +97,22 @@ func TestFinding_SaysWhichRuleIsBrokenHowAndWhereItIsWritten(t *testing.T) {
 		source string
 		set    lint.Ruleset
 	}{
-		{"an underscore", func(c *x509.Certificate) { c.DNSNames = []string{"a_b.example.com"} },
-			"e_underscore_not_permissible_in_dnsname", lint.Error, "CABF_BR", lint.CABF},
-		{"an underscore, by the RFC", func(c *x509.Certificate) { c.DNSNames = []string{"a_b.example.com"} },
-			"w_rfc_dnsname_underscore_in_trd", lint.Warn, "RFC5280", lint.RFC},
-		{"three years", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(3, 0, 0) },
-			"e_sub_cert_valid_time_longer_than_825_days", lint.Error, "CABF_BR", lint.CABF},
-		{"a year, now that 200 days are the most", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(1, 0, 0) },
-			"e_server_cert_valid_time_longer_than_200_days", lint.Error, "CABF_BR", lint.CABF},
+		{
+			"an underscore", func(c *x509.Certificate) { c.DNSNames = []string{"a_b.example.com"} },
+			"e_underscore_not_permissible_in_dnsname", lint.Error, "CABF_BR", lint.CABF,
+		},
+		{
+			"an underscore, by the RFC", func(c *x509.Certificate) { c.DNSNames = []string{"a_b.example.com"} },
+			"w_rfc_dnsname_underscore_in_trd", lint.Warn, "RFC5280", lint.RFC,
+		},
+		{
+			"three years", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(3, 0, 0) },
+			"e_sub_cert_valid_time_longer_than_825_days", lint.Error, "CABF_BR", lint.CABF,
+		},
+		{
+			"a year, when 200 days are the most", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.AddDate(1, 0, 0) },
+			"e_server_cert_valid_time_longer_than_200_days", lint.Error, "CABF_BR", lint.CABF,
+		},
 		{"an extension that ought to be critical", func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 36}, Value: asn1.NullBytes}}
 		}, "e_ext_policy_constraints_not_critical", lint.Error, "RFC5280", lint.RFC},

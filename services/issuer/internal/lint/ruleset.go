@@ -6,8 +6,7 @@ import (
 	"sync"
 
 	"github.com/zmap/zlint/v3/lint"
-
-	// Each of these packages registers its rules.
+	// Rules register themselves.
 	_ "github.com/zmap/zlint/v3/lints/cabf_br"
 	_ "github.com/zmap/zlint/v3/lints/cabf_cs_br"
 	_ "github.com/zmap/zlint/v3/lints/cabf_ev"
