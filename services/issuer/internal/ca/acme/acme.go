@@ -123,7 +123,7 @@ func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) 
 	defer cancel()
 	var chain []byte
 	err := a.as(ctx, func(s *session) (err error) {
-		if err := a.foresee(ctx, s, r.Names); err != nil {
+		if err := a.foresee(ctx, s, r); err != nil {
 			return err
 		}
 		chain, err = a.order(ctx, s, r)

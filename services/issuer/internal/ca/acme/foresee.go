@@ -60,9 +60,10 @@ func (a *Authority) plan(s *session) preflight.Plan {
 	return p
 }
 
-// foresee refuses an order that is certain to fail, before it counts against the CA's limits.
-func (a *Authority) foresee(ctx context.Context, s *session, names x509x.Names) error {
-	if a.config.Foresight.Mode != Block {
+// foresee refuses an order that is certain to fail, before it counts against the CA's limits. One that has been placed
+// already is gone on with.
+func (a *Authority) foresee(ctx context.Context, s *session, r ca.Request) error {
+	if a.config.Foresight.Mode != Block || r.Order != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookPatienceAll)
@@ -70,7 +71,7 @@ func (a *Authority) foresee(ctx context.Context, s *session, names x509x.Names) 
 	p := a.plan(s)
 	p.Deciding = true
 	code, reasons := fault.Invalid, []string{}
-	for _, f := range preflight.Look(ctx, p, names) {
+	for _, f := range preflight.Look(ctx, p, r.Names) {
 		if f.Verdict == ca.Forbids {
 			reasons = append(reasons, f.Name+": "+f.Says)
 			if f.Check == preflight.Zone {

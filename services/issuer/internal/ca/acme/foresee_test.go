@@ -105,6 +105,12 @@ func TestPreflight_SparesTheCAAnOrderThatCAAForbids(t *testing.T) {
 	if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), `example.com. CAA 0 issue "pebble.letsencrypt.org"`) || orders.Load() != 0 {
 		t.Errorf("got %v, %d orders", err, orders.Load())
 	}
+	placed := request(t, "www.example.com")
+	placed.Order = []byte(directory + "/an-order-that-was-placed-before")
+	if _, err := issuer.Issue(t.Context(), placed); err != nil && strings.Contains(err.Error(), "CAA") {
+		t.Errorf("an order that was placed before is not gone on with: %v", err)
+	}
+	orders.Store(0)
 	if _, err := issuer.Issue(t.Context(), request(t, "ok.example.com")); err != nil || orders.Load() == 0 {
 		t.Errorf("what is allowed: %v, %d orders", err, orders.Load())
 	}
