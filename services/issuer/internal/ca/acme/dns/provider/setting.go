@@ -70,7 +70,7 @@ func readUpdate(f fields) publish.Provider {
 		Server: f.required("dns_rfc2136_nameserver"), Key: f.text("dns_rfc2136_tsig_key"), Secret: f.text(settingTSIGSecret),
 		Algorithm: strings.ToLower(strings.TrimSuffix(f.text("dns_rfc2136_tsig_algorithm"), ".")),
 	}
-	if u.Server != "" {
+	if f.chosen && u.Server != "" {
 		if !isServer(u.Server) {
 			f.Bad("dns_rfc2136_nameserver", "must be a host, or host:port")
 		}
@@ -95,7 +95,7 @@ func readRoute53(f fields, e Endpoints) publish.Provider {
 		AccessKey: f.required("dns_route53_access_key_id"), Secret: f.required(settingRoute53Secret), SessionToken: f.text(settingRoute53Session),
 		Region: f.text("dns_route53_region"), HostedZone: f.text("dns_route53_hosted_zone_id"),
 	}
-	if strings.ContainsFunc(a.Region, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
+	if f.chosen && strings.ContainsFunc(a.Region, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
 		f.Bad("dns_route53_region", "must be a region such as us-east-1")
 	}
 	return NewRoute53(a, e)
@@ -103,7 +103,7 @@ func readRoute53(f fields, e Endpoints) publish.Provider {
 
 func readCloudflare(f fields, e Endpoints) publish.Provider {
 	token := f.required(settingCloudflareToken)
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if f.chosen && strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		f.Bad(settingCloudflareToken, "must be an API token")
 	}
 	return NewCloudflare(token, e)
@@ -115,7 +115,7 @@ func readAzure(f fields, e Endpoints) publish.Provider {
 		Subscription: f.required("dns_azuredns_subscription_id"), ResourceGroup: f.required("dns_azuredns_resource_group"),
 		Cloud: f.text("dns_azuredns_cloud"),
 	}
-	if _, ok := azureClouds[a.Cloud]; !ok && a.Cloud != "" {
+	if _, ok := azureClouds[a.Cloud]; f.chosen && !ok && a.Cloud != "" {
 		f.Bad("dns_azuredns_cloud", "must be public (the default), usgovernment or china")
 	}
 	return NewAzure(a, e)
