@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -88,8 +89,7 @@ func (a *Authority) foresee(ctx context.Context, s *session, r ca.Request) error
 
 // explained adds to what the CA says of names that it does not believe to be ours what can be seen from here.
 func (a *Authority) explained(ctx context.Context, s *session, names x509x.Names, err error) error {
-	p := problem(err)
-	if a.config.Foresight.Resolver == nil || a.config.Foresight.Mode == Off || p == nil || !aboutNames[strings.TrimPrefix(p.Type, namespace)] {
+	if a.config.Foresight.Resolver == nil || a.config.Foresight.Mode == Off || !aboutNames(err) || ctx.Err() != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookPatienceAll)
@@ -103,13 +103,22 @@ func (a *Authority) explained(ctx context.Context, s *session, names x509x.Names
 	if len(seen) == 0 {
 		return err
 	}
-	told := *p
-	told.Detail += "; seen from here: " + strings.Join(seen, "; ")
-	return &told
+	told := *fault.From(coded(err))
+	told.Message += "; seen from here: " + strings.Join(seen, "; ")
+	return &ca.Unproven{Err: &told}
 }
 
-// aboutNames are the problems that looking at the DNS may explain.
-var aboutNames = map[string]bool{"dns": true, "caa": true, "connection": true, "unauthorized": true, "incorrectResponse": true}
+// disbelief are the problems that looking at the DNS may explain.
+var disbelief = map[string]bool{"dns": true, "caa": true, "connection": true, "unauthorized": true, "incorrectResponse": true}
+
+// aboutNames tells whether an error is about names, and says nothing about how well the CA is.
+func aboutNames(err error) bool {
+	if _, unproven := errors.AsType[*ca.Unproven](err); unproven {
+		return true
+	}
+	p := problem(err)
+	return p != nil && disbelief[strings.TrimPrefix(p.Type, namespace)]
+}
 
 // Preflight implements [ca.Preflighter].
 func (a *Authority) Preflight(ctx context.Context, names x509x.Names) ([]ca.Finding, error) {

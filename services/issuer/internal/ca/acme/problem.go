@@ -62,7 +62,7 @@ func coded(err error) error {
 		f.Code, f.RetryAfter = fault.RateLimited, comeAgain(err, p.Detail, time.Now())
 	case never[kind]:
 		f.Code = fault.Invalid
-	case aboutNames[kind]:
+	case disbelief[kind]:
 		return &ca.Unproven{Err: f}
 	}
 	return f
