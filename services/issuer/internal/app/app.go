@@ -33,6 +33,7 @@ type Settings struct {
 	StepCA                StepCA
 	OpenSSL               OpenSSL
 	ACME                  ACME
+	DigiCert              DigiCert
 	Sweep, CSRDeadline    time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.

@@ -33,6 +33,8 @@ type Bounds struct {
 	Names []string
 	// Keys are the kinds of keys that it takes; nil are all of the suite's. Any other it must refuse as Invalid.
 	Keys []string
+	// Orders tells how many orders the CA has taken, if that can be told; nil if not.
+	Orders func() int
 	// OwnTemplate tells that key usages, purposes besides that of a server, key identifiers, backdating and the length of
 	// serial numbers are the CA's alone.
 	OwnTemplate bool
@@ -72,6 +74,9 @@ func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
 	s.check(t, "signs revocation lists", can && lists.SignsCRLs(), func(t *testing.T) { revocationList(t, issuer, lists) })
 	responders, can := issuer.(ca.OCSPResponderIssuer)
 	s.check(t, "issues for an OCSP responder", can, func(t *testing.T) { responder(t, issuer, responders) })
+	takesTime := asynchronous(t, issuer, b)
+	s.check(t, "asynchronous orders", takesTime, func(t *testing.T) { asksAgain(t, issuer, b) })
+	s.check(t, "an order is gone on with after a crash", takesTime, func(t *testing.T) { survivesCrashes(t, issuer, b) })
 	return s
 }
 
@@ -133,7 +138,7 @@ func NewRequest(t testing.TB, key crypto.Signer, names ...string) ca.Request {
 // issue issues and parses the chain, leaf first.
 func issue(t *testing.T, issuer ca.Issuer, r ca.Request) (ca.Issued, []*x509.Certificate) {
 	t.Helper()
-	issued, err := issuer.Issue(t.Context(), r)
+	issued, err := Await(t, issuer, r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func issues(t *testing.T, issuer ca.Issuer, key crypto.Signer, b Bounds) {
 }
 
 func refuses(t *testing.T, issuer ca.Issuer, key crypto.Signer) {
-	if _, err := issuer.Issue(t.Context(), NewRequest(t, key, "www.example.com")); fault.CodeOf(err) != fault.Invalid {
+	if _, err := Await(t, issuer, NewRequest(t, key, "www.example.com")); fault.CodeOf(err) != fault.Invalid {
 		t.Errorf("got %v", err)
 	}
 }
@@ -143,7 +143,7 @@ func serials(t *testing.T, issuer ca.Issuer, b Bounds) {
 func longName(t *testing.T, issuer ca.Issuer) {
 	name := strings.Repeat("long.", 12) + "example.com"
 	r := NewRequest(t, NewKey(t, "ECDSA P-256"), name)
-	if _, err := issuer.Issue(t.Context(), r); fault.CodeOf(err) == fault.Invalid {
+	if _, err := Await(t, issuer, r); fault.CodeOf(err) == fault.Invalid {
 		return
 	}
 	_, certs := issue(t, issuer, r)
@@ -179,7 +179,7 @@ func ignoresExtensions(t *testing.T, issuer ca.Issuer) {
 		t.Fatal(err)
 	}
 	_, certs := issue(t, issuer, r)
-	if certs[0].IsCA || len(certs[0].Subject.Organization) > 0 {
+	if certs[0].IsCA || slices.Contains(certs[0].Subject.Organization, "Somebody Else") {
 		t.Errorf("the request made its own certificate: CA %v, subject %s", certs[0].IsCA, certs[0].Subject)
 	}
 }
