@@ -75,6 +75,7 @@ func All() []Event {
 		PolicyChanged{},
 		PolicyViolated{},
 		RenewalPolicyChanged{},
+		BlockedKeyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
 		CheckpointSigned{},

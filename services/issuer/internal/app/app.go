@@ -68,6 +68,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
+	keys := regulation.NewKeys(store, certificates.Blocked(), deps.Clock)
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
@@ -87,7 +88,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 
 	answers := api.New(api.Services{
 		Certificates: certificates, Issuers: records,
-		Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		Organisation: organisation.New(store, deps.Clock), Rules: rules, Keys: keys, Bulk: bulkOperations,
 		Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 	}, store, deps.Clock)
 	return together(

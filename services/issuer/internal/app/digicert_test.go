@@ -37,10 +37,15 @@ func TestDigiCert_SetUpByTheAPIIssuesAndRenews(t *testing.T) {
 		t.Errorf("tested %+v with %d orders", tested, s.Orders())
 	}
 	// CertCentral shows its chain only in what it issues.
-	w.create(map[string]any{"common_name": "first.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "first.example.com")})
+	made := 3
+	w.await("its CA to be known", func() bool {
+		w.create(map[string]any{"common_name": "first.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "first.example.com")})
+		made++
+		return w.read(i.ID).CaChainPem != nil
+	})
 	w.issues(i.ID)
-	if s.Orders() != 4 {
-		t.Errorf("%d orders for four certificates", s.Orders())
+	if s.Orders() != made {
+		t.Errorf("%d orders for %d certificates", s.Orders(), made)
 	}
 	s.Close()
 	p := w.refused(http.StatusServiceUnavailable, http.MethodPost, "testIssuer", issuers+"/"+i.ID+"/test", nil)
