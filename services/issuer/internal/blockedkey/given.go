@@ -3,6 +3,7 @@ package blockedkey
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"strings"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -107,10 +108,8 @@ func block(text string, types ...string) (der []byte, reason string) {
 	if strings.Contains(b.Type, "PRIVATE KEY") {
 		return nil, "is a private key; do not send it anywhere, and give its public half"
 	}
-	for _, t := range types {
-		if b.Type == t {
-			return b.Bytes, ""
-		}
+	if slices.Contains(types, b.Type) {
+		return b.Bytes, ""
 	}
 	return nil, "is a " + clip(b.Type) + ", not a " + types[0]
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -36,9 +37,7 @@ func (s *shelf) BlockedRevision(context.Context) (int64, error) {
 func (s *shelf) BlockedKeys(context.Context) (map[Hash]Reason, int64, error) {
 	s.opened++
 	taken := map[Hash]Reason{}
-	for h, r := range s.keys {
-		taken[h] = r
-	}
+	maps.Copy(taken, s.keys)
 	revision := s.revision
 	if s.reading != nil {
 		s.reading()
