@@ -126,6 +126,32 @@ func TestDigiCert_PlacesNoSecondOrderWhenTheAnswerToTheFirstIsLost(t *testing.T)
 	}
 }
 
+// An order that can be found only later may have been placed twice. What goes on is the one that is still alive.
+func TestDigiCert_GoesOnWithTheOrderThatIsAliveIfTwoBearItsMark(t *testing.T) {
+	s := start(t)
+	a := open(t, config(s))
+	s.Drop(2)
+	blind := 2
+	s.Meddle(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/order/alternate/") || blind == 0 {
+			return false
+		}
+		blind--
+		_, _ = w.Write([]byte(`{"orders":[],"page":{"total":0}}`))
+		return true
+	})
+	var order []byte
+	r := request(t, "www.example.com")
+	if _, err := a.Issue(t.Context(), kept(r, &order)); fault.CodeOf(err) != fault.Unavailable {
+		t.Fatalf("at first: %v", err)
+	}
+	s.Decide("canceled", "")
+	pending(t, a, kept(r, &order))
+	if _, err := a.Issue(t.Context(), kept(r, &order)); err != nil || s.Orders() != 2 {
+		t.Errorf("%d orders, %v", s.Orders(), err)
+	}
+}
+
 // The request of a key that is certified again may be the same one, and is a matter of its own.
 func TestDigiCert_OrdersAnewForTheSameRequestOfAnotherJob(t *testing.T) {
 	s := start(t)
@@ -392,6 +418,17 @@ func TestDigiCert_ARevocationThatWaitsForApprovalIsNotDone(t *testing.T) {
 	c["skip_approval"] = false
 	err = open(t, c).(ca.Revoker).Revoke(t.Context(), ca.Revocation{Serial: issued.Serial, Reason: 4})
 	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "approve it in CertCentral") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The certificate stays as it is however often it is fetched, and nobody is to wait for another.
+func TestDigiCert_GivesUpACertificateThatIsNotAsItWasOrdered(t *testing.T) {
+	s := start(t)
+	s.DecideAfter(1)
+	s.AddName("www.example.com")
+	_, err := open(t, config(s)).Issue(t.Context(), request(t, "example.com"))
+	if fault.CodeOf(err) != fault.Invalid || !strings.Contains(err.Error(), "add no names by itself") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,7 +137,8 @@ func newMark() string {
 func (a *Authority) find(ctx context.Context, r ca.Request, o *order) (bool, error) {
 	var list struct {
 		Orders []struct {
-			ID int64 `json:"order_id"`
+			ID     int64  `json:"order_id"`
+			Status string `json:"status"`
 		} `json:"orders"`
 	}
 	err := a.api.call(ctx, http.MethodGet, "order/alternate/"+o.Mark, nil, &list)
@@ -147,6 +149,12 @@ func (a *Authority) find(ctx context.Context, r ca.Request, o *order) (bool, err
 		return false, err
 	}
 	o.ID = list.Orders[0].ID
+	for _, found := range list.Orders {
+		if !turnedDown(found.Status) {
+			o.ID = found.ID
+			break
+		}
+	}
 	return true, o.keep(ctx, r)
 }
 
@@ -203,7 +211,7 @@ func (a *Authority) goOn(ctx context.Context, r ca.Request, o order) (ca.Issued,
 	if !issued || err != nil {
 		return ca.Issued{}, err
 	}
-	return a.fetch(ctx, r, i.Certificate.ID)
+	return a.fetch(ctx, r, &o, i.Certificate.ID)
 }
 
 // decided reports whether the certificate of an order is there. Else its error says what is waited for, or why there will
@@ -212,14 +220,14 @@ func (i *info) decided(o *order, now time.Time) (bool, error) {
 	waits := func(format string, args ...any) error {
 		return &ca.Pending{Says: fmt.Sprintf("order %d of CertCentral ", o.ID) + fmt.Sprintf(format, args...), Again: again(now.Sub(o.At))}
 	}
-	switch i.Status {
-	case "issued":
+	switch {
+	case i.Status == "issued":
 		return true, nil
-	case "rejected", "canceled", "cancelled", "revoked", "expired":
+	case turnedDown(i.Status):
 		return false, fault.New(fault.Invalid, "order %d of CertCentral was %s%s", o.ID, i.Status, i.because())
-	case "needs_approval":
+	case i.Status == "needs_approval":
 		return false, waits("waits for an administrator to approve it there")
-	case "pending", "processing", "waiting_pickup", "reissue_pending":
+	case slices.Contains([]string{"pending", "processing", "waiting_pickup", "reissue_pending"}, i.Status):
 		if o.Token != "" {
 			return false, waits("is %s: its domains have to show the value %s", strings.ReplaceAll(i.Status, "_", " "), o.Token)
 		}
@@ -227,6 +235,11 @@ func (i *info) decided(o *order, now time.Time) (bool, error) {
 	default:
 		return false, waits("is in state %q", i.Status)
 	}
+}
+
+// turnedDown reports whether nothing will come of an order in a state, or nothing is left of it.
+func turnedDown(status string) bool {
+	return slices.Contains([]string{"rejected", "canceled", "cancelled", "revoked", "expired"}, status)
 }
 
 // because is what whoever processed the order said about it.
@@ -248,7 +261,7 @@ const (
 func again(age time.Duration) time.Duration { return min(max(age/4, soonest), latest) }
 
 // fetch fetches a certificate with its chain, and holds it against what was asked for.
-func (a *Authority) fetch(ctx context.Context, r ca.Request, certificateID int64) (ca.Issued, error) {
+func (a *Authority) fetch(ctx context.Context, r ca.Request, o *order, certificateID int64) (ca.Issued, error) {
 	var chain []byte
 	path := "certificate/" + strconv.FormatInt(certificateID, 10) + "/download/format/pem_all"
 	if err := a.api.call(ctx, http.MethodGet, path, nil, &chain); err != nil {
@@ -257,13 +270,32 @@ func (a *Authority) fetch(ctx context.Context, r ca.Request, certificateID int64
 		}
 		return ca.Issued{}, err
 	}
+	certs, err := x509x.ParseCertificates(chain)
+	if err == nil {
+		if err := asOrdered(r, o, certs[0]); err != nil {
+			return ca.Issued{}, err
+		}
+	}
 	issued, err := ca.Accept(r, chain, a.config.Roots, a.clock.Now())
 	if err != nil {
 		return ca.Issued{}, err
 	}
-	if certs, err := x509x.ParseCertificates(chain); err == nil && len(certs) > 1 {
-		above := append([]*x509.Certificate(nil), certs[1:]...)
+	if len(certs) > 1 {
+		above := certs[1:]
 		a.shown.Store(&above)
 	}
 	return issued, nil
+}
+
+// asOrdered refuses for good a certificate that is not the one that was ordered: whoever asks again is given the same one.
+func asOrdered(r ca.Request, o *order, leaf *x509.Certificate) error {
+	const advice = "; revoke it there"
+	if got := x509x.CertificateNames(leaf); !got.Equal(r.Names) {
+		return fault.New(fault.Invalid, "order %d of CertCentral was issued for %v, and %v was ordered"+advice+", and have the product add no names by itself",
+			o.ID, got.Values(), r.Names.Values())
+	}
+	if !x509x.SameKey(leaf.PublicKey, r.CSR.PublicKey) {
+		return fault.New(fault.Invalid, "order %d of CertCentral was issued for another key"+advice, o.ID)
+	}
+	return nil
 }

@@ -53,6 +53,7 @@ type Server struct {
 	dropped  int       // guarded by mu; how many orders more are taken and not answered
 	meddle   Meddler   // guarded by mu
 	inactive bool      // guarded by mu; whether the organization is
+	added    string    // guarded by mu; a name that every certificate gets besides
 	revokes  []Revoked // guarded by mu
 }
 
@@ -134,6 +135,13 @@ func (s *Server) Deactivate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inactive = true
+}
+
+// AddName has certificates hold one more name, as a product may be set to do with www.
+func (s *Server) AddName(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.added = name
 }
 
 // Drop has so many orders taken whose answers are lost, for the connection breaks.

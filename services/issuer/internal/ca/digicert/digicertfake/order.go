@@ -146,6 +146,9 @@ func (s *Server) issue(o *order) error {
 		t.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	names := append([]string{o.request.Certificate.CommonName}, o.request.Certificate.DNSNames...)
+	if s.added != "" {
+		names = append(names, s.added)
+	}
 	for i, name := range names {
 		if slices.Contains(names[:i], name) {
 			continue
