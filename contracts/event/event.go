@@ -68,6 +68,7 @@ func All() []Event {
 		TargetUpdated{},
 		TargetDeleted{},
 		IssuerConfigured{},
+		IssuerExpiring{},
 		TeamChanged{},
 		OwnerChanged{},
 		IssuerChanged{},

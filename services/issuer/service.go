@@ -19,6 +19,9 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		PublicURL:   cfg.PublicURL,
 		CACertPath:  cfg.CACertPath,
 		CAKeyPath:   cfg.CAKeyPath,
+
+		CAKeyPassword: cfg.CAKeyPassword,
+
 		StepCA:      cfg.stepCA(),
 		OpenSSL:     cfg.openSSL(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,

@@ -30,6 +30,7 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
+	CAKeyPassword         string
 	StepCA                StepCA
 	OpenSSL               OpenSSL
 	ACME                  ACME

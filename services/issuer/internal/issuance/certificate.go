@@ -111,6 +111,10 @@ type Version struct {
 	KeySize          int
 	// ShortLived is known of a version that was just made; it is told, and not stored.
 	ShortLived bool
+	// CAKeyID is which of the issuer's keys signed it, empty for the first.
+	CAKeyID string
+	// EndsWithCA tells of one that was just made that it would hold longer if its CA did; it is told, and not stored.
+	EndsWithCA bool
 	CreatedAt  time.Time
 }
 

@@ -56,3 +56,13 @@ func versionArgs(versions []*issuance.Version) []any {
 		column(rows, func(r *row) int { return (*r).KeySize }),
 	}
 }
+
+// keyIDs are the keys that issued versions, apart from the other columns; nil is none.
+func keyIDs(versions []*issuance.Version) []string {
+	return column(versions, func(v **issuance.Version) string {
+		if *v == nil {
+			return ""
+		}
+		return (*v).CAKeyID
+	})
+}

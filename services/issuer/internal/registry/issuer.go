@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
@@ -24,8 +25,10 @@ type Issuer struct {
 	Sealed  []byte
 	Enabled bool
 	// What the CA behind it says of itself; empty before it has been opened.
-	CAChainPEM           string
-	SignsCRL             bool
+	CAChainPEM string
+	SignsCRL   bool
+	// Authorities are the CAs of all its keys, once there has been more than one.
+	Authorities          []event.Authority
 	CreatedAt, UpdatedAt time.Time
 	// Revision grows with every change.
 	Revision int64
