@@ -62,16 +62,17 @@ func keep(w http.ResponseWriter, d time.Duration) {
 	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(d.Seconds())))
 }
 
-func (a API) known(ctx context.Context, issuerID string) (postgres.Issuer, error) {
+// known finds who relying parties ask about: an issuer, or one of its keys.
+func (a API) known(ctx context.Context, issuerID string) (postgres.Authority, error) {
 	if !id.Valid(issuerID) {
-		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %q is not an id that anything has", issuerID)
+		return postgres.Authority{}, fault.New(fault.NotFound, "issuer not found: %q is not an id that anything has", issuerID)
 	}
-	i, found, err := a.Store.Issuer(ctx, issuerID)
+	i, found, err := a.Store.Authority(ctx, issuerID)
 	if err != nil {
-		return postgres.Issuer{}, err
+		return postgres.Authority{}, err
 	}
 	if !found {
-		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %s", issuerID)
+		return postgres.Authority{}, fault.New(fault.NotFound, "issuer not found: %s", issuerID)
 	}
 	return i, nil
 }
