@@ -26,7 +26,7 @@ func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequest
 		Data: make([]issuerapi.Issuer, len(found.Rows)), Total: found.Total, Page: at.Number, PerPage: at.Size, NextCursor: next(found.Next),
 	}
 	for i := range found.Rows {
-		out.Data[i] = issuer(&found.Rows[i])
+		out.Data[i] = s.issuer(&found.Rows[i])
 	}
 	return out, nil
 }
@@ -42,7 +42,7 @@ func (s *server) CreateIssuer(ctx context.Context, r issuerapi.CreateIssuerReque
 		return nil, err
 	}
 	return issuerapi.CreateIssuer201JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.CreateIssuer201ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: s.issuer(&i), Headers: issuerapi.CreateIssuer201ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -57,7 +57,7 @@ func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObje
 		return nil, err
 	}
 	return issuerapi.GetIssuer200JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: s.issuer(&i), Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -74,7 +74,7 @@ func (s *server) UpdateIssuer(ctx context.Context, r issuerapi.UpdateIssuerReque
 		return nil, err
 	}
 	return issuerapi.UpdateIssuer200JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.UpdateIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: s.issuer(&i), Headers: issuerapi.UpdateIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -113,13 +113,17 @@ func object(config *map[string]any) map[string]any {
 	return *config
 }
 
-func issuer(i *registry.Issuer) issuerapi.Issuer {
+func (s *server) issuer(i *registry.Issuer) issuerapi.Issuer {
 	config := i.Config
 	if config == nil {
 		config = map[string]any{}
 	}
-	return issuerapi.Issuer{
+	out := issuerapi.Issuer{
 		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
-		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(), CaExpiryWarning: text(i.Advice(s.clock.Now())),
 	}
+	if end, ok := i.End(); ok {
+		out.CaNotAfter = moment(end.NotAfter)
+	}
+	return out
 }

@@ -74,6 +74,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
+	ends := registry.NewWatch(store, deps.Clock, deps.Log)
+	endWatch := worker.New(ends, ends, deps.Clock, deps.Log, settings.RenewalSweep)
 	if err = records.Provide(ctx); err == nil {
 		err = openDefault(ctx, issuers, store, deps)
 	}
@@ -102,7 +104,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, renewals.Run, bulkWork.Run,
+		work.Run, renewals.Run, bulkWork.Run, endWatch.Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

@@ -33,11 +33,12 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
 const (
 	// DefaultLifetime is that of a leaf, unless it is to be shorter.
-	DefaultLifetime   = 90 * 24 * time.Hour
+	DefaultLifetime   = registry.LocalLifetime
 	backdate          = 5 * time.Minute
 	responderLifetime = 7 * 24 * time.Hour
 	// X.520's upper bound of a common name.
