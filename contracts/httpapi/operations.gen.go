@@ -50,6 +50,7 @@ var Operations = []Operation{
 	{ID: "getAuditEvent", Method: "GET", Path: "/api/v1/audit/{id}", Services: []string{"audit"}, Permission: "audit:read"},
 	{ID: "getAuthInfo", Method: "GET", Path: "/api/v1/auth/info", Services: []string{"gateway"}, Permission: "open"},
 	{ID: "getBulkOperation", Method: "GET", Path: "/api/v1/bulk-operations/{id}", Services: []string{"issuer"}, Permission: "certificates:read"},
+	{ID: "getCACertificate", Method: "GET", Path: "/api/v1/ca/{issuer_id}/certificate", Services: []string{"revocation"}, Permission: "open"},
 	{ID: "getCACertificates", Method: "GET", Path: "/api/v1/ca/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
 	{ID: "getCRL", Method: "GET", Path: "/api/v1/crl/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
 	{ID: "getCertificate", Method: "GET", Path: "/api/v1/certificates/{id}", Services: []string{"issuer"}, Permission: "certificates:read"},

@@ -1,6 +1,7 @@
 package revocation_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"net/http"
@@ -88,6 +89,10 @@ func TestRollover_EachKeyGoesOnAnsweringForWhatItIssued(t *testing.T) {
 	for place, by := range map[string]*authority{"iss-local": first, "cak-second": second} {
 		if _, chain := w.get(url + "/api/v1/ca/" + place); string(chain) != by.pem() {
 			t.Errorf("the CA at %s is\n%s", place, chain)
+		}
+		res, der := w.get(url + "/api/v1/ca/" + place + "/certificate")
+		if !bytes.Equal(der, by.cert.Raw) || res.Header.Get("Content-Type") != "application/pkix-cert" {
+			t.Errorf("the certificate at %s is of %d bytes, %s", place, len(der), res.Header.Get("Content-Type"))
 		}
 	}
 	w.wantStatus(url+"/api/v1/crl/cak-third", http.StatusNotFound)

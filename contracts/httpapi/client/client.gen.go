@@ -3735,6 +3735,13 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 	GetCACertificates(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	//
+	// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+	//
+	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+	GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListCertificates List certificates
 	//
 	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -5363,6 +5370,23 @@ func (c *Client) ListBulkItems(ctx context.Context, id ID, params *ListBulkItems
 // Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 func (c *Client) GetCACertificates(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCACertificatesRequest(c.Server, issuerID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+//
+// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+//
+// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+func (c *Client) GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCACertificateRequest(c.Server, issuerID)
 	if err != nil {
 		return nil, err
 	}
@@ -9571,6 +9595,40 @@ func NewGetCACertificatesRequest(server string, issuerID IssuerID) (*http.Reques
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/ca/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCACertificateRequest constructs an http.Request for the GetCACertificate method
+func NewGetCACertificateRequest(server string, issuerID IssuerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "issuer_id", issuerID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ca/%s/certificate", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -14682,6 +14740,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 	GetCACertificatesWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificatesResponse, error)
 
+	// GetCACertificateWithResponse The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	//
+	// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+	GetCACertificateWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificateResponse, error)
+
 	// ListCertificatesWithResponse List certificates
 	//
 	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -17287,6 +17354,47 @@ func (r GetCACertificatesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCACertificatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCACertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCACertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCACertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCACertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCACertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCACertificateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -22330,6 +22438,21 @@ func (c *ClientWithResponses) GetCACertificatesWithResponse(ctx context.Context,
 	return ParseGetCACertificatesResponse(rsp)
 }
 
+// GetCACertificateWithResponse The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+//
+// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+func (c *ClientWithResponses) GetCACertificateWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificateResponse, error) {
+	rsp, err := c.GetCACertificate(ctx, issuerID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCACertificateResponse(rsp)
+}
+
 // ListCertificatesWithResponse List certificates
 //
 // Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -25271,6 +25394,32 @@ func ParseGetCACertificatesResponse(rsp *http.Response) (*GetCACertificatesRespo
 	}
 
 	response := &GetCACertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCACertificateResponse parses an HTTP response from a GetCACertificateWithResponse call
+func ParseGetCACertificateResponse(rsp *http.Response) (*GetCACertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCACertificateResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -89,6 +89,32 @@ func (a API) GetCACertificates(ctx context.Context, r revocationapi.GetCACertifi
 	return caResponse(i.CAChainPEM), nil
 }
 
+// GetCACertificate returns the certificate of the issuing CA alone.
+func (a API) GetCACertificate(ctx context.Context, r revocationapi.GetCACertificateRequestObject) (revocationapi.GetCACertificateResponseObject, error) {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
+	}
+	if i.CAChainPEM == "" {
+		return nil, fault.New(fault.NotFound, "the CA of issuer %s is not known", i.ID)
+	}
+	chain, err := x509x.ParseCertificates([]byte(i.CAChainPEM))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", i.ID)
+	}
+	return certificateResponse(chain[0].Raw), nil
+}
+
+type certificateResponse []byte
+
+// VisitGetCACertificateResponse implements the contract's response.
+func (c certificateResponse) VisitGetCACertificateResponse(w http.ResponseWriter) error {
+	keep(w, caMaxAge)
+	return revocationapi.GetCACertificate200ApplicationPkixCertResponse{
+		Body: bytes.NewReader(c), ContentLength: int64(len(c)),
+	}.VisitGetCACertificateResponse(w)
+}
+
 type caResponse string
 
 // VisitGetCACertificatesResponse implements the contract's response.

@@ -142,7 +142,7 @@ func TestIntermediate_SaysWhereItsOwnRevocationIsTold(t *testing.T) {
 		t.Errorf("path length %d, key usage %b", c[0].MaxPathLen, c[0].KeyUsage)
 	}
 	if len(c[0].CRLDistributionPoints) != 1 || !strings.HasSuffix(c[0].CRLDistributionPoints[0], "/crl/iss-root") ||
-		!strings.HasSuffix(c[0].IssuingCertificateURL[0], "/ca/iss-root") || len(c[0].OCSPServer) != 0 {
+		!strings.HasSuffix(c[0].IssuingCertificateURL[0], "/ca/iss-root/certificate") || len(c[0].OCSPServer) != 0 {
 		t.Errorf("it points to %v %v %v", c[0].CRLDistributionPoints, c[0].IssuingCertificateURL, c[0].OCSPServer)
 	}
 	if len(c[0].SubjectKeyId) != 20 || !bytes.Equal(c[0].AuthorityKeyId, c[1].SubjectKeyId) {

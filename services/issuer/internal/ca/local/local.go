@@ -73,13 +73,13 @@ type Places struct {
 	CRL, OCSP, CA string
 }
 
-// PlacesAt are the places of an issuer under certctl's public URL, none if that is empty.
-func PlacesAt(publicURL, issuerID string) Places {
+// PlacesAt are the places of a key, by what stands for it, under certctl's public URL, none if that is empty.
+func PlacesAt(publicURL, place string) Places {
 	if publicURL == "" {
 		return Places{}
 	}
 	base := strings.TrimSuffix(publicURL, "/") + "/api/v1/"
-	return Places{CRL: base + "crl/" + issuerID, OCSP: base + "ocsp/" + issuerID, CA: base + "ca/" + issuerID}
+	return Places{CRL: base + "crl/" + place, OCSP: base + "ocsp/" + place, CA: base + "ca/" + place + "/certificate"}
 }
 
 // New returns the CA of a chain, root last, whose first certificate's key is given. It does not check that they fit;

@@ -178,7 +178,7 @@ func TestLeaf_PointsToWhereRelyingPartiesAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join([]string{leaf.CRLDistributionPoints[0], leaf.OCSPServer[0], leaf.IssuingCertificateURL[0]}, " ")
-	want := "http://127.0.0.1:8080/api/v1/crl/iss-local http://127.0.0.1:8080/api/v1/ocsp/iss-local http://127.0.0.1:8080/api/v1/ca/iss-local"
+	want := "http://127.0.0.1:8080/api/v1/crl/iss-local http://127.0.0.1:8080/api/v1/ocsp/iss-local http://127.0.0.1:8080/api/v1/ca/iss-local/certificate"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
