@@ -19,14 +19,13 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		PublicURL:   cfg.PublicURL,
 		CACertPath:  cfg.CACertPath,
 		CAKeyPath:   cfg.CAKeyPath,
-
-		CAKeyPassword: cfg.CAKeyPassword,
-
 		StepCA:      cfg.stepCA(),
 		OpenSSL:     cfg.openSSL(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
 		ACME:        cfg.acme(),
+
+		CAKeyPassword: cfg.CAKeyPassword,
 
 		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
 		MaxRenewals:  cfg.RenewalsPerIssuer,

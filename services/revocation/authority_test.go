@@ -74,9 +74,13 @@ func TestRollover_EachKeyGoesOnAnsweringForWhatItIssued(t *testing.T) {
 		of    *x509.Certificate
 		want  int
 	}{
-		{"iss-local", first, older, ocsp.Good}, {"iss-local", first, old, ocsp.Good}, {"cak-second", second, leaf, ocsp.Good},
+		{"iss-local", first, older, ocsp.Good},
+		{"iss-local", first, old, ocsp.Good},
+		{"cak-second", second, leaf, ocsp.Good},
 		// One key has not issued what another did.
-		{"iss-local", first, leaf, ocsp.Unknown}, {"cak-second", second, old, ocsp.Unknown}, {"cak-second", second, older, ocsp.Unknown},
+		{"iss-local", first, leaf, ocsp.Unknown},
+		{"cak-second", second, old, ocsp.Unknown},
+		{"cak-second", second, older, ocsp.Unknown},
 	} {
 		if got := w.status(url, c.place, x509x.SerialHex(c.of.SerialNumber), c.by).Status; got != c.want {
 			t.Errorf("at %s: %d, want %d", c.place, got, c.want)

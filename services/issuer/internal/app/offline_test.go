@@ -5,10 +5,15 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/http"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 )
 
@@ -71,4 +76,38 @@ func endingCA(t *testing.T, life time.Duration) (cert, key string) {
 		t.Fatal(err)
 	}
 	return string(x509x.EncodeCertificates(r.certify(t, caTemplate("Ending", life), nil, r.key.Public()))), string(text)
+}
+
+func TestIssuer_TakesAnEncryptedKeyAndKeepsNeitherItNorItsPassword(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	certPath, keyPath, _ := subordinate(t)
+	const password = "correct-horse-battery"
+	out, err := exec.CommandContext(t.Context(), "openssl", "pkcs8", "-topk8", "-in", keyPath, "-out", keyPath+".locked", "-passout", "pass:"+password).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	body := func(password string) map[string]any {
+		return map[string]any{"id": "iss-sub", "name": "Sub", "type": "local", "enabled": true, "config": map[string]any{
+			"ca_cert_pem": read(t, certPath), "ca_key_pem": read(t, keyPath+".locked"), "ca_key_password": password,
+		}}
+	}
+	p := w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, body("another"))
+	if len(p.Errors) != 1 || p.Errors[0].Name != "config.ca_key_pem" || !strings.Contains(p.Errors[0].Reason, "password") {
+		t.Errorf("%+v", p)
+	}
+	i := w.issuer(body(password))
+	verified(t, w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}), i)
+	told, message := hear(w, func(e event.IssuerChanged) bool { return e.ID == i.ID })
+	if told.Changes["config.ca_key_password"] != (event.Change{Before: "(secret)", After: "(secret)"}) || strings.Contains(string(message.Body), password) {
+		t.Errorf("told %s", message.Body)
+	}
+	if _, there := i.Config["ca_key_password"]; there {
+		t.Errorf("the record shows %v", i.Config)
+	}
+	for _, table := range []string{"issuers", "ca_keys", "outbox"} {
+		if n := w.count(`SELECT count(*) FROM `+table+` t WHERE t::text LIKE $1 OR t::text LIKE $2`, "%"+password+"%", "%ENCRYPTED PRIVATE%"); n != 0 {
+			t.Errorf("%s holds the password or the key", table)
+		}
+	}
 }

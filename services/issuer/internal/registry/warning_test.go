@@ -22,14 +22,14 @@ func TestEnd_WarnsByTheNearestThresholdAndOnce(t *testing.T) {
 		warn bool
 		next int
 	}{
-		"far away":                                      {ten, 1000 * day, nil, 0, false, 398},
-		"when it begins to cut short what is issued":    {ten, 398 * day, nil, 398, true, 365},
-		"a year before":                                 {ten, 365 * day, told(398), 365, true, 180},
-		"of which was told":                             {ten, 364 * day, told(365), 0, false, 180},
-		"first seen late":                               {ten, 20 * day, nil, 30, true, 7},
-		"a week before":                                 {ten, 7 * day, told(30), 7, true, 0},
-		"at the end":                                    {ten, 0, told(7), 0, true, -1},
-		"long after the end, of which was told":         {ten, -9 * day, told(0), 0, false, -1},
+		"far away": {ten, 1000 * day, nil, 0, false, 398},
+		"when it begins to cut short what is issued": {ten, 398 * day, nil, 398, true, 365},
+		"a year before":                         {ten, 365 * day, told(398), 365, true, 180},
+		"of which was told":                     {ten, 364 * day, told(365), 0, false, 180},
+		"first seen late":                       {ten, 20 * day, nil, 30, true, 7},
+		"a week before":                         {ten, 7 * day, told(30), 7, true, 0},
+		"at the end":                            {ten, 0, told(7), 0, true, -1},
+		"long after the end, of which was told": {ten, -9 * day, told(0), 0, false, -1},
 		"a threshold that had passed when it was begun": {short, 90*day - time.Hour, nil, 0, false, 30},
 	} {
 		t.Run(name, func(t *testing.T) {

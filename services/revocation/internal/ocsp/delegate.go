@@ -41,7 +41,7 @@ func (r *Responder) delegate(ctx context.Context, of ca) (fresh.Value[identity],
 	}
 	given, err := r.delegator.IssueOCSPResponder(ctx, command.IssueOCSPResponder{
 		IssuerID: of.IssuerID, KeyID: of.KeyID,
-		CSRPEM:   string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})),
+		CSRPEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})),
 	})
 	if fault.CodeOf(err) == fault.Precondition {
 		return none, fault.Wrap(err, fault.NotFound, "issuer %s leaves OCSP to its CA", of.IssuerID)

@@ -162,7 +162,7 @@ func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
 	// OpenSSL takes the common name of a certificate without host names for one, and holds it to the CA's DNS constraints,
 	// be it an address.
 	hostless := !slices.ContainsFunc(r.Names, func(n x509x.Name) bool { return n.Kind == x509x.DNS })
-	if len(r.CommonName) <= maxCommonName && !(a.constrained && hostless) {
+	if len(r.CommonName) <= maxCommonName && (!a.constrained || !hostless) {
 		template.Subject = pkix.Name{CommonName: r.CommonName}
 	}
 	for _, n := range r.Names {

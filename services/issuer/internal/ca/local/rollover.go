@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -100,21 +101,10 @@ func (k *Kind) Request(ctx context.Context, i registry.Issuer, keys []ca.Key, r 
 	if err := k.mayRoll(i); err != nil {
 		return ca.Key{}, err
 	}
-	first := true
-	for n := range keys {
-		first = first && keys[n].Pending()
-	}
-	d := Description{MaxPathLen: 0, Algorithm: s.Algorithm}
-	if first {
-		given, err := readSettings(i.Config)
-		if err != nil {
-			return ca.Key{}, err
-		}
-		d = given.description(i)
-	} else if a, _, err := k.open(ctx, i); err != nil {
+	first := !slices.ContainsFunc(keys, func(k ca.Key) bool { return !k.Pending() })
+	d, err := k.described(ctx, i, first, s)
+	if err != nil {
 		return ca.Key{}, err
-	} else {
-		d = a.describe(s)
 	}
 	if s.CommonName != "" {
 		d.Subject.CommonName = s.CommonName
@@ -127,6 +117,23 @@ func (k *Kind) Request(ctx context.Context, i registry.Issuer, keys []ca.Key, r 
 		made.Place = made.ID
 	}
 	return made, err
+}
+
+// described is what the next key of a CA is to be whose certificate is signed elsewhere: as it was set up if it is the
+// first, else as the one before.
+func (k *Kind) described(ctx context.Context, i registry.Issuer, first bool, s Successor) (Description, error) {
+	if first {
+		given, err := readSettings(i.Config)
+		if err != nil {
+			return Description{}, err
+		}
+		return given.description(i), nil
+	}
+	a, _, err := k.open(ctx, i)
+	if err != nil {
+		return Description{}, err
+	}
+	return a.describe(s), nil
 }
 
 // Complete implements [registry.Roller].

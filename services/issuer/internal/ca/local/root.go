@@ -42,6 +42,9 @@ func OpenRoot(ctx context.Context, issuerID string, keys ca.KeyStore, sealer *se
 		if stored, err = keys.AddKey(ctx, made); err != nil {
 			return nil, fmt.Errorf("store the CA key of %s: %w", issuerID, err)
 		}
+		if stored == nil {
+			return nil, fault.New(fault.Unavailable, "the CA of %s has been given a key meanwhile that has no certificate yet", issuerID)
+		}
 	}
 	return OpenKey(stored, sealer, p, c)
 }
