@@ -60,22 +60,22 @@ func (e AgentGroupMemberMembershipType) Valid() bool {
 
 // Defines values for AgentStatus.
 const (
-	AgentStatusDegraded AgentStatus = "Degraded"
-	AgentStatusOffline  AgentStatus = "Offline"
-	AgentStatusOnline   AgentStatus = "Online"
-	AgentStatusRetired  AgentStatus = "Retired"
+	Degraded AgentStatus = "Degraded"
+	Offline  AgentStatus = "Offline"
+	Online   AgentStatus = "Online"
+	Retired  AgentStatus = "Retired"
 )
 
 // Valid indicates whether the value is a known member of the AgentStatus enum.
 func (e AgentStatus) Valid() bool {
 	switch e {
-	case AgentStatusDegraded:
+	case Degraded:
 		return true
-	case AgentStatusOffline:
+	case Offline:
 		return true
-	case AgentStatusOnline:
+	case Online:
 		return true
-	case AgentStatusRetired:
+	case Retired:
 		return true
 	default:
 		return false
@@ -234,9 +234,9 @@ func (e CertificateStatus) Valid() bool {
 
 // Defines values for IssuerKeyStatus.
 const (
-	IssuerKeyStatusActive  IssuerKeyStatus = "active"
-	IssuerKeyStatusPending IssuerKeyStatus = "pending"
-	IssuerKeyStatusRetired IssuerKeyStatus = "retired"
+	IssuerKeyStatusActive   IssuerKeyStatus = "active"
+	IssuerKeyStatusInactive IssuerKeyStatus = "inactive"
+	IssuerKeyStatusPending  IssuerKeyStatus = "pending"
 )
 
 // Valid indicates whether the value is a known member of the IssuerKeyStatus enum.
@@ -244,9 +244,9 @@ func (e IssuerKeyStatus) Valid() bool {
 	switch e {
 	case IssuerKeyStatusActive:
 		return true
-	case IssuerKeyStatusPending:
+	case IssuerKeyStatusInactive:
 		return true
-	case IssuerKeyStatusRetired:
+	case IssuerKeyStatusPending:
 		return true
 	default:
 		return false

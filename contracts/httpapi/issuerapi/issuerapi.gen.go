@@ -127,9 +127,9 @@ func (e CertificateStatus) Valid() bool {
 
 // Defines values for IssuerKeyStatus.
 const (
-	IssuerKeyStatusActive  IssuerKeyStatus = "active"
-	IssuerKeyStatusPending IssuerKeyStatus = "pending"
-	IssuerKeyStatusRetired IssuerKeyStatus = "retired"
+	IssuerKeyStatusActive   IssuerKeyStatus = "active"
+	IssuerKeyStatusInactive IssuerKeyStatus = "inactive"
+	IssuerKeyStatusPending  IssuerKeyStatus = "pending"
 )
 
 // Valid indicates whether the value is a known member of the IssuerKeyStatus enum.
@@ -137,9 +137,9 @@ func (e IssuerKeyStatus) Valid() bool {
 	switch e {
 	case IssuerKeyStatusActive:
 		return true
-	case IssuerKeyStatusPending:
+	case IssuerKeyStatusInactive:
 		return true
-	case IssuerKeyStatusRetired:
+	case IssuerKeyStatusPending:
 		return true
 	default:
 		return false

@@ -126,7 +126,7 @@ func caRequest(k *ca.Key) issuerapi.IssuerCARequest {
 
 func issuerKey(k *ca.Key) (issuerapi.IssuerKey, error) {
 	out := issuerapi.IssuerKey{
-		ID: k.ID, IssuerID: k.IssuerID, Active: k.Active, Status: issuerapi.IssuerKeyStatusRetired,
+		ID: k.ID, IssuerID: k.IssuerID, Active: k.Active, Status: issuerapi.IssuerKeyStatusInactive,
 		CreatedAt: k.CreatedAt.UTC(), ActivatedAt: moment(k.ActivatedAt), CaChainPem: text(k.ChainPEM),
 	}
 	switch {

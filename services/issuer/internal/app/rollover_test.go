@@ -149,7 +149,7 @@ func TestRollover_OldAndNewStandSideBySide(t *testing.T) {
 		}
 	}
 	after := w.keys(of)
-	if after.Total != 2 || *after.Data[0].ValidCertificates != 1 || *after.Data[1].ValidCertificates != 6 || after.Data[0].Status != "retired" {
+	if after.Total != 2 || *after.Data[0].ValidCertificates != 1 || *after.Data[1].ValidCertificates != 6 || after.Data[0].Status != "inactive" {
 		t.Errorf("keys after %+v", after)
 	}
 
