@@ -79,7 +79,6 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	ends := watchEnds(store, settings, deps)
 	if err = records.Provide(ctx); err == nil {
 		err = openDefault(ctx, issuers, store, deps)
 	}
@@ -108,7 +107,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, ends.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

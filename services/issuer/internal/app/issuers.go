@@ -76,10 +76,10 @@ func openOthers(ctx context.Context, issuers *registry.Registry, store *postgres
 	}
 }
 
-// watchEnds is the worker that warns of the end of CAs that live here.
-func watchEnds(store *postgres.Store, settings Settings, deps service.Deps) *worker.Worker {
+// watchEnds warns of the end of CAs that live here.
+func watchEnds(store *postgres.Store, settings Settings, deps service.Deps) func(context.Context) error {
 	watch := registry.NewWatch(store, deps.Clock, deps.Log)
-	return worker.New(watch, watch, deps.Clock, deps.Log, settings.RenewalSweep)
+	return worker.New(watch, watch, deps.Clock, deps.Log, settings.RenewalSweep).Run
 }
 
 func unlessStopped(ctx context.Context, err error) error {
