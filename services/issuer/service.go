@@ -26,6 +26,8 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		CSRDeadline: cfg.CSRDeadline,
 		ACME:        cfg.acme(),
 
+		CAKeyPassword: cfg.CAKeyPassword,
+
 		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
 		MaxRenewals:  cfg.RenewalsPerIssuer,
 	}, deps)

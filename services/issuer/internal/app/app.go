@@ -30,6 +30,7 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
+	CAKeyPassword         string
 	StepCA                StepCA
 	OpenSSL               OpenSSL
 	ACME                  ACME
@@ -106,7 +107,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }
