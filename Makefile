@@ -47,7 +47,7 @@ run: build peers ## Run certctl here: every service, NATS and Postgres in one co
 build: ## Build every binary into dist/, static but for the signer, which is left out without a C compiler
 	@mkdir -p dist
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(COMMANDS)
-	@if command -v "$$(go env CC)" >/dev/null; then $(MAKE) --no-print-directory signer; \
+	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then $(MAKE) --no-print-directory signer; \
 		else echo 'no C compiler: dist/certctl-signer, for CA keys in a PKCS#11 token, is not built'; fi
 
 .PHONY: signer

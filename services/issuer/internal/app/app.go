@@ -16,6 +16,8 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
+	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/token"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -30,14 +32,18 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
-	StepCA                StepCA
-	OpenSSL               OpenSSL
-	ACME                  ACME
-	Sweep, CSRDeadline    time.Duration
+	// Signer is the socket of the signer of keys in a token; empty if there is none.
+	Signer             string
+	StepCA             StepCA
+	OpenSSL            OpenSSL
+	ACME               ACME
+	Sweep, CSRDeadline time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+
+	token local.Token // by Signer; nil if there is none
 }
 
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
@@ -60,6 +66,11 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	given, err := settings.given()
 	if err != nil {
 		return err
+	}
+	if settings.Signer != "" {
+		client := token.New(settings.Signer)
+		defer client.Close()
+		settings.token = client
 	}
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)

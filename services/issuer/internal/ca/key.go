@@ -10,8 +10,10 @@ type Key struct {
 	ID, IssuerID string
 	// ChainPEM holds the CA's certificate and those above it, root last.
 	ChainPEM string
-	// Sealed is the private key, bound to ID and IssuerID.
-	Sealed    []byte
+	// Sealed is the private key, bound to ID and IssuerID; nil if that is in a PKCS#11 token.
+	Sealed []byte
+	// TokenKey is the key's label in the token; empty if it is sealed.
+	TokenKey  string
 	CreatedAt time.Time
 }
 

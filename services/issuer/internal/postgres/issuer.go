@@ -129,8 +129,8 @@ func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t 
 			return fmt.Errorf("add issuer %s: %w", i.ID, err)
 		}
 		if key.ID != "" {
-			if _, err := tx.Exec(ctx, addKeySQL, key.ID, key.IssuerID, key.ChainPEM, key.Sealed, key.CreatedAt); err != nil {
-				return fmt.Errorf("add the key of issuer %s: %w", i.ID, err)
+			if _, err := tx.Exec(ctx, addKeySQL, addKeyArgs(key)...); err != nil {
+				return addKeyFault(key, err)
 			}
 		}
 		return tellIssuer(ctx, tx, &i, t)

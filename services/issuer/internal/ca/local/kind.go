@@ -20,6 +20,8 @@ type Kind struct {
 	Keys ca.KeyStore
 	// Sealer is nil if there is no sealing key: then only the CA of the files can be opened, and none be made.
 	Sealer *secret.Sealer
+	// Token is nil if there is no signer: then no CA with a key in a token can be made or opened.
+	Token Token
 	// PublicURL is where relying parties reach what certificates point them to.
 	PublicURL string
 	Clock     clock.Clock
@@ -36,6 +38,9 @@ func (k *Kind) Make(i registry.Issuer, config map[string]any) (registry.Made, er
 	s, err := readSettings(config)
 	if err != nil {
 		return registry.Made{}, err
+	}
+	if s.inToken {
+		return k.makeInToken(i, s)
 	}
 	if k.Sealer == nil {
 		return registry.Made{}, fault.New(fault.Unavailable, "%s", errNoSealer)
@@ -57,8 +62,16 @@ func (k *Kind) Make(i registry.Issuer, config map[string]any) (registry.Made, er
 		return made, nil
 	}
 	made.Config[settingMode], made.SignsCRL = modeRoot, true
+	s.fill(i.Name)
+	made.Config[settingName], made.Config[settingCADays] = s.name, float64(s.caDays)
+	made.Key, err = MakeRoot(i.ID, pkix.Name{CommonName: s.name}, s.caDays, k.Sealer, k.Clock.Now())
+	return made, err
+}
+
+// fill has a CA that signs itself be called as its issuer and valid for ten years, unless something else is asked for.
+func (s *settings) fill(issuerName string) {
 	if s.name == "" {
-		s.name = i.Name
+		s.name = issuerName
 		if utf8.RuneCountInString(s.name) > maxCommonName {
 			s.name = rootName
 		}
@@ -66,9 +79,6 @@ func (k *Kind) Make(i registry.Issuer, config map[string]any) (registry.Made, er
 	if s.caDays == 0 {
 		s.caDays = rootDays
 	}
-	made.Config[settingName], made.Config[settingCADays] = s.name, float64(s.caDays)
-	made.Key, err = MakeRoot(i.ID, pkix.Name{CommonName: s.name}, s.caDays, k.Sealer, k.Clock.Now())
-	return made, err
 }
 
 // Amend implements [registry.Kind].
@@ -91,6 +101,9 @@ func (k *Kind) Open(ctx context.Context, i registry.Issuer) (ca.Issuer, map[stri
 	}
 	delete(config, settingFile)
 	maps.Copy(config, about)
+	if config[settingStore] == storeToken {
+		return Remote{authority}, config, nil
+	}
 	return authority, config, nil
 }
 
@@ -112,15 +125,19 @@ func (k *Kind) open(ctx context.Context, issuerID string) (*Authority, map[strin
 		a, err := OpenRoot(ctx, issuerID, k.Keys, k.Sealer, places, k.Clock)
 		return a, map[string]any{settingMode: modeRoot}, err
 	}
-	if k.Sealer == nil {
-		return nil, nil, fault.New(fault.Unavailable, "%s", errNoSealer)
-	}
 	stored, err := k.Keys.ActiveKey(ctx, issuerID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if stored == nil {
 		return nil, nil, fault.New(fault.Unavailable, "the CA of %s cannot be used: it has no key", issuerID)
+	}
+	if stored.TokenKey != "" {
+		a, err := k.openInToken(ctx, stored, places)
+		return a, nil, err
+	}
+	if k.Sealer == nil {
+		return nil, nil, fault.New(fault.Unavailable, "%s", errNoSealer)
 	}
 	a, err := OpenKey(stored, k.Sealer, places, k.Clock)
 	return a, nil, err

@@ -19,6 +19,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -99,7 +100,7 @@ func (a *Authority) Lasting(lifetime time.Duration) *Authority {
 	return &b
 }
 
-// InProcess implements [ca.InProcess].
+// InProcess implements [ca.InProcess]. [Remote] does not.
 func (a *Authority) InProcess() {}
 
 // Chain implements [ca.Issuer].
@@ -185,13 +186,21 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 	template.SignatureAlgorithm = signatureAlgorithm(a.key.Public())
 	der, err := x509.CreateCertificate(rand.Reader, template, a.chain[0], pub, a.key)
 	if err != nil {
-		return ca.Issued{}, fault.Wrap(err, fault.Internal, "the certificate could not be signed")
+		return ca.Issued{}, signing(err, fault.Internal, "the certificate could not be signed")
 	}
 	leaf := x509x.EncodePEM(der)
 	return ca.Issued{
 		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
 		ChainPEM: append(leaf, a.above...),
 	}, nil
+}
+
+// signing codes the error of a signature, unless the key's keeper has done so.
+func signing(err error, code fault.Code, what string) error {
+	if _, coded := errors.AsType[*fault.Error](err); coded {
+		return err
+	}
+	return fault.Wrap(err, code, "%s", what)
 }
 
 // signatureAlgorithm fits the hash to the strength of the CA's key; for other keys it is crypto/x509's choice.

@@ -48,26 +48,32 @@ func OpenRoot(ctx context.Context, issuerID string, keys ca.KeyStore, sealer *se
 
 // OpenKey opens the CA whose key is stored. Its error says what about it is wrong, in words for its operator.
 func OpenKey(stored *ca.Key, sealer *secret.Sealer, p Places, c clock.Clock) (*Authority, error) {
-	unusable := func(err error, what string) error {
-		return fault.Wrap(err, fault.Unavailable, "the CA of %s cannot be used: %s", stored.IssuerID, what)
-	}
 	plain, err := sealer.Unseal(stored.Sealed, binding(stored.IssuerID, stored.ID))
 	if errors.Is(err, secret.ErrKey) {
-		return nil, unusable(err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
+		return nil, unusable(stored, err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
 	}
 	if err != nil {
-		return nil, unusable(err, "its sealed key is damaged")
+		return nil, unusable(stored, err, "its sealed key is damaged")
 	}
 	key, err := x509x.ParsePrivateKey(plain)
 	if err != nil {
-		return nil, unusable(err, "its key cannot be read")
+		return nil, unusable(stored, err, "its key cannot be read")
 	}
+	return openWith(stored, key, p, c)
+}
+
+func unusable(stored *ca.Key, err error, what string) error {
+	return fault.Wrap(err, fault.Unavailable, "the CA of %s cannot be used: %s", stored.IssuerID, what)
+}
+
+// openWith opens the CA of a stored chain, wherever its key is.
+func openWith(stored *ca.Key, key crypto.Signer, p Places, c clock.Clock) (*Authority, error) {
 	chain, err := x509x.ParseCertificates([]byte(stored.ChainPEM))
 	if err != nil {
-		return nil, unusable(err, "its certificate cannot be read")
+		return nil, unusable(stored, err, "its certificate cannot be read")
 	}
 	if err := check(chain, key, c.Now()); err != nil {
-		return nil, unusable(err, err.Error())
+		return nil, unusable(stored, err, err.Error())
 	}
 	return New(chain, key, p, c), nil
 }
@@ -78,13 +84,22 @@ func MakeRoot(issuerID string, subject pkix.Name, days int, sealer *secret.Seale
 	if err != nil {
 		return ca.Key{}, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
 	}
+	der, err := signItself(key, subject, days, now)
+	if err != nil {
+		return ca.Key{}, fmt.Errorf("sign the CA certificate of %s: %w", issuerID, err)
+	}
+	return seal(issuerID, x509x.EncodePEM(der), key, sealer, now)
+}
+
+// signItself makes the certificate of a CA that signs itself.
+func signItself(key crypto.Signer, subject pkix.Name, days int, now time.Time) ([]byte, error) {
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return ca.Key{}, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
+		return nil, err
 	}
 	ski, err := keyID(spki)
 	if err != nil {
-		return ca.Key{}, err
+		return nil, err
 	}
 	template := &x509.Certificate{
 		SerialNumber:          x509x.NewSerial(),
@@ -96,11 +111,7 @@ func MakeRoot(issuerID string, subject pkix.Name, days int, sealer *secret.Seale
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		SubjectKeyId:          ski,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return ca.Key{}, fmt.Errorf("sign the CA certificate of %s: %w", issuerID, err)
-	}
-	return seal(issuerID, x509x.EncodePEM(der), key, sealer, now)
+	return x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 }
 
 // Import seals the key of a CA that somebody hands over with its certificate and those above it. The chain may leave out

@@ -24,6 +24,12 @@ const (
 	// settingCert and settingKey are a CA that is handed over. They are given once and never shown.
 	settingCert = "ca_cert_pem"
 	settingKey  = "ca_key_pem"
+	// settingStore is where the CA's key is, settingLabel by which name it is found in a token. settingAlgorithm and
+	// settingSize say of what kind one is that is made there.
+	settingStore     = "key_store"
+	settingLabel     = "key_label"
+	settingAlgorithm = "key_algorithm"
+	settingSize      = "key_size"
 	// settingMode and settingFile are ours to say; they are taken back if they say what is true.
 	settingMode = "mode"
 	settingFile = "ca_cert_path"
@@ -44,6 +50,7 @@ type settings struct {
 	mode         string
 	// handedOver tells that a certificate or a key is given, described that a name or a validity of one to be made is.
 	handedOver, described bool
+	tokenSettings
 }
 
 // checks gathers the settings at fault.
@@ -84,7 +91,7 @@ func (c *checks) unknown(setting string) {
 			settingCert+" and "+settingKey+" instead")
 	default:
 		c.object(setting, "is no setting of a GenericCA; it has "+strings.Join(
-			[]string{settingName, settingCADays, settingDays, settingCert, settingKey}, ", "))
+			[]string{settingName, settingCADays, settingDays, settingCert, settingKey, settingStore, settingLabel, settingAlgorithm, settingSize}, ", "))
 	}
 }
 
@@ -113,10 +120,13 @@ func readSettings(config map[string]any) (settings, error) {
 			s.key, s.handedOver = c.text(setting, v), true
 		case settingMode:
 			s.mode = c.text(setting, v)
+		case settingStore, settingLabel, settingAlgorithm, settingSize:
+			s.readToken(&c, setting, v)
 		default:
 			c.unknown(setting)
 		}
 	}
+	s.checkToken(&c)
 	if s.handedOver {
 		checkHandedOver(&c, &s)
 	}
@@ -139,7 +149,7 @@ func checkHandedOver(c *checks, s *settings) {
 	if s.cert == "" {
 		c.object(settingCert, "is needed with "+settingKey)
 	}
-	if s.key == "" {
+	if s.key == "" && !s.inToken {
 		c.object(settingKey, "is needed with "+settingCert)
 	}
 	if s.described {
@@ -166,7 +176,7 @@ func amend(config, update map[string]any) (map[string]any, error) {
 		case reflect.DeepEqual(config[setting], v):
 			// As it is, which is what a client sends that changes one setting of what it has read.
 		case setting == settingName || setting == settingOldName || setting == settingCADays || setting == settingMode ||
-			setting == settingCert || setting == settingKey:
+			setting == settingCert || setting == settingKey || isTokenSetting(setting):
 			c.object(setting, "cannot be changed: an issuer keeps its CA for life, since what was issued is revoked in its name; set up another issuer")
 		default:
 			c.unknown(setting)
