@@ -1,3 +1,4 @@
+-- +goose Up
 -- A CA's key may be in a PKCS#11 token instead; then its row says by which label it is found there. A key in the token
 -- serves one issuer: another one's certificate would not say whom it speaks for.
 ALTER TABLE ca_keys

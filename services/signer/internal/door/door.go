@@ -40,7 +40,12 @@ func Open(ctx context.Context, path string, uid int, log *slog.Logger) (*Door, e
 	if err != nil {
 		return nil, err
 	}
-	return &Door{UnixListener: l, uid: uid, log: log}, nil
+	return Guard(l, uid, log), nil
+}
+
+// Guard has a listening socket admit the user with an id only.
+func Guard(l *net.UnixListener, uid int, log *slog.Logger) *Door {
+	return &Door{UnixListener: l, uid: uid, log: log}
 }
 
 func handedOver() (*net.UnixListener, error) {

@@ -37,7 +37,7 @@ type Config struct {
 const (
 	maxPINFile = 256
 	// sessionWait is how long an operation waits for its turn.
-	sessionWait = 10 * time.Second
+	sessionWait = 5 * time.Second
 )
 
 // Token is a PKCS#11 token. It is safe for concurrent use.

@@ -27,7 +27,7 @@ import (
 const (
 	dialTimeout = 2 * time.Second
 	// signTimeout bounds a signature. A network HSM takes some milliseconds for one, and may have to be logged in to first.
-	signTimeout = 20 * time.Second
+	signTimeout = 8 * time.Second
 	// makeTimeout bounds the making of a key: some HSMs take a minute for a long one of RSA.
 	makeTimeout = 2 * time.Minute
 	idleTimeout = time.Minute
