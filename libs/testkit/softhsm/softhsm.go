@@ -13,8 +13,9 @@ import (
 const (
 	// Label is that of every token.
 	Label = "certctl-test"
-	// PIN is the user's, SOPIN the security officer's.
-	PIN   = "271828"
+	// PIN is the user's.
+	PIN = "271828"
+	// SOPIN is the security officer's.
 	SOPIN = "31415926"
 )
 

@@ -46,6 +46,16 @@ type Settings struct {
 	token local.Token // by Signer; nil if there is none
 }
 
+// openToken has CAs reach the signer, if there is one. What it returns lets go of that.
+func (s *Settings) openToken() func() {
+	if s.Signer == "" {
+		return func() {}
+	}
+	client := token.New(s.Signer)
+	s.token = client
+	return client.Close
+}
+
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
 const renewalLinger = 250 * time.Millisecond
 
@@ -67,11 +77,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	if err != nil {
 		return err
 	}
-	if settings.Signer != "" {
-		client := token.New(settings.Signer)
-		defer client.Close()
-		settings.token = client
-	}
+	defer settings.openToken()()
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)

@@ -8,10 +8,10 @@ import (
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
+	"github.com/certctl/certctl/libs/testkit/signertest"
 	"github.com/certctl/certctl/libs/testkit/softhsm"
 	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
-	"github.com/certctl/certctl/services/issuer/internal/ca/token/signertest"
 )
 
 // hsm sets up a Local CA with its key in a signer's token.

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,15 +212,7 @@ func stale(err error) bool {
 
 func isAny(err error, codes ...pkcs11.Error) bool {
 	e, ok := errors.AsType[pkcs11.Error](err)
-	if !ok {
-		return false
-	}
-	for _, code := range codes {
-		if e == code {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(codes, e)
 }
 
 // reason is the innermost of an error, which says it in the fewest words.

@@ -389,7 +389,7 @@ func setPINFrom(t *testing.T, k *softhsm.Token, from, to string) {
 	if err := raw.Initialize(); err != nil {
 		t.Fatal(err)
 	}
-	defer raw.Finalize()
+	defer func() { _ = raw.Finalize() }()
 	_, s := session(t, k)
 	if err := raw.Login(s, pkcs11.CKU_USER, from); err != nil {
 		t.Fatal(err)

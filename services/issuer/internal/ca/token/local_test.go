@@ -14,11 +14,11 @@ import (
 
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/testkit/signertest"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
-	"github.com/certctl/certctl/services/issuer/internal/ca/token/signertest"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 

@@ -17,10 +17,10 @@ import (
 	"testing"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/testkit/signertest"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 	"github.com/certctl/certctl/services/issuer/internal/ca/token"
-	"github.com/certctl/certctl/services/issuer/internal/ca/token/signertest"
 )
 
 var digest = sha256.Sum256([]byte("x"))

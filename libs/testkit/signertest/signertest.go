@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/certctl/certctl/contracts/signer"
 	"github.com/certctl/certctl/libs/testkit/softhsm"
 )
 
@@ -94,7 +93,7 @@ func (s *Signer) answers() bool {
 		},
 		DisableKeepAlives: true,
 	}}
-	r, err := http.NewRequestWithContext(context.WithoutCancel(s.t.Context()), http.MethodGet, "http://signer"+signer.PathKeys+"?label=none", http.NoBody)
+	r, err := http.NewRequestWithContext(context.WithoutCancel(s.t.Context()), http.MethodGet, "http://signer/v1/keys?label=none", http.NoBody)
 	if err != nil {
 		s.t.Fatal(err)
 	}
