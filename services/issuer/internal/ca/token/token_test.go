@@ -1,6 +1,7 @@
 package token_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -9,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +107,42 @@ func TestKey_OutlivesCrashesOfTheSigner(t *testing.T) {
 	s.Kill()
 	s.Run()
 	signs(t, key)
+}
+
+// Between the issuer and the signer stands somebody who hangs up on the first signature, as a signer does that is killed.
+func TestKey_IsAskedAgainWhenTheSignerStopsBeforeItHasAnswered(t *testing.T) {
+	s := signertest.Start(t)
+	between, err := new(net.ListenConfig).Listen(t.Context(), "unix", s.Socket+".between")
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", s.Socket)
+	}}
+	defer through.CloseIdleConnections()
+	proxy := &httputil.ReverseProxy{Transport: through, Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", "signer"
+	}}
+	var signatures atomic.Int32
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/sign" && signatures.Add(1) == 1 {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				err = c.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
+	go func() { _ = server.Serve(between) }()
+	defer server.Close()
+	signs(t, obtain(t, client(t, s.Socket+".between"), "ca"))
+	if n := signatures.Load(); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
 }
 
 // Killed again and again while many sign: each gets the key's signature or is told that the signer is away, and all do
