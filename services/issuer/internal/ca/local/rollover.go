@@ -42,7 +42,7 @@ func (k *Kind) mayRoll(i registry.Issuer) error {
 	if i.ID == k.Default && k.Files.CertPath != "" {
 		return fault.New(fault.Conflict, "the CA of %s is read from files; put others in their place (CERTCTL_CA_CERT_PATH, CERTCTL_CA_KEY_PATH)", i.ID)
 	}
-	if k.Sealer == nil {
+	if k.Sealer == nil && i.Config[settingStore] != storeToken {
 		return fault.New(fault.Unavailable, "%s", errNoSealer)
 	}
 	return nil
@@ -127,7 +127,7 @@ func (k *Kind) described(ctx context.Context, i registry.Issuer, first bool, s S
 		if err != nil {
 			return Description{}, err
 		}
-		return given.description(i), nil
+		return k.describe(&given, i)
 	}
 	a, _, err := k.open(ctx, i)
 	if err != nil {
@@ -142,14 +142,14 @@ func (k *Kind) Complete(_ context.Context, _ registry.Issuer, pending ca.Key, ce
 }
 
 // Usable implements [registry.Roller].
-func (k *Kind) Usable(_ context.Context, i registry.Issuer, key ca.Key) (signsCRL bool, err error) {
+func (k *Kind) Usable(ctx context.Context, i registry.Issuer, key ca.Key) (signsCRL bool, err error) {
 	if err := k.mayRoll(i); err != nil {
 		return false, err
 	}
 	if key.Pending() {
 		return false, errors.New("a key without a certificate cannot be used")
 	}
-	a, err := k.openKey(&key)
+	a, err := k.openKey(ctx, &key)
 	if err != nil {
 		return false, fault.Wrap(err, fault.Conflict, "%s", fault.From(err).Message)
 	}

@@ -35,6 +35,9 @@ func (a *Authority) describe(s Successor) Description {
 	if d.Algorithm == "" {
 		d.Algorithm = AlgorithmOf(a.key.Public())
 	}
+	if held, ok := a.key.(Held); ok {
+		d.Token, d.Label = a.token, nextLabel(held.Label())
+	}
 	return d
 }
 
