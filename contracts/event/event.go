@@ -69,6 +69,7 @@ func All() []Event {
 		TargetDeleted{},
 		IssuerConfigured{},
 		IssuerExpiring{},
+		IssuerCircuitChanged{},
 		TeamChanged{},
 		OwnerChanged{},
 		IssuerChanged{},

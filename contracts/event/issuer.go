@@ -58,3 +58,21 @@ type IssuerExpiring struct {
 func (e IssuerExpiring) About() (string, string, string) {
 	return "issuer", e.IssuerID, "expiring"
 }
+
+// IssuerCircuitChanged tells that an issuer's CA is left alone because it fails again and
+// again, or that it answers again.
+type IssuerCircuitChanged struct {
+	IssuerID string `json:"issuer_id"`
+	// State is "open" or "closed".
+	State string `json:"state"`
+	// Failures are how many requests in a row it has not answered well, LastError what came of the last.
+	Failures  int    `json:"failures"`
+	LastError string `json:"last_error,omitempty"`
+	// RetryAt is when it is tried again; zero if it is closed.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+// About implements [Event].
+func (e IssuerCircuitChanged) About() (string, string, string) {
+	return "issuer", e.IssuerID, "circuitchanged"
+}

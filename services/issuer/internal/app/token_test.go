@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"crypto/x509"
 	"net/http"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ func (w *world) hsm(id, label string) issuerapi.Issuer {
 	return w.issuer(map[string]any{
 		"id": id, "name": "HSM", "type": "GenericCA", "enabled": true, "config": map[string]any{"key_store": "pkcs11", "key_label": label},
 	})
+}
+
+// servedBy has an issuer that is asked in the background issue, and returns what is served, leaf first.
+func (w *world) servedBy(issuerID, name string) []*x509.Certificate {
+	w.t.Helper()
+	t := w.t.(*testing.T)
+	c := w.signed(w.create(map[string]any{"common_name": name, "issuer_id": issuerID, "csr_pem": csrFor(t, name)}))
+	return parsed(t, c.Version.PemChain)
 }
 
 func TestToken_CASetUpByTheAPIIssuesAndSignsLists(t *testing.T) {
@@ -155,10 +164,10 @@ func TestToken_CAsBelowAndNextKeysAreInTheTokenToo(t *testing.T) {
 	if below.Config["key_label"] != "iss-below" || below.Config["mode"] != "intermediate" {
 		t.Errorf("the CA below is %+v", below.Config)
 	}
-	if err := verifies(t, parsed(t, *root.CaChainPem)[0], w.leafOf(t, "iss-below", "below.example.com")); err != nil {
+	if err := verifies(t, parsed(t, *root.CaChainPem)[0], w.servedBy("iss-below", "below.example.com")); err != nil {
 		t.Error(err)
 	}
-	old := w.leafOf(t, "iss-root", "old.example.com")
+	old := w.servedBy("iss-root", "old.example.com")
 	next := w.rollOver("iss-root", map[string]any{"cross_sign": true})
 	if !next.Active || next.KeyAlgorithm != "ECDSA-P256" {
 		t.Errorf("the next key is %+v", next)
@@ -166,7 +175,7 @@ func TestToken_CAsBelowAndNextKeysAreInTheTokenToo(t *testing.T) {
 	if n := w.count(`SELECT count(*) FROM ca_keys WHERE issuer_id = 'iss-root' AND sealed_key IS NULL AND token_key LIKE 'certctl-root%'`); n != 2 {
 		t.Errorf("%d keys of the root are in the token", n)
 	}
-	served := w.leafOf(t, "iss-root", "new.example.com")
+	served := w.servedBy("iss-root", "new.example.com")
 	for _, trusted := range []string{*root.CaChainPem, *next.CaChainPem} {
 		if err := verifies(t, parsed(t, trusted)[0], served); err != nil {
 			t.Error(err)
@@ -199,7 +208,7 @@ func TestToken_CABelowARootElsewhereIsCompletedByItsCertificate(t *testing.T) {
 	var done issuerapi.IssuerKey
 	w.must(http.StatusOK, http.MethodGet, "getIssuerCARequest", path, nil, &asked)
 	w.must(http.StatusOK, http.MethodPost, "completeIssuerCARequest", issuers+"/iss-out/ca-certificate", hand(root.sign(t, asked.CsrPem)+root.text), &done)
-	if err := verifies(t, root.cert, w.leafOf(t, "iss-out", "www.example.com")); err != nil {
+	if err := verifies(t, root.cert, w.servedBy("iss-out", "www.example.com")); err != nil {
 		t.Error(err)
 	}
 	// Its next key goes the same way; a request that is made again is for another key.
@@ -207,7 +216,7 @@ func TestToken_CABelowARootElsewhereIsCompletedByItsCertificate(t *testing.T) {
 	w.must(http.StatusOK, http.MethodPost, "createIssuerCARequest", path, map[string]any{}, &dropped)
 	w.must(http.StatusOK, http.MethodPost, "createIssuerCARequest", path, map[string]any{"key_algorithm": "RSA-2048"}, &asked)
 	w.must(http.StatusOK, http.MethodPost, "completeIssuerCARequest", issuers+"/iss-out/ca-certificate", hand(root.sign(t, asked.CsrPem)+root.text), &done)
-	if err := verifies(t, root.cert, w.leafOf(t, "iss-out", "new.example.com")); err != nil || done.KeyAlgorithm != "RSA-2048" {
+	if err := verifies(t, root.cert, w.servedBy("iss-out", "new.example.com")); err != nil || done.KeyAlgorithm != "RSA-2048" {
 		t.Errorf("%v: %+v", err, done)
 	}
 	p := w.refused(http.StatusBadRequest, http.MethodPost, "createIssuerCARequest", path, map[string]any{"key_algorithm": "Ed25519"})
