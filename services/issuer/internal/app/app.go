@@ -85,7 +85,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{
 			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
-			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack,
+			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
 		})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
@@ -94,8 +94,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	ends := registry.NewWatch(store, deps.Clock, deps.Log)
-	endWatch := worker.New(ends, ends, deps.Clock, deps.Log, settings.RenewalSweep)
+	ends := watchEnds(store, settings, deps)
 	if err = records.Provide(ctx); err == nil {
 		err = openDefault(ctx, issuers, store, deps)
 	}
@@ -124,7 +123,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, endWatch.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, ends.Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

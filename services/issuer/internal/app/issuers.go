@@ -16,6 +16,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/worker"
 )
 
 // expiryWarning is how long before the end of a CA's certificate its operators are told at each start.
@@ -71,6 +72,12 @@ func openOthers(ctx context.Context, issuers *registry.Registry, store *postgres
 		}
 		at.Cursor = list.Next
 	}
+}
+
+// watchEnds is the worker that warns of the end of CAs that live here.
+func watchEnds(store *postgres.Store, settings Settings, deps service.Deps) *worker.Worker {
+	watch := registry.NewWatch(store, deps.Clock, deps.Log)
+	return worker.New(watch, watch, deps.Clock, deps.Log, settings.RenewalSweep)
 }
 
 func unlessStopped(ctx context.Context, err error) error {

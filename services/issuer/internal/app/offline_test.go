@@ -70,12 +70,13 @@ func (r *offlineRoot) sign(t *testing.T, request string) string {
 // endingCA is a CA that is two years old and ends in a while, with its key.
 func endingCA(t *testing.T, life time.Duration) (cert, key string) {
 	t.Helper()
-	r := &offlineRoot{key: catest.NewKey(t, ecdsa)}
-	text, err := x509x.EncodePrivateKey(r.key)
+	signer := catest.NewKey(t, ecdsa)
+	text, err := x509x.EncodePrivateKey(signer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(x509x.EncodeCertificates(r.certify(t, caTemplate("Ending", life), nil, r.key.Public()))), string(text)
+	r := newOfflineRoot(t)
+	return string(x509x.EncodeCertificates(r.certify(t, caTemplate("Ending", life), r.cert, signer.Public()))), string(text)
 }
 
 func TestIssuer_TakesAnEncryptedKeyAndKeepsNeitherItNorItsPassword(t *testing.T) {

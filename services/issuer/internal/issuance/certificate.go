@@ -13,6 +13,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 // Prefixes of the ids that are made here.
@@ -115,7 +117,9 @@ type Version struct {
 	CAKeyID string
 	// EndsWithCA tells of one that was just made that it would hold longer if its CA did; it is told, and not stored.
 	EndsWithCA bool
-	CreatedAt  time.Time
+	// Findings are what linters had to say when it was issued.
+	Findings  []lint.Finding
+	CreatedAt time.Time
 }
 
 // served is what a certificate is once nothing is under way for it: by whether its newest version still holds.

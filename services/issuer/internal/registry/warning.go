@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -36,6 +37,8 @@ type End struct {
 	Begins, NotAfter time.Time
 	// Lifetime is how long what is issued is to hold.
 	Lifetime time.Duration
+	// OwnRoot tells that the issuing CA signed itself.
+	OwnRoot bool
 }
 
 // End returns the end of an issuer's CA, false if its CA is not known.
@@ -50,7 +53,9 @@ func (i *Issuer) End() (End, bool) {
 			first = c
 		}
 	}
-	return i.endOf(first), true
+	e := i.endOf(first)
+	e.OwnRoot = bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject) && chain[0].CheckSignatureFrom(chain[0]) == nil
+	return e, true
 }
 
 func (i *Issuer) endOf(c *x509.Certificate) End {
@@ -96,15 +101,15 @@ func (i *Issuer) advice(e *End, now time.Time) string {
 	case e.CutsShort(now):
 		what += ", and what is issued or renewed now ends with it"
 	}
-	switch mode, _ := i.Config["mode"].(string); {
+	switch path := "/api/v1/issuers/" + i.ID; {
 	case i.Config["ca_cert_path"] != nil:
 		return what + "; put a new one in its file"
-	case mode == "sub-ca" || mode == "external":
-		return what + "; make a request for a new one (POST /api/v1/issuers/" + i.ID + "/ca-request) and have it signed"
-	case mode == "intermediate":
-		return what + "; roll it over (POST /api/v1/issuers/" + i.ID + "/rollover), and the issuer above it before if that ends as soon"
+	case e.OwnRoot:
+		return what + "; roll it over (POST " + path + "/rollover), with cross_sign while relying parties learn of the new root"
+	case i.Config["parent_issuer_id"] != nil:
+		return what + "; roll it over (POST " + path + "/rollover), and the issuer above it before if that ends as soon"
 	default:
-		return what + "; roll it over (POST /api/v1/issuers/" + i.ID + "/rollover), with cross_sign while relying parties learn of the new root"
+		return what + "; make a request for a new one (POST " + path + "/ca-request) and have it signed"
 	}
 }
 

@@ -217,10 +217,14 @@ func (k *Kind) openActive(ctx context.Context, issuerID string) (*Authority, map
 		return a, map[string]any{settingMode: modeRoot}, err
 	}
 	a, err := k.openKeys(ctx, issuerID, keys)
-	if err == nil && issuerID == k.Default {
-		return a, map[string]any{settingMode: modeRoot}, nil
+	if err != nil || issuerID != k.Default {
+		return a, nil, err
 	}
-	return a, nil, err
+	mode := modeRoot
+	if !selfSigned(a.chain[0]) {
+		mode = modeOutside
+	}
+	return a, map[string]any{settingMode: mode}, nil
 }
 
 // openKeys opens the active one of an issuer's keys, and has the others opened when they are asked for.

@@ -28,6 +28,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl/libs/clock"
@@ -69,6 +70,8 @@ type Authority struct {
 	crl      []string
 	ocsp     []string
 	ca       []string
+	// standIn signs drafts.
+	standIn func() (crypto.Signer, error)
 }
 
 // Places are the URLs that certificates point relying parties to. Empty ones are left out.
@@ -92,6 +95,7 @@ func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) 
 		chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA),
 		ends: Ends(chain), constrained: slices.ContainsFunc(chain, constrained),
 	}
+	a.standIn = sync.OnceValues(func() (crypto.Signer, error) { return newStandIn(key.Public()) })
 	for _, cert := range chain {
 		if !selfSigned(cert) {
 			a.above = append(a.above, x509x.EncodePEM(cert.Raw)...)
@@ -161,18 +165,27 @@ func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 
 // Issue implements [ca.Issuer].
 func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
+	template, err := a.leaf(r)
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	return a.sign(template, r.CSR.PublicKey)
+}
+
+// leaf is the certificate that is issued for a request, but for its signature.
+func (a *Authority) leaf(r ca.Request) (*x509.Certificate, error) {
 	lifetime := a.lifetime
 	if r.Lifetime > 0 {
 		lifetime = min(lifetime, r.Lifetime)
 	}
 	if a.constrained {
 		if err := admit(a.chain, r.Names); err != nil {
-			return ca.Issued{}, err
+			return nil, err
 		}
 	}
 	template, err := a.template(r.CSR, lifetime)
 	if err != nil {
-		return ca.Issued{}, err
+		return nil, err
 	}
 	// OpenSSL takes the common name of a certificate without host names for one, and holds it to the CA's DNS constraints,
 	// be it an address.
@@ -189,31 +202,26 @@ func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
 		case x509x.URI:
 			uri, err := url.Parse(n.Value)
 			if err != nil {
-				return ca.Issued{}, fault.Wrap(err, fault.Invalid, "%s is no URI", n.Value)
+				return nil, fault.Wrap(err, fault.Invalid, "%s is no URI", n.Value)
 			}
 			template.URIs = append(template.URIs, uri)
 		default:
-			return ca.Issued{}, fault.New(fault.Invalid, "the Local CA issues for host names, addresses and URIs, not for %s", n.Value)
+			return nil, fault.New(fault.Invalid, "the Local CA issues for host names, addresses and URIs, not for %s", n.Value)
 		}
 	}
 	template.ExtKeyUsage = r.Usages
 	if r.Usages == nil {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
+	if enciphers(r.CSR.PublicKey, template.ExtKeyUsage) {
+		template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
 	if r.ShortLived {
 		template.ExtraExtensions = append(template.ExtraExtensions, noRevAvail)
 	} else {
 		template.CRLDistributionPoints, template.OCSPServer = a.crl, a.ocsp
 	}
-	issued, err := a.sign(template, r.CSR.PublicKey)
-	// A renewal would be cut short too, until the CA has a certificate that holds longer.
-	issued.EndsWithCA = a.cutsShort(lifetime)
-	return issued, err
-}
-
-// cutsShort tells whether what is issued now for a lifetime ends earlier, with the CA.
-func (a *Authority) cutsShort(lifetime time.Duration) bool {
-	return a.clock.Now().Add(lifetime).Truncate(time.Second).After(a.ends)
+	return template, nil
 }
 
 // template is what every certificate that this CA issues has in common.
@@ -245,10 +253,14 @@ func (a *Authority) template(csr *x509.CertificateRequest, lifetime time.Duratio
 		AuthorityKeyId:        issuer.SubjectKeyId,
 		IssuingCertificateURL: a.ca,
 	}
-	if _, isRSA := csr.PublicKey.(*rsa.PublicKey); isRSA {
-		t.KeyUsage |= x509.KeyUsageKeyEncipherment
-	}
 	return t, nil
+}
+
+// enciphers reports whether a key may encipher others: one of RSA, for a usage that this is consistent with (RFC 5280
+// section 4.2.1.12).
+func enciphers(pub crypto.PublicKey, usages []x509.ExtKeyUsage) bool {
+	_, isRSA := pub.(*rsa.PublicKey)
+	return isRSA && (slices.Contains(usages, x509.ExtKeyUsageServerAuth) || slices.Contains(usages, x509.ExtKeyUsageEmailProtection))
 }
 
 func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.Issued, error) {
@@ -266,7 +278,8 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 	}
 	return ca.Issued{
 		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
-		ChainPEM: served, KeyID: a.named,
+		// A renewal would be cut short too, until the CA has a certificate that holds longer.
+		ChainPEM: served, KeyID: a.named, EndsWithCA: template.NotAfter.Equal(a.ends),
 	}, nil
 }
 

@@ -35,9 +35,10 @@ type Held interface {
 // Remote is a CA whose key is elsewhere: each signature asks somebody who may be slow, or away.
 type Remote struct{ remote }
 
-// remote is all that an Authority can do but to be in process.
+// remote is all that an Authority can do for others, but to be in process.
 type remote interface {
 	ca.Issuer
+	ca.Drafter
 	ca.CRLSigner
 	ca.Keyed
 	ca.OCSPResponderIssuer
