@@ -28,7 +28,7 @@ func TestToken_CASetUpByTheAPIIssuesAndSignsLists(t *testing.T) {
 	w.start(app.Settings{Signer: s.Socket})
 	i := w.hsm("iss-hsm", "certctl-ca")
 	for setting, want := range map[string]any{
-		"key_store": "pkcs11", "key_label": "certctl-ca", "key_algorithm": "ECDSA", "key_size": 256.0, "mode": "self-signed", "common_name": "HSM",
+		"key_store": "pkcs11", "key_label": "certctl-ca", "key_algorithm": "ECDSA-P256", "mode": "self-signed", "common_name": "HSM",
 	} {
 		if i.Config[setting] != want {
 			t.Errorf("%s is %v, want %v", setting, i.Config[setting], want)

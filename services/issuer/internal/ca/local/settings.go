@@ -24,12 +24,11 @@ const (
 	// settingCert and settingKey are a CA that is handed over. They are given once and never shown.
 	settingCert = "ca_cert_pem"
 	settingKey  = "ca_key_pem"
-	// settingStore is where the CA's key is, settingLabel by which name it is found in a token. settingAlgorithm and
-	// settingSize say of what kind one is that is made there.
+	// settingStore is where the CA's key is, settingLabel by which name it is found in a token. settingAlgorithm is of
+	// what kind one is that is made there.
 	settingStore     = "key_store"
 	settingLabel     = "key_label"
 	settingAlgorithm = "key_algorithm"
-	settingSize      = "key_size"
 	// settingMode and settingFile are ours to say; they are taken back if they say what is true.
 	settingMode = "mode"
 	settingFile = "ca_cert_path"
@@ -91,7 +90,7 @@ func (c *checks) unknown(setting string) {
 			settingCert+" and "+settingKey+" instead")
 	default:
 		c.object(setting, "is no setting of a GenericCA; it has "+strings.Join(
-			[]string{settingName, settingCADays, settingDays, settingCert, settingKey, settingStore, settingLabel, settingAlgorithm, settingSize}, ", "))
+			[]string{settingName, settingCADays, settingDays, settingCert, settingKey, settingStore, settingLabel, settingAlgorithm}, ", "))
 	}
 }
 
@@ -120,7 +119,7 @@ func readSettings(config map[string]any) (settings, error) {
 			s.key, s.handedOver = c.text(setting, v), true
 		case settingMode:
 			s.mode = c.text(setting, v)
-		case settingStore, settingLabel, settingAlgorithm, settingSize:
+		case settingStore, settingLabel, settingAlgorithm:
 			s.readToken(&c, setting, v)
 		default:
 			c.unknown(setting)

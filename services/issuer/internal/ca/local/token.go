@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
@@ -50,7 +51,7 @@ type tokenSettings struct {
 }
 
 func isTokenSetting(setting string) bool {
-	return slices.Contains([]string{settingStore, settingLabel, settingAlgorithm, settingSize}, setting)
+	return slices.Contains([]string{settingStore, settingLabel, settingAlgorithm}, setting)
 }
 
 func (s *settings) readToken(c *checks, setting string, v any) {
@@ -67,16 +68,43 @@ func (s *settings) readToken(c *checks, setting string, v any) {
 			c.object(setting, fmt.Sprintf("must have 1 to %d characters", maxLabel))
 		}
 	case settingAlgorithm:
-		s.algorithm = c.text(setting, v)
-	case settingSize:
-		bits, _ := v.(float64)
-		s.bits = int(bits)
+		s.readKind(c, c.text(setting, v))
 	}
 	s.given = append(s.given, setting)
 }
 
-// kinds are the keys that are made in a token, by algorithm; the first size is the one that is not asked for.
-var kinds = map[string][]int{x509x.ECDSA: {256, 384}, x509x.RSA: {3072, 2048, 4096}}
+// tokenKinds are the keys that are made in a token, by their names in settings, the default first.
+var tokenKinds = []struct {
+	name, algorithm string
+	bits            int
+}{
+	{"ECDSA-P256", x509x.ECDSA, 256},
+	{"ECDSA-P384", x509x.ECDSA, 384},
+	{"RSA-2048", x509x.RSA, 2048},
+	{"RSA-3072", x509x.RSA, 3072},
+	{"RSA-4096", x509x.RSA, 4096},
+}
+
+func (s *settings) readKind(c *checks, name string) {
+	names := make([]string, len(tokenKinds))
+	for i, k := range tokenKinds {
+		if strings.EqualFold(k.name, name) {
+			s.algorithm, s.bits = k.algorithm, k.bits
+			return
+		}
+		names[i] = k.name
+	}
+	c.object(settingAlgorithm, "must be one of "+strings.Join(names, ", "))
+}
+
+// kindName names the kind of a public key as settings do.
+func kindName(pub crypto.PublicKey) string {
+	algorithm, bits, _ := x509x.KeyAlgorithm(pub)
+	if algorithm == x509x.ECDSA {
+		return fmt.Sprintf("ECDSA-P%d", bits)
+	}
+	return fmt.Sprintf("%s-%d", algorithm, bits)
+}
 
 func (s *settings) checkToken(c *checks) {
 	if !s.inToken {
@@ -100,18 +128,7 @@ func (s *settings) checkToken(c *checks) {
 		return
 	}
 	if s.algorithm == "" {
-		s.algorithm = x509x.ECDSA
-	}
-	sizes, ok := kinds[s.algorithm]
-	if !ok {
-		c.object(settingAlgorithm, "must be ECDSA or RSA")
-		return
-	}
-	if !slices.Contains(s.given, settingSize) {
-		s.bits = sizes[0]
-	}
-	if !slices.Contains(sizes, s.bits) {
-		c.object(settingSize, "must be 256 or 384 of ECDSA, and 2048, 3072 or 4096 of RSA")
+		s.algorithm, s.bits = tokenKinds[0].algorithm, tokenKinds[0].bits
 	}
 }
 
@@ -148,9 +165,9 @@ func (k *Kind) makeInToken(i registry.Issuer, s settings) (registry.Made, error)
 		return registry.Made{}, unfit(err)
 	}
 	algorithm, bits, _ := x509x.KeyAlgorithm(key.Public())
-	if slices.Contains(s.given, settingAlgorithm) && algorithm != s.algorithm || slices.Contains(s.given, settingSize) && bits != s.bits {
+	if slices.Contains(s.given, settingAlgorithm) && (algorithm != s.algorithm || bits != s.bits) {
 		return registry.Made{}, fault.InvalidFields(fault.Field{Name: "config." + settingLabel, Reason: fmt.Sprintf(
-			"the token has a key %s already, of %s with %d bits; give another label, or leave out %s and %s", s.label, algorithm, bits, settingAlgorithm, settingSize)})
+			"the token has a key %s already, which is %s; give another label, or leave out %s", s.label, kindName(key.Public()), settingAlgorithm)})
 	}
 	s.fill(i.Name)
 	der, err := signItself(key, pkix.Name{CommonName: s.name}, s.caDays, now)
@@ -159,7 +176,7 @@ func (k *Kind) makeInToken(i registry.Issuer, s settings) (registry.Made, error)
 	}
 	made.Key.ChainPEM, made.SignsCRL = string(x509x.EncodePEM(der)), true
 	made.Config[settingMode], made.Config[settingName], made.Config[settingCADays] = modeRoot, s.name, float64(s.caDays)
-	made.Config[settingAlgorithm], made.Config[settingSize] = algorithm, float64(bits)
+	made.Config[settingAlgorithm] = kindName(key.Public())
 	return made, nil
 }
 

@@ -63,7 +63,7 @@ func TestLocalCA_WithItsKeyInATokenConforms(t *testing.T) {
 func TestLocalCA_WithAnyKindOfKeyInATokenConforms(t *testing.T) {
 	s := signertest.Start(t)
 	for label, config := range map[string]map[string]any{
-		"P-384": {"key_algorithm": "ECDSA", "key_size": 384.0}, "RSA": {"key_algorithm": "RSA", "key_size": 2048.0},
+		"P-384": {"key_algorithm": "ECDSA-P384"}, "RSA": {"key_algorithm": "rsa-2048"},
 	} {
 		t.Run(label, func(t *testing.T) {
 			config["key_label"] = label
@@ -132,10 +132,9 @@ func TestLocalCA_IsNotMadeOfWhatDoesNotFit(t *testing.T) {
 		"a key that is handed over":   {map[string]any{"ca_key_pem": "x"}, "config.ca_key_pem: is in the token already"},
 		"a label out of bounds":       {map[string]any{"key_label": strings.Repeat("a", 65)}, "config.key_label: must have 1 to 64 characters"},
 		"a label that is not ASCII":   {map[string]any{"key_label": "ä"}, "config.key_label: a key's label has 1 to 64 printable characters"},
-		"another algorithm":           {map[string]any{"key_algorithm": "Ed25519"}, "config.key_algorithm: must be ECDSA or RSA"},
-		"another size":                {map[string]any{"key_algorithm": "RSA", "key_size": 1024.0}, "config.key_size: must be "},
-		"a size of no number":         {map[string]any{"key_size": "256"}, "config.key_size: must be "},
-		"a key that is of other bits": {map[string]any{"key_label": "one", "key_algorithm": "ECDSA"}, "already, of RSA with 2048 bits"},
+		"another algorithm":           {map[string]any{"key_algorithm": "Ed25519"}, "config.key_algorithm: must be one of "},
+		"another size":                {map[string]any{"key_algorithm": "RSA-1024"}, "config.key_algorithm: must be one of "},
+		"a key that is of other bits": {map[string]any{"key_label": "one", "key_algorithm": "ECDSA-P256"}, "already, which is RSA-2048"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, _, err := issuer(t, s, tt.config)
