@@ -1382,8 +1382,8 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again. With `key_store` pkcs11 (sealed) the key
 	// is in the token of the platform's signer, under `key_label` (the issuer's id): found there, or else made, of
-	// `key_algorithm` ECDSA or RSA and `key_size`; a subordinate CA's must be there, and is not given. A key serves one
-	// issuer.
+	// `key_algorithm` ECDSA-P256 (which is the default), ECDSA-P384, RSA-2048, RSA-3072 or RSA-4096; a subordinate CA's
+	// must be there, and is not given. A key serves one issuer.
 	//
 	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs), `eab_kid`
 	// and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
