@@ -28,8 +28,10 @@ type Token interface {
 // Remote is a CA whose key is elsewhere: each signature asks somebody who may be slow, or away.
 type Remote struct{ remote }
 
+// remote is all that an Authority can do for others, but to be in process.
 type remote interface {
 	ca.Issuer
+	ca.Drafter
 	ca.CRLSigner
 	ca.OCSPResponderIssuer
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"maps"
 	"math/big"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,17 @@ func TestLocalCA_WithItsKeyInATokenIsNotInProcess(t *testing.T) {
 	a := opened(t, signertest.Start(t), map[string]any{})
 	if _, here := a.(ca.InProcess); here {
 		t.Error("it is held to sign within a millisecond")
+	}
+}
+
+// What a CA can do is asked for by the methods that it has: one that is left out is taken for a CA that cannot.
+func TestLocalCA_WithItsKeyInATokenCanAllThatOneInProcessCan(t *testing.T) {
+	own := map[string]string{"InProcess": "it is not", "Lasting": "before it is shown"}
+	here, remote := reflect.TypeFor[*local.Authority](), reflect.TypeFor[local.Remote]()
+	for m := range here.Methods() {
+		if _, has := remote.MethodByName(m.Name); !has && own[m.Name] == "" {
+			t.Errorf("it lacks %s", m.Name)
+		}
 	}
 }
 
