@@ -181,6 +181,18 @@ func TestRollover_IsForThoseWhoMayChangeTheIssuer(t *testing.T) {
 	}
 }
 
+func TestRollover_IsNotForACAOfFiles(t *testing.T) {
+	w := newWorld(t)
+	certPath, keyPath, _ := subordinate(t)
+	w.start(app.Settings{CACertPath: certPath, CAKeyPath: keyPath})
+	for operation, path := range map[string]string{"rollOverIssuer": "/rollover", "createIssuerCARequest": "/ca-request"} {
+		p := w.refused(http.StatusConflict, http.MethodPost, operation, issuers+"/iss-local"+path, map[string]any{})
+		if !strings.Contains(p.Message, "CERTCTL_CA_CERT_PATH") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
 func TestRollover_OfManyAtOnceOneIsMadeAndTheOthersAreToldToLookAgain(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

@@ -141,9 +141,6 @@ func (s *Service) RollOver(ctx context.Context, p authn.Principal, o issuance.Or
 	if err != nil {
 		return ca.Key{}, err
 	}
-	if h.active() == nil {
-		return ca.Key{}, fault.New(fault.Conflict, "issuer %s has no key in use that another could follow", issuerID)
-	}
 	parent, err := s.parent(ctx, p, h.kind, h.Config, "parent_issuer_id")
 	if err != nil {
 		return ca.Key{}, err

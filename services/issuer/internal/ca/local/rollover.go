@@ -2,11 +2,14 @@ package local
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
@@ -54,10 +57,10 @@ func (k *Kind) Succeed(ctx context.Context, i registry.Issuer, parent *registry.
 	if err != nil {
 		return ca.Key{}, err
 	}
-	if err := k.mayRoll(i); err != nil {
+	if err := k.mayFollow(i, &s); err != nil {
 		return ca.Key{}, err
 	}
-	a, _, err := k.open(ctx, i)
+	was, err := k.certificate(ctx, i.ID)
 	if err != nil {
 		return ca.Key{}, err
 	}
@@ -68,16 +71,39 @@ func (k *Kind) Succeed(ctx context.Context, i registry.Issuer, parent *registry.
 		}
 	}
 	if parent != nil {
-		return k.succeedBelow(ctx, a, *parent, i.ID, s)
+		return k.succeedBelow(ctx, was, *parent, i.ID, s)
 	}
-	if !selfSigned(a.chain[0]) {
+	if !selfSigned(was) {
 		return ca.Key{}, fault.New(fault.Conflict,
 			"the certificate of %s comes from outside; make a request for the next one (ca-request), have it signed, and hand in the certificate (ca-certificate)", i.ID)
+	}
+	if !s.CrossSign {
+		return Follow(i.ID, was, s, k.Sealer, k.Clock.Now())
+	}
+	a, _, err := k.open(ctx, i)
+	if err != nil {
+		return ca.Key{}, err
 	}
 	return a.Succeed(i.ID, s, k.Sealer)
 }
 
-func (k *Kind) succeedBelow(ctx context.Context, a *Authority, parent registry.Issuer, issuerID string, s Successor) (ca.Key, error) {
+// certificate is that of an issuer's key in use, also if it has ended.
+func (k *Kind) certificate(ctx context.Context, issuerID string) (*x509.Certificate, error) {
+	key, err := k.Keys.ActiveKey(ctx, issuerID)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, fault.New(fault.Conflict, "issuer %s has no key in use that another could follow", issuerID)
+	}
+	chain, err := x509x.ParseCertificates([]byte(key.ChainPEM))
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate of CA key %s: %w", key.ID, err)
+	}
+	return chain[0], nil
+}
+
+func (k *Kind) succeedBelow(ctx context.Context, was *x509.Certificate, parent registry.Issuer, issuerID string, s Successor) (ca.Key, error) {
 	if s.CrossSign {
 		return ca.Key{}, fault.InvalidFields(fault.Field{
 			Name: "cross_sign", Reason: "is of use only to a root: whoever trusts " + parent.ID + " verifies the new key of a CA below it",
@@ -87,7 +113,7 @@ func (k *Kind) succeedBelow(ctx context.Context, a *Authority, parent registry.I
 	if err != nil {
 		return ca.Key{}, err
 	}
-	next, err := above.Below(issuerID, a.describe(s), k.Sealer)
+	next, err := above.Below(issuerID, s.after(was), k.Sealer)
 	next.Place = next.ID
 	return next, err
 }
@@ -98,7 +124,7 @@ func (k *Kind) Request(ctx context.Context, i registry.Issuer, keys []ca.Key, r 
 	if err != nil {
 		return ca.Key{}, err
 	}
-	if err := k.mayRoll(i); err != nil {
+	if err := k.mayFollow(i, &s); err != nil {
 		return ca.Key{}, err
 	}
 	first := !slices.ContainsFunc(keys, func(k ca.Key) bool { return !k.Pending() })
@@ -129,11 +155,11 @@ func (k *Kind) described(ctx context.Context, i registry.Issuer, first bool, s S
 		}
 		return k.describe(&given, i)
 	}
-	a, _, err := k.open(ctx, i)
+	was, err := k.certificate(ctx, i.ID)
 	if err != nil {
 		return Description{}, err
 	}
-	return a.describe(s), nil
+	return s.after(was), nil
 }
 
 // Complete implements [registry.Roller].

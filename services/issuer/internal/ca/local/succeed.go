@@ -1,8 +1,11 @@
 package local
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -18,13 +21,17 @@ type Successor struct {
 	Algorithm  string
 	// CrossSign has the key before sign a certificate for the new one too.
 	CrossSign bool
+	// Token is where its key is to be, under Label; nil for one that is sealed.
+	Token Token
+	Label string
 }
 
-// describe is the CA after this one: with the same limits, and what is to be different about it.
-func (a *Authority) describe(s Successor) Description {
-	was := a.chain[0]
+// after describes the CA after one of a certificate: with the same limits, and what is to be different about it. Neither the
+// key of the one before nor its time is needed, so that a CA that has ended can be followed too.
+func (s *Successor) after(was *x509.Certificate) Description {
 	d := Description{
 		Subject: was.Subject, Days: s.Days, Algorithm: s.Algorithm, MaxPathLen: Unbounded, Constraints: constraintsOf(was),
+		Token: s.Token, Label: s.Label,
 	}
 	if was.MaxPathLen > 0 || was.MaxPathLenZero {
 		d.MaxPathLen = was.MaxPathLen
@@ -33,12 +40,28 @@ func (a *Authority) describe(s Successor) Description {
 		d.Subject.CommonName = s.CommonName
 	}
 	if d.Algorithm == "" {
-		d.Algorithm = AlgorithmOf(a.key.Public())
-	}
-	if held, ok := a.key.(Held); ok {
-		d.Token, d.Label = a.token, nextLabel(held.Label())
+		d.Algorithm = nearest(was.PublicKey)
 	}
 	return d
+}
+
+// nearest is the kind of key that is made here and is most like one that may have been handed over.
+func nearest(pub crypto.PublicKey) string {
+	switch algorithm := AlgorithmOf(pub); {
+	case slices.Contains(Algorithms, algorithm):
+		return algorithm
+	case strings.HasPrefix(algorithm, x509x.RSA):
+		return RSA4096
+	default:
+		return ECDSAP384
+	}
+}
+
+// Follow makes the key of a root that follows one of a certificate, as a further key of its issuer, and its certificate.
+func Follow(issuerID string, was *x509.Certificate, s Successor, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
+	next, err := MakeRoot(issuerID, s.after(was), sealer, now)
+	next.Place = next.ID
+	return next, err
 }
 
 // Succeed makes the key of a root that follows this one, as a further key of its issuer, and its certificate. Leaves of
@@ -46,25 +69,21 @@ func (a *Authority) describe(s Successor) Description {
 // they are verified by whoever trusts only this root, as by whoever trusts only the new one.
 func (a *Authority) Succeed(issuerID string, s Successor, sealer *secret.Sealer) (ca.Key, error) {
 	now := a.clock.Now()
-	d := a.describe(s)
 	// Verifiers do not agree on whether a root's own name counts, so room for one is wanted in any case.
 	if s.CrossSign && a.room() == 0 {
 		return ca.Key{}, fault.InvalidFields(fault.Field{
 			Name: "cross_sign", Reason: fmt.Sprintf("the root %s allows no CA below it (path length), and the cross certificate would be one", a.chain[0].Subject),
 		})
 	}
-	next, err := MakeRoot(issuerID, d, sealer, now)
-	if err != nil {
-		return ca.Key{}, err
-	}
-	next.Place = next.ID
-	if !s.CrossSign {
-		return next, nil
+	next, err := Follow(issuerID, a.chain[0], s, sealer, now)
+	if err != nil || !s.CrossSign {
+		return next, err
 	}
 	root, err := x509x.ParseCertificates([]byte(next.ChainPEM))
 	if err != nil {
 		return ca.Key{}, fmt.Errorf("read the new root of %s: %w", issuerID, err)
 	}
+	d := s.after(a.chain[0])
 	cross, err := a.crossSign(&d, root[0], now)
 	if err != nil {
 		return ca.Key{}, err

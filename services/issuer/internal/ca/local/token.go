@@ -88,14 +88,26 @@ func (s *settings) checkToken(c *checks) {
 // labelFor is by which name the key of an issuer is found in the token.
 func (s *settings) labelFor(issuerID string) string { return cmp.Or(s.label, issuerID) }
 
-// nextLabel names the key that follows one: the name of the issuer's first, and something that no other has.
-func nextLabel(label string) string {
+// nextLabel names a key that follows the issuer's first: by that one's name, and something that no other has.
+func nextLabel(first string) string {
 	const more = 8
-	first, _, _ := strings.Cut(label, nextMark)
 	if cut := maxLabel - len(nextMark) - more; len(first) > cut {
 		first = first[:cut]
 	}
 	return first + nextMark + strings.ToLower(rand.Text()[:more])
+}
+
+// mayFollow refuses to change the key of a CA that is not made here, and has the next one be where the first is.
+func (k *Kind) mayFollow(i registry.Issuer, s *Successor) error {
+	if err := k.mayRoll(i); err != nil || i.Config[settingStore] != storeToken {
+		return err
+	}
+	if k.Token == nil {
+		return fault.New(fault.Unavailable, "%s", errNoToken)
+	}
+	label, _ := i.Config[settingLabel].(string)
+	s.Token, s.Label = k.Token, nextLabel(cmp.Or(label, i.ID))
+	return nil
 }
 
 var errNoToken = errors.New("there is no signer for keys in a token; set CERTCTL_SIGNER_SOCKET (docs/how-to/hsm.md)")
