@@ -99,11 +99,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		err = openDefault(ctx, issuers, store, deps)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			// Told to stop before it had started.
-			return nil
-		}
-		return err
+		// It may have been told to stop before it had started.
+		return unlessStopped(ctx, err)
 	}
 
 	answers := api.New(api.Services{
