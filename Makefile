@@ -1,6 +1,6 @@
 # certctl: build, try, test. `make` alone lists what there is.
-# Tools are pinned in .setup/tools.mk and built to .bin/; the servers that tests and the demo run against (Postgres,
-# NGINX, SoftHSM) are taken from the machine, or else unpacked into .peers/.
+# Tools are pinned in .setup/tools.mk and built to .bin/; what tests and the demo run against (Postgres, NGINX,
+# GnuTLS, SoftHSM) is taken from the machine, or else unpacked into .peers/.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
@@ -97,9 +97,10 @@ bench: build peers authorities ## Measure, with step-ca beside it (no part of th
 tools: $(call stamp,$(GOLANGCI_LINT)) $(call stamp,$(GOFUMPT)) $(call stamp,$(OAPI_CODEGEN)) ## Build the pinned tools (done when needed)
 
 .PHONY: peers
-peers: ## Find or fetch Postgres, NGINX and SoftHSM (done when needed)
+peers: ## Find or fetch Postgres, NGINX, GnuTLS and SoftHSM (done when needed)
 	@.setup/postgres.sh '$(PEERS)'
 	@.setup/nginx.sh '$(PEERS)'
+	@.setup/gnutls.sh '$(PEERS)'
 	@.setup/softhsm.sh '$(PEERS)'
 
 .PHONY: authorities

@@ -77,6 +77,7 @@ func All() []Event {
 		PolicyChanged{},
 		PolicyViolated{},
 		RenewalPolicyChanged{},
+		BlockedKeyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
 		CheckpointSigned{},

@@ -23,6 +23,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		Signer:      cfg.SignerSocket,
 		StepCA:      cfg.stepCA(),
 		OpenSSL:     cfg.openSSL(),
+		DigiCert:    cfg.digiCert(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
 		ACME:        cfg.acme(),
