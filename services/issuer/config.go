@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type Config struct {
 	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1, encrypted or not)."`
 
 	CAKeyPassword string `split_words:"true" secret:"true" desc:"Password of the key of CERTCTL_CA_KEY_PATH, if that is encrypted."`
+	SignerSocket  string `split_words:"true" desc:"Unix socket of certctl-signer, for CAs whose key is in a PKCS#11 token (HSM). Without it there are none."`
 
 	Connectors
 	ACME
@@ -35,6 +37,9 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PublicURL); err != nil || c.PublicURL != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("CERTCTL_PUBLIC_URL must be of the form http://host:port")
+	}
+	if c.SignerSocket != "" && !filepath.IsAbs(c.SignerSocket) {
+		return errors.New("CERTCTL_SIGNER_SOCKET must be an absolute path")
 	}
 	if err := c.Connectors.check(); err != nil {
 		return err

@@ -1599,7 +1599,10 @@ type IssuerCreate struct {
 	// `permitted_ip_ranges`, `excluded_ip_ranges`. With `parent_issuer_id` it is signed by that issuer, another GenericCA;
 	// with `mode` external it makes a key and a request for a root elsewhere to sign (`ca-request`). For a CA that exists
 	// already instead `ca_cert_pem`, its certificate and those above it, and `ca_key_pem`, its key (PKCS #8, PKCS #1 or
-	// SEC 1, encrypted with `ca_key_password` or not), which is sealed and never shown again.
+	// SEC 1, encrypted with `ca_key_password` or not), which is sealed and never shown again. With `key_store` pkcs11
+	// (sealed) any of these has its key in the token of the platform's signer, under `key_label` (the issuer's id): found
+	// there, or else made, of ECDSA or RSA; the key of a CA that exists already must be there, and is not given. A key in
+	// the token serves one issuer.
 	//
 	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `eab_kid` and `eab_hmac_key` (secret),
 	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For

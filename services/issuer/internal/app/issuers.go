@@ -28,8 +28,8 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 	return map[string]registry.Kind{
 		registry.TypeLocal: &local.Kind{
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
-			Default: issuance.DefaultIssuer,
-			Files:   local.Files{CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath, Password: settings.CAKeyPassword},
+			Token: settings.token, Default: issuance.DefaultIssuer,
+			Files: local.Files{CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath, Password: settings.CAKeyPassword},
 		},
 		registry.TypeACME: &acme.Kind{
 			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock},

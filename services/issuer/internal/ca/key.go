@@ -18,8 +18,10 @@ type Key struct {
 	// CrossPEM holds certificates for this key, or for one above it, by a key that relying parties may know better. They go
 	// out with what this key issues.
 	CrossPEM string
-	// Sealed is the private key, bound to ID and IssuerID.
+	// Sealed is the private key, bound to ID and IssuerID; nil if that is in a PKCS#11 token.
 	Sealed []byte
+	// TokenKey is the key's label in the token; empty if it is sealed.
+	TokenKey string
 	// Active tells that it signs what is issued now. An issuer has one active key at most.
 	Active bool
 	// ActivatedAt is when it last became active; zero if it never was.

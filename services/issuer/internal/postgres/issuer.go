@@ -148,7 +148,7 @@ func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t 
 		}
 		if key.ID != "" {
 			if _, err := tx.Exec(ctx, insertKey, keyArgs(&key)...); err != nil {
-				return fmt.Errorf("add the key of issuer %s: %w", i.ID, err)
+				return keyFault(&key, err)
 			}
 		}
 		return tellIssuer(ctx, tx, &i, t)

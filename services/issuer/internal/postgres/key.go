@@ -15,13 +15,13 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
-const keyColumns = `id, issuer_id, CASE WHEN place = '' THEN issuer_id ELSE place END, chain_pem, csr_pem, cross_pem, sealed_key, active,
-	created_at, activated_at`
+const keyColumns = `id, issuer_id, CASE WHEN place = '' THEN issuer_id ELSE place END, chain_pem, csr_pem, cross_pem, sealed_key,
+	coalesce(token_key, ''), active, created_at, activated_at`
 
 func scanKey(row pgx.CollectableRow) (ca.Key, error) {
 	var k ca.Key
 	var activated *time.Time
-	err := row.Scan(&k.ID, &k.IssuerID, &k.Place, &k.ChainPEM, &k.CSRPEM, &k.CrossPEM, &k.Sealed, &k.Active, &k.CreatedAt, &activated)
+	err := row.Scan(&k.ID, &k.IssuerID, &k.Place, &k.ChainPEM, &k.CSRPEM, &k.CrossPEM, &k.Sealed, &k.TokenKey, &k.Active, &k.CreatedAt, &activated)
 	k.ActivatedAt = orZero(activated)
 	return k, err
 }
@@ -32,11 +32,19 @@ func keyArgs(k *ca.Key) []any {
 	if place == k.IssuerID {
 		place = ""
 	}
-	return []any{k.ID, k.IssuerID, place, k.ChainPEM, k.CSRPEM, k.CrossPEM, k.Sealed, k.Active, k.CreatedAt, orNull(k.ActivatedAt)}
+	return []any{k.ID, k.IssuerID, place, k.ChainPEM, k.CSRPEM, k.CrossPEM, k.Sealed, k.Active, k.CreatedAt, orNull(k.ActivatedAt), k.TokenKey}
 }
 
-const insertKey = `INSERT INTO ca_keys (id, issuer_id, place, chain_pem, csr_pem, cross_pem, sealed_key, active, created_at, activated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+const insertKey = `INSERT INTO ca_keys (id, issuer_id, place, chain_pem, csr_pem, cross_pem, sealed_key, active, created_at, activated_at, token_key)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULLIF($11, ''))`
+
+// keyFault is a Conflict if a key is in a token and another issuer's.
+func keyFault(k *ca.Key, err error) error {
+	if pg.IsUnique(err) && pg.Constraint(err) == "ca_keys_token" {
+		return fault.New(fault.Conflict, "the key %s in the token is another issuer's; give each issuer a key of its own (key_label)", k.TokenKey)
+	}
+	return fmt.Errorf("add a CA key of %s: %w", k.IssuerID, err)
+}
 
 // ActiveKey implements [ca.KeyStore].
 func (s *Store) ActiveKey(ctx context.Context, issuerID string) (*ca.Key, error) {
@@ -125,7 +133,11 @@ func changeKeys(ctx context.Context, tx pgx.Tx, issuerID string, c registry.KeyC
 			statement{`UPDATE ca_keys SET active = true, activated_at = $3 WHERE issuer_id = $1 AND id = $2`, []any{issuerID, c.Activate, now}})
 	}
 	for _, s := range all {
-		if _, err := tx.Exec(ctx, s.sql, s.args...); err != nil {
+		_, err := tx.Exec(ctx, s.sql, s.args...)
+		if err != nil && c.Put != nil {
+			err = keyFault(c.Put, err)
+		}
+		if err != nil {
 			return fmt.Errorf("change the CA keys of %s: %w", issuerID, err)
 		}
 	}

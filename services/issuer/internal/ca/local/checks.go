@@ -60,6 +60,7 @@ func (c *checks) unknown(setting string) {
 			[]string{
 				settingName, settingCADays, settingDays, settingAlgorithm, settingParent, settingMode, settingPathLen,
 				settingPermitDNS, settingExcludDNS, settingPermitIP, settingExcludIP, settingCert, settingKey, settingPassword,
+				settingStore, settingLabel,
 			}, ", "))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
@@ -27,13 +28,28 @@ type Description struct {
 	// MaxPathLen is how many CAs there may be below it in a chain, or Unbounded.
 	MaxPathLen  int
 	Constraints Constraints
+	// Token is where its key is, under Label; nil for one that is sealed.
+	Token Token
+	Label string
+}
+
+// signer makes the CA's key, or has it from the token.
+func (d *Description) signer(issuerID string) (crypto.Signer, error) {
+	if d.Token != nil {
+		return d.obtain()
+	}
+	key, err := newSigner(d.Algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
+	}
+	return key, nil
 }
 
 // make makes the CA's key and what its certificate is to say.
 func (d *Description) make(issuerID string, now time.Time) (crypto.Signer, *x509.Certificate, error) {
-	key, err := newSigner(d.Algorithm)
+	key, err := d.signer(issuerID)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
+		return nil, nil, err
 	}
 	template, err := d.template(key.Public(), now)
 	return key, template, err
@@ -73,9 +89,9 @@ var (
 // MakeRequest makes the key of a CA whose certificate somebody elsewhere signs, sealed, and the request for that
 // certificate. What the certificate says in the end is for whoever signs it; the request asks for a CA's.
 func MakeRequest(issuerID string, d Description, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
-	key, err := newSigner(d.Algorithm)
+	key, err := d.signer(issuerID)
 	if err != nil {
-		return ca.Key{}, fmt.Errorf("make the CA key of %s: %w", issuerID, err)
+		return ca.Key{}, err
 	}
 	basic, err := asn1.Marshal(struct {
 		IsCA       bool `asn1:"optional"`
@@ -96,7 +112,7 @@ func MakeRequest(issuerID string, d Description, sealer *secret.Sealer, now time
 		},
 	}, key)
 	if err != nil {
-		return ca.Key{}, fmt.Errorf("sign the certificate request of %s: %w", issuerID, err)
+		return ca.Key{}, signing(err, fault.Internal, "the certificate request could not be signed")
 	}
 	return seal(ca.Key{IssuerID: issuerID, CSRPEM: string(x509x.EncodeCSR(der))}, key, sealer, now)
 }

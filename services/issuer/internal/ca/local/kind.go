@@ -22,6 +22,8 @@ type Kind struct {
 	Keys ca.KeyStore
 	// Sealer is nil if there is no sealing key: then only the CA of the files can be opened, and none be made.
 	Sealer *secret.Sealer
+	// Token is nil if there is no signer: then no CA with its key in a token can be made or opened.
+	Token Token
 	// PublicURL is where relying parties reach what certificates point them to.
 	PublicURL string
 	Clock     clock.Clock
@@ -39,22 +41,26 @@ func (k *Kind) Make(i registry.Issuer, config map[string]any) (registry.Made, er
 	if err != nil {
 		return registry.Made{}, err
 	}
-	if k.Sealer == nil {
-		return registry.Made{}, fault.New(fault.Unavailable, "%s", errNoSealer)
+	if s.mode == modeSub && s.inToken {
+		return k.adopt(i, &s)
+	}
+	d, err := k.describe(&s, i)
+	if err != nil {
+		return registry.Made{}, err
 	}
 	switch s.mode {
 	case modeSub:
 		return k.takeOver(i, &s)
 	case modeOutside:
 		made := s.made(i)
-		made.Key, err = MakeRequest(i.ID, s.description(i), k.Sealer, k.Clock.Now())
+		made.Key, err = MakeRequest(i.ID, d, k.Sealer, k.Clock.Now())
 		return made, err
 	case modeBelow:
 		return registry.Made{}, refuse(settingParent, errors.New("an issuer of the environment has no issuer above it"))
 	}
 	made := s.made(i)
 	made.SignsCRL = true
-	made.Key, err = MakeRoot(i.ID, s.description(i), k.Sealer, k.Clock.Now())
+	made.Key, err = MakeRoot(i.ID, d, k.Sealer, k.Clock.Now())
 	return made, err
 }
 
@@ -93,9 +99,13 @@ func (k *Kind) MakeBelow(ctx context.Context, i, parent registry.Issuer, config 
 	if err != nil {
 		return registry.Made{}, err
 	}
+	d, err := k.describe(&s, i)
+	if err != nil {
+		return registry.Made{}, err
+	}
 	made := s.made(i)
 	made.SignsCRL = true
-	made.Key, err = above.Below(i.ID, s.description(i), k.Sealer)
+	made.Key, err = above.Below(i.ID, d, k.Sealer)
 	return made, err
 }
 
@@ -112,6 +122,8 @@ func (s *settings) made(i registry.Issuer) registry.Made {
 	set(settingCADays, float64(d.Days), s.mode != modeOutside)
 	set(settingParent, s.parent, s.parent != "")
 	set(settingAlgorithm, s.algorithm, s.algorithm != "")
+	set(settingStore, storeToken, s.inToken)
+	set(settingLabel, s.labelFor(i.ID), s.inToken)
 	set(settingPathLen, float64(d.MaxPathLen), d.MaxPathLen != Unbounded)
 	set(settingPermitDNS, anys(s.constraints.PermittedDNS, text), len(s.constraints.PermittedDNS) > 0)
 	set(settingExcludDNS, anys(s.constraints.ExcludedDNS, text), len(s.constraints.ExcludedDNS) > 0)
@@ -169,7 +181,7 @@ func (k *Kind) Open(ctx context.Context, i registry.Issuer) (ca.Issuer, map[stri
 	}
 	delete(config, settingFile)
 	maps.Copy(config, about)
-	return authority, config, nil
+	return authority.issuer(), config, nil
 }
 
 // open opens a CA and says what its config is to say of it.
@@ -193,18 +205,18 @@ func (k *Kind) openActive(ctx context.Context, issuerID string) (*Authority, map
 		}
 		return a, map[string]any{settingMode: modeSub, settingFile: k.Files.CertPath}, nil
 	}
-	if k.Sealer == nil {
-		return nil, nil, fault.New(fault.Unavailable, "%s", errNoSealer)
-	}
 	keys, err := k.Keys.Keys(ctx, issuerID)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(keys) == 0 && issuerID == k.Default {
+		if k.Sealer == nil {
+			return nil, nil, fault.New(fault.Unavailable, "%s", errNoSealer)
+		}
 		a, err := OpenRoot(ctx, issuerID, k.Keys, k.Sealer, PlacesAt(k.PublicURL, issuerID), k.Clock)
 		return a, map[string]any{settingMode: modeRoot}, err
 	}
-	a, err := k.openKeys(issuerID, keys)
+	a, err := k.openKeys(ctx, issuerID, keys)
 	if err != nil || issuerID != k.Default {
 		return a, nil, err
 	}
@@ -216,17 +228,17 @@ func (k *Kind) openActive(ctx context.Context, issuerID string) (*Authority, map
 }
 
 // openKeys opens the active one of an issuer's keys, and has the others opened when they are asked for.
-func (k *Kind) openKeys(issuerID string, keys []ca.Key) (active *Authority, err error) {
+func (k *Kind) openKeys(ctx context.Context, issuerID string, keys []ca.Key) (active *Authority, err error) {
 	siblings := map[string]func() (*Authority, error){}
 	for i := range keys {
 		key := &keys[i]
 		switch {
 		case key.Active:
-			if active, err = k.openKey(key); err != nil {
+			if active, err = k.openKey(ctx, key); err != nil {
 				return nil, err
 			}
 		case !key.Pending():
-			siblings[key.ID] = sync.OnceValues(func() (*Authority, error) { return k.openKey(key) })
+			siblings[key.ID] = k.sibling(ctx, key)
 		}
 	}
 	switch {
@@ -241,6 +253,23 @@ func (k *Kind) openKeys(issuerID string, keys []ca.Key) (active *Authority, err 
 	}
 }
 
-func (k *Kind) openKey(key *ca.Key) (*Authority, error) {
+// sibling opens a key when it is first asked for. One in a token is looked for each time: it may be away now and there later.
+func (k *Kind) sibling(ctx context.Context, key *ca.Key) func() (*Authority, error) {
+	// Whoever opened the CA may have gone by then.
+	ctx = context.WithoutCancel(ctx)
+	open := func() (*Authority, error) { return k.openKey(ctx, key) }
+	if key.TokenKey != "" {
+		return open
+	}
+	return sync.OnceValues(open)
+}
+
+func (k *Kind) openKey(ctx context.Context, key *ca.Key) (*Authority, error) {
+	if key.TokenKey != "" {
+		return k.openInToken(ctx, key)
+	}
+	if k.Sealer == nil {
+		return nil, fault.New(fault.Unavailable, "%s", errNoSealer)
+	}
 	return OpenKey(key, k.Sealer, PlacesAt(k.PublicURL, key.Place), k.Clock)
 }

@@ -23,6 +23,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -63,10 +64,12 @@ type Authority struct {
 	cross       []*x509.Certificate
 	// keyID is that of the key, named on what it issues if it is not the issuer's first.
 	keyID, named string
-	siblings     map[string]func() (*Authority, error)
-	crl          []string
-	ocsp         []string
-	ca           []string
+	// token is where the key is; nil if it is here.
+	token    Token
+	siblings map[string]func() (*Authority, error)
+	crl      []string
+	ocsp     []string
+	ca       []string
 	// standIn signs drafts.
 	standIn func() (crypto.Signer, error)
 }
@@ -133,16 +136,28 @@ func (a *Authority) Lasting(lifetime time.Duration) *Authority {
 // WithKey implements [ca.Keyed].
 func (a *Authority) WithKey(keyID string) (ca.Issuer, error) {
 	if keyID == a.keyID {
-		return a, nil
+		return a.issuer(), nil
 	}
 	open, ok := a.siblings[keyID]
 	if !ok {
 		return nil, fault.New(fault.NotFound, "there is no CA key %s", keyID)
 	}
-	return open()
+	sibling, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return sibling.issuer(), nil
 }
 
-// InProcess implements [ca.InProcess].
+// issuer is the CA as it is shown: one with its key in a token is not in process.
+func (a *Authority) issuer() ca.Issuer {
+	if a.token != nil {
+		return Remote{a}
+	}
+	return a
+}
+
+// InProcess implements [ca.InProcess]. [Remote] does not.
 func (a *Authority) InProcess() {}
 
 // Chain implements [ca.Issuer].
@@ -252,7 +267,7 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 	template.SignatureAlgorithm = signatureAlgorithm(a.key.Public())
 	der, err := x509.CreateCertificate(rand.Reader, template, a.chain[0], pub, a.key)
 	if err != nil {
-		return ca.Issued{}, fault.Wrap(err, fault.Internal, "the certificate could not be signed")
+		return ca.Issued{}, signing(err, fault.Internal, "the certificate could not be signed")
 	}
 	served := append(x509x.EncodePEM(der), a.above...)
 	for _, cert := range a.cross {
@@ -266,6 +281,14 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 		// A renewal would be cut short too, until the CA has a certificate that holds longer.
 		ChainPEM: served, KeyID: a.named, EndsWithCA: template.NotAfter.Equal(a.ends),
 	}, nil
+}
+
+// signing codes the error of a signature, unless the key's keeper has done so.
+func signing(err error, code fault.Code, what string) error {
+	if _, coded := errors.AsType[*fault.Error](err); coded {
+		return err
+	}
+	return fault.Wrap(err, code, "%s", what)
 }
 
 // signatureAlgorithm fits the hash to the strength of the CA's key; for other keys it is crypto/x509's choice.

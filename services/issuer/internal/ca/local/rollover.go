@@ -45,7 +45,7 @@ func (k *Kind) mayRoll(i registry.Issuer) error {
 	if i.ID == k.Default && k.Files.CertPath != "" {
 		return fault.New(fault.Conflict, "the CA of %s is read from files; put others in their place (CERTCTL_CA_CERT_PATH, CERTCTL_CA_KEY_PATH)", i.ID)
 	}
-	if k.Sealer == nil {
+	if k.Sealer == nil && i.Config[settingStore] != storeToken {
 		return fault.New(fault.Unavailable, "%s", errNoSealer)
 	}
 	return nil
@@ -57,7 +57,7 @@ func (k *Kind) Succeed(ctx context.Context, i registry.Issuer, parent *registry.
 	if err != nil {
 		return ca.Key{}, err
 	}
-	if err := k.mayRoll(i); err != nil {
+	if err := k.mayFollow(i, &s); err != nil {
 		return ca.Key{}, err
 	}
 	was, err := k.certificate(ctx, i.ID)
@@ -124,7 +124,7 @@ func (k *Kind) Request(ctx context.Context, i registry.Issuer, keys []ca.Key, r 
 	if err != nil {
 		return ca.Key{}, err
 	}
-	if err := k.mayRoll(i); err != nil {
+	if err := k.mayFollow(i, &s); err != nil {
 		return ca.Key{}, err
 	}
 	first := !slices.ContainsFunc(keys, func(k ca.Key) bool { return !k.Pending() })
@@ -153,7 +153,7 @@ func (k *Kind) described(ctx context.Context, i registry.Issuer, first bool, s S
 		if err != nil {
 			return Description{}, err
 		}
-		return given.description(i), nil
+		return k.describe(&given, i)
 	}
 	was, err := k.certificate(ctx, i.ID)
 	if err != nil {
@@ -168,14 +168,14 @@ func (k *Kind) Complete(_ context.Context, _ registry.Issuer, pending ca.Key, ce
 }
 
 // Usable implements [registry.Roller].
-func (k *Kind) Usable(_ context.Context, i registry.Issuer, key ca.Key) (signsCRL bool, err error) {
+func (k *Kind) Usable(ctx context.Context, i registry.Issuer, key ca.Key) (signsCRL bool, err error) {
 	if err := k.mayRoll(i); err != nil {
 		return false, err
 	}
 	if key.Pending() {
 		return false, errors.New("a key without a certificate cannot be used")
 	}
-	a, err := k.openKey(&key)
+	a, err := k.openKey(ctx, &key)
 	if err != nil {
 		return false, fault.Wrap(err, fault.Conflict, "%s", fault.From(err).Message)
 	}

@@ -49,29 +49,35 @@ func OpenRoot(ctx context.Context, issuerID string, keys ca.KeyStore, sealer *se
 	return OpenKey(stored, sealer, p, c)
 }
 
-// OpenKey opens the CA whose key is stored. Its error says what about it is wrong, in words for its operator. It is the
-// one place where a stored key becomes one that signs.
+// OpenKey opens the CA whose key is stored. Its error says what about it is wrong, in words for its operator. One that is
+// in a token is opened by openInToken.
 func OpenKey(stored *ca.Key, sealer *secret.Sealer, p Places, c clock.Clock) (*Authority, error) {
-	unusable := func(err error, what string) error {
-		return fault.Wrap(err, fault.Unavailable, "the CA of %s cannot be used: %s", stored.IssuerID, what)
-	}
 	plain, err := sealer.Unseal(stored.Sealed, binding(stored.IssuerID, stored.ID))
 	if errors.Is(err, secret.ErrKey) {
-		return nil, unusable(err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
+		return nil, unusable(stored, err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
 	}
 	if err != nil {
-		return nil, unusable(err, "its sealed key is damaged")
+		return nil, unusable(stored, err, "its sealed key is damaged")
 	}
 	key, err := x509x.ParsePrivateKey(plain)
 	if err != nil {
-		return nil, unusable(err, "its key cannot be read")
+		return nil, unusable(stored, err, "its key cannot be read")
 	}
+	return openWith(stored, key, p, c)
+}
+
+func unusable(stored *ca.Key, err error, what string) error {
+	return fault.Wrap(err, fault.Unavailable, "the CA of %s cannot be used: %s", stored.IssuerID, what)
+}
+
+// openWith opens the CA of a stored chain, wherever its key is.
+func openWith(stored *ca.Key, key crypto.Signer, p Places, c clock.Clock) (*Authority, error) {
 	chain, err := x509x.ParseCertificates([]byte(stored.ChainPEM))
 	if err != nil {
-		return nil, unusable(err, "its certificate cannot be read")
+		return nil, unusable(stored, err, "its certificate cannot be read")
 	}
 	if err := check(chain, key.Public(), c.Now()); err != nil {
-		return nil, unusable(err, err.Error())
+		return nil, unusable(stored, err, err.Error())
 	}
 	a := New(chain, key, p, c)
 	a.keyID = stored.ID
@@ -80,7 +86,7 @@ func OpenKey(stored *ca.Key, sealer *secret.Sealer, p Places, c clock.Clock) (*A
 	}
 	if stored.CrossPEM != "" {
 		if a.cross, err = x509x.ParseCertificates([]byte(stored.CrossPEM)); err != nil {
-			return nil, unusable(err, "its cross certificate cannot be read")
+			return nil, unusable(stored, err, "its cross certificate cannot be read")
 		}
 	}
 	return a, nil
@@ -96,7 +102,7 @@ func MakeRoot(issuerID string, d Description, sealer *secret.Sealer, now time.Ti
 	template.SignatureAlgorithm = signatureAlgorithm(key.Public())
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return ca.Key{}, fmt.Errorf("sign the CA certificate of %s: %w", issuerID, err)
+		return ca.Key{}, signing(err, fault.Internal, "the CA's certificate could not be signed")
 	}
 	return seal(ca.Key{IssuerID: issuerID, ChainPEM: string(x509x.EncodePEM(der)), Active: true}, key, sealer, now)
 }
@@ -131,15 +137,19 @@ func because(err error) string {
 	return err.Error()
 }
 
-// seal completes a stored key by an id and the private key, sealed. Its place is that of an issuer's first key.
+// seal completes a stored key by an id and the private key, sealed, or its label if it is in a token. Its place is that of an issuer's first key.
 func seal(k ca.Key, key crypto.Signer, sealer *secret.Sealer, now time.Time) (ca.Key, error) {
-	plain, err := x509x.EncodePrivateKey(key)
-	if err != nil {
-		return ca.Key{}, err
-	}
 	k.ID, k.Place, k.CreatedAt = id.New(KeyPrefix), k.IssuerID, now
 	if k.Active {
 		k.ActivatedAt = now
+	}
+	if held, ok := key.(Held); ok {
+		k.TokenKey = held.Label()
+		return k, nil
+	}
+	plain, err := x509x.EncodePrivateKey(key)
+	if err != nil {
+		return ca.Key{}, err
 	}
 	if k.Sealed, err = sealer.Seal(plain, binding(k.IssuerID, k.ID)); err != nil {
 		return ca.Key{}, fmt.Errorf("seal the CA key of %s: %w", k.IssuerID, err)

@@ -28,6 +28,9 @@ const (
 	settingExcludDNS = "excluded_dns_domains"
 	settingPermitIP  = "permitted_ip_ranges"
 	settingExcludIP  = "excluded_ip_ranges"
+	// settingStore is where the CA's key is, settingLabel by which name it is found in a token.
+	settingStore = "key_store"
+	settingLabel = "key_label"
 	// settingMode and settingFile are ours to say; they are taken back if they say what is true.
 	settingMode = "mode"
 	settingFile = "ca_cert_path"
@@ -36,7 +39,7 @@ const (
 // made are the settings that make a CA what it is.
 var made = []string{
 	settingName, settingOldName, settingCADays, settingMode, settingCert, settingKey, settingPassword, settingParent, settingAlgorithm,
-	settingPathLen, settingPermitDNS, settingExcludDNS, settingPermitIP, settingExcludIP,
+	settingPathLen, settingPermitDNS, settingExcludDNS, settingPermitIP, settingExcludIP, settingStore, settingLabel,
 }
 
 const (
@@ -63,6 +66,7 @@ type settings struct {
 	// handedOver tells that a certificate or a key is given, described names a setting of one to be made that is.
 	handedOver bool
 	described  string
+	tokenSettings
 }
 
 // readSettings reads the settings of a new CA. A null is a setting that is not given.
@@ -85,12 +89,15 @@ func readSettings(config map[string]any) (settings, error) {
 			s.password = c.text(setting, v)
 		case settingMode:
 			s.mode = c.text(setting, v)
+		case settingStore, settingLabel:
+			s.readToken(&c, setting, v)
 		default:
 			if s.described = setting; !s.describe(&c, setting, v) {
 				c.unknown(setting)
 			}
 		}
 	}
+	s.checkToken(&c)
 	s.checkMode(&c)
 	return s, c.err()
 }
@@ -155,7 +162,7 @@ func checkHandedOver(c *checks, s *settings) {
 	if s.cert == "" {
 		c.object(settingCert, "is needed with "+settingKey)
 	}
-	if s.key == "" {
+	if s.key == "" && !s.inToken {
 		c.object(settingKey, "is needed with "+settingCert)
 	}
 	if s.described != "" {

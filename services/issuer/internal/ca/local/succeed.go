@@ -21,6 +21,9 @@ type Successor struct {
 	Algorithm  string
 	// CrossSign has the key before sign a certificate for the new one too.
 	CrossSign bool
+	// Token is where its key is to be, under Label; nil for one that is sealed.
+	Token Token
+	Label string
 }
 
 // after describes the CA after one of a certificate: with the same limits, and what is to be different about it. Neither the
@@ -28,6 +31,7 @@ type Successor struct {
 func (s *Successor) after(was *x509.Certificate) Description {
 	d := Description{
 		Subject: was.Subject, Days: s.Days, Algorithm: s.Algorithm, MaxPathLen: Unbounded, Constraints: constraintsOf(was),
+		Token: s.Token, Label: s.Label,
 	}
 	if was.MaxPathLen > 0 || was.MaxPathLenZero {
 		d.MaxPathLen = was.MaxPathLen
