@@ -15,17 +15,22 @@ import (
 
 // Run answers requests, works on jobs and follows events until ctx ends, then finishes what is in hand.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
-	return app.Run(ctx, app.Settings{
-		PublicURL:   cfg.PublicURL,
-		CACertPath:  cfg.CACertPath,
-		CAKeyPath:   cfg.CAKeyPath,
-		StepCA:      cfg.stepCA(),
-		OpenSSL:     cfg.openSSL(),
-		Sweep:       cfg.SchedulerJobProcessorInterval,
-		CSRDeadline: cfg.CSRDeadline,
-		ACME:        cfg.acme(),
+	return app.Run(ctx, cfg.settings(), deps)
+}
 
-		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
-		MaxRenewals:  cfg.RenewalsPerIssuer,
-	}, deps)
+func (c *Config) settings() app.Settings {
+	return app.Settings{
+		PublicURL:   c.PublicURL,
+		CACertPath:  c.CACertPath,
+		CAKeyPath:   c.CAKeyPath,
+		StepCA:      c.stepCA(),
+		OpenSSL:     c.openSSL(),
+		Sweep:       c.SchedulerJobProcessorInterval,
+		CSRDeadline: c.CSRDeadline,
+		ACME:        c.acme(),
+
+		RenewalSweep: c.SchedulerRenewalCheckInterval,
+		MaxRenewals:  c.RenewalsPerIssuer,
+		ServerKeys:   c.KeygenMode == keygenServer,
+	}
 }

@@ -38,6 +38,8 @@ type Settings struct {
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+	// ServerKeys has the server make the keys that nobody else will, for demonstrations.
+	ServerKeys bool
 }
 
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
@@ -65,7 +67,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
+		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked, ServerKeys: settings.ServerKeys, Sealer: deps.Sealer})
+	if settings.ServerKeys {
+		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
+	}
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })

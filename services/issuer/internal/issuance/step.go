@@ -28,6 +28,8 @@ const (
 	unreachable
 	// lapse: nobody has approved it in time.
 	lapse
+	// settled: what becomes of it has been decided already.
+	settled
 )
 
 // decide says what is to be done about a job that is due. A job that was found AwaitingCSR has been waited for too long.

@@ -41,7 +41,12 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 				continue
 			}
 		}
+		if step, changes[i] = s.keyed(ctx, w, step, now); step == settled {
+			changes[i].Breaches = warnings
+			continue
+		}
 		switch step {
+		case settled:
 		case signNow:
 			w.Attempts++
 			toSign, signers = append(toSign, w.signing(w.CSRPEM)), append(signers, i)

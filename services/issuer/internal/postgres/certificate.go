@@ -128,13 +128,21 @@ func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issu
 	})
 }
 
-const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,
-	v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at`
+// versionColumns are those of a version v. One that was imported has neither job nor issuer.
+const versionColumns = `v.id, v.certificate_id, COALESCE(v.job_id, ''), COALESCE(v.issuer_id, ''), v.serial_number, v.fingerprint_sha256,
+	v.spki_sha256, v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at, v.imported, v.issuer_name,
+	` + keyState
 
-func scanVersion(row pgx.CollectableRow) (issuance.Version, error) {
-	var v issuance.Version
-	err := row.Scan(&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI,
-		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt)
+// versionFields are where versionColumns go.
+func versionFields(v *issuance.Version) []any {
+	return []any{
+		&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI, &v.NotBefore, &v.NotAfter, &v.PEMChain,
+		&v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt, &v.Imported, &v.IssuerName, &v.KeyState,
+	}
+}
+
+func scanVersion(row pgx.CollectableRow) (v issuance.Version, err error) {
+	err = row.Scan(versionFields(&v)...)
 	return v, err
 }
 

@@ -57,15 +57,14 @@ func (s *Store) Deploy(ctx context.Context, d issuance.Deployment) error {
 	return nil
 }
 
-const versionSQL = `SELECT ` + versionColumns + `, j.agent_id
-FROM certificate_versions v JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 AND v.certificate_id = $1`
+const versionSQL = `SELECT ` + versionColumns + `, COALESCE(j.agent_id, '')
+FROM certificate_versions v LEFT JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 AND v.certificate_id = $1`
 
 // Version implements [issuance.Store].
 func (s *Store) Version(ctx context.Context, certificateID, id string) (issuance.Version, string, error) {
 	var v issuance.Version
 	var keyAgent string
-	err := s.pool.QueryRow(ctx, versionSQL, certificateID, id).Scan(&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber,
-		&v.Fingerprint, &v.SPKI, &v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt, &keyAgent)
+	err := s.pool.QueryRow(ctx, versionSQL, certificateID, id).Scan(append(versionFields(&v), &keyAgent)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, "", fault.New(fault.NotFound, "there is no version %s of certificate %s", id, certificateID)
 	}
