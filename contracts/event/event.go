@@ -70,6 +70,7 @@ func All() []Event {
 		TargetUpdated{},
 		TargetDeleted{},
 		IssuerConfigured{},
+		IssuerCircuitChanged{},
 		TeamChanged{},
 		OwnerChanged{},
 		IssuerChanged{},

@@ -284,6 +284,27 @@ func (e CertificateVersionKeyState) Valid() bool {
 	}
 }
 
+// Defines values for IssuerHealthCircuit.
+const (
+	Closed   IssuerHealthCircuit = "closed"
+	HalfOpen IssuerHealthCircuit = "half_open"
+	Open     IssuerHealthCircuit = "open"
+)
+
+// Valid indicates whether the value is a known member of the IssuerHealthCircuit enum.
+func (e IssuerHealthCircuit) Valid() bool {
+	switch e {
+	case Closed:
+		return true
+	case HalfOpen:
+		return true
+	case Open:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for JobStatus.
 const (
 	JobStatusAwaitingApproval JobStatus = "AwaitingApproval"
@@ -335,6 +356,66 @@ func (e JobType) Valid() bool {
 	case Renewal:
 		return true
 	case Validation:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LintFindingLevel.
+const (
+	LintFindingLevelError  LintFindingLevel = "error"
+	LintFindingLevelFatal  LintFindingLevel = "fatal"
+	LintFindingLevelNotice LintFindingLevel = "notice"
+	LintFindingLevelWarn   LintFindingLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LintFindingLevel enum.
+func (e LintFindingLevel) Valid() bool {
+	switch e {
+	case LintFindingLevelError:
+		return true
+	case LintFindingLevelFatal:
+		return true
+	case LintFindingLevelNotice:
+		return true
+	case LintFindingLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LintMode.
+const (
+	LintModeBlock LintMode = "block"
+	LintModeWarn  LintMode = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LintMode enum.
+func (e LintMode) Valid() bool {
+	switch e {
+	case LintModeBlock:
+		return true
+	case LintModeWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LintRuleset.
+const (
+	Cabf LintRuleset = "cabf"
+	Rfc  LintRuleset = "rfc"
+)
+
+// Valid indicates whether the value is a known member of the LintRuleset enum.
+func (e LintRuleset) Valid() bool {
+	switch e {
+	case Cabf:
+		return true
+	case Rfc:
 		return true
 	default:
 		return false
@@ -971,9 +1052,12 @@ type CertificateVersion struct {
 
 	// KeyState Left out if its private key never was here. kept is sealed here for good, exportable too and may leave by an export,
 	// waiting was made here and is to be fetched once, gone was made here and is here no more.
-	KeyState  *CertificateVersionKeyState `json:"key_state,omitempty"`
-	NotAfter  time.Time                   `json:"not_after"`
-	NotBefore time.Time                   `json:"not_before"`
+	KeyState *CertificateVersionKeyState `json:"key_state,omitempty"`
+
+	// LintFindings What linters had to say against it when it was issued; left out if there was nothing.
+	LintFindings *[]LintFinding `json:"lint_findings,omitempty"`
+	NotAfter     time.Time      `json:"not_after"`
+	NotBefore    time.Time      `json:"not_before"`
 
 	// PemChain The leaf, then its issuers, without the root.
 	PemChain     string `json:"pem_chain"`
@@ -1043,10 +1127,18 @@ type Issuer struct {
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
 	Enabled   bool                   `json:"enabled"`
-	ID        string                 `json:"id"`
-	Name      string                 `json:"name"`
-	Type      string                 `json:"type"`
-	UpdatedAt time.Time              `json:"updated_at"`
+
+	// Health How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+	// tried with one request (half_open), and asked again by all once that has succeeded.
+	Health *IssuerHealth `json:"health,omitempty"`
+	ID     string        `json:"id"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits    *IssuerLimits `json:"limits,omitempty"`
+	Name      string        `json:"name"`
+	Type      string        `json:"type"`
+	UpdatedAt time.Time     `json:"updated_at"`
 }
 
 // IssuerCreate defines model for IssuerCreate.
@@ -1070,12 +1162,55 @@ type IssuerCreate struct {
 	Enabled *bool                   `json:"enabled,omitempty"`
 
 	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
-	ID   *string `json:"id,omitempty"`
-	Name string  `json:"name"`
+	ID *string `json:"id,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   string        `json:"name"`
 
 	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
 	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
+}
+
+// IssuerHealth How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+// tried with one request (half_open), and asked again by all once that has succeeded.
+type IssuerHealth struct {
+	BudgetRenewedAt *time.Time `json:"budget_renewed_at,omitempty"`
+
+	// BudgetUsed Requests that were begun in the present window, if there is a rate limit.
+	BudgetUsed *int                `json:"budget_used,omitempty"`
+	Circuit    IssuerHealthCircuit `json:"circuit"`
+
+	// Failures How many requests in a row it has not answered well.
+	Failures      int        `json:"failures"`
+	LastError     *string    `json:"last_error,omitempty"`
+	LastFailureAt *time.Time `json:"last_failure_at,omitempty"`
+	LastSuccessAt *time.Time `json:"last_success_at,omitempty"`
+	RetryAt       *time.Time `json:"retry_at,omitempty"`
+
+	// UnderWay Requests that it is being asked now.
+	UnderWay int `json:"under_way"`
+
+	// Waiting Jobs that wait for a place, or for it to be back.
+	Waiting int `json:"waiting"`
+}
+
+// IssuerHealthCircuit defines model for IssuerHealth.Circuit.
+type IssuerHealthCircuit string
+
+// IssuerLimits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+// attempt. A CA whose key is in the issuer service needs none.
+type IssuerLimits struct {
+	// MaxConcurrent How many requests may be under way at once; 0 is the default, 20.
+	MaxConcurrent *int `json:"max_concurrent,omitempty"`
+
+	// RateLimit How many may be begun in each window; 0 is no bound.
+	RateLimit *int `json:"rate_limit,omitempty"`
+
+	// RateWindowSeconds The length of a window, 3600 by default.
+	RateWindowSeconds *int `json:"rate_window_seconds,omitempty"`
 }
 
 // IssuerList defines model for IssuerList.
@@ -1106,8 +1241,12 @@ type IssuerTested struct {
 type IssuerUpdate struct {
 	Config  *map[string]interface{} `json:"config,omitempty"`
 	Enabled *bool                   `json:"enabled,omitempty"`
-	Name    *string                 `json:"name,omitempty"`
-	Type    *string                 `json:"type,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   *string       `json:"name,omitempty"`
+	Type   *string       `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -1167,6 +1306,43 @@ type JobStatus string
 
 // JobType defines model for JobType.
 type JobType string
+
+// LintFinding A rule that the certificate breaks, or comes near to breaking.
+type LintFinding struct {
+	// Citation Where it is written.
+	Citation *string `json:"citation,omitempty"`
+
+	// Detail What was found instead.
+	Detail *string `json:"detail,omitempty"`
+
+	// Level A notice or warn is advice, an error breaks the rule, and after a fatal it could not be told.
+	Level LintFindingLevel `json:"level"`
+
+	// Lint The name of the rule, as zlint has it.
+	//
+	// Examples: e_underscore_not_permissible_in_dnsname
+	Lint string `json:"lint"`
+
+	// Source Whose rule it is.
+	//
+	// Examples: RFC5280, CABF_BR
+	Source string `json:"source"`
+
+	// Text What the rule asks for.
+	Text string `json:"text"`
+}
+
+// LintFindingLevel A notice or warn is advice, an error breaks the rule, and after a fatal it could not be told.
+type LintFindingLevel string
+
+// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+// `lint_findings`. Unless you say so, `warn`.
+type LintMode string
+
+// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+// you say so, `rfc`.
+type LintRuleset string
 
 // MaintenanceWindow A span of time that comes again every week, by the clocks of its zone. With an `end` that is not later than `start` it
 // ends on the day after. A time that the clocks skip is the moment of the change; one that comes twice is the first as a
@@ -1447,11 +1623,22 @@ type Profile struct {
 	Description          string                `json:"description"`
 	Enabled              bool                  `json:"enabled"`
 	ID                   string                `json:"id"`
-	MaxTTLSeconds        int64                 `json:"max_ttl_seconds"`
-	Name                 string                `json:"name"`
-	RequiredSanPatterns  []string              `json:"required_san_patterns"`
-	SpiffeURIPattern     string                `json:"spiffe_uri_pattern"`
-	UpdatedAt            time.Time             `json:"updated_at"`
+	LintIgnore           []string              `json:"lint_ignore"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode LintMode `json:"lint_mode"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset         LintRuleset `json:"lint_ruleset"`
+	MaxTTLSeconds       int64       `json:"max_ttl_seconds"`
+	Name                string      `json:"name"`
+	RequiredSanPatterns []string    `json:"required_san_patterns"`
+	ReuseKey            bool        `json:"reuse_key"`
+	SpiffeURIPattern    string      `json:"spiffe_uri_pattern"`
+	UpdatedAt           time.Time   `json:"updated_at"`
 }
 
 // ProfileCreate defines model for ProfileCreate.
@@ -1470,6 +1657,18 @@ type ProfileCreate struct {
 	Enabled              *bool                  `json:"enabled,omitempty"`
 	ID                   *string                `json:"id,omitempty"`
 
+	// LintIgnore Names of lints whose findings neither block nor are told.
+	LintIgnore *[]string `json:"lint_ignore,omitempty"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode *LintMode `json:"lint_mode,omitempty"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset *LintRuleset `json:"lint_ruleset,omitempty"`
+
 	// MaxTTLSeconds How long a certificate may hold. The CA is asked for no more; with 0 it decides. Less than an hour needs
 	// `allow_short_lived`.
 	MaxTTLSeconds *int64 `json:"max_ttl_seconds,omitempty"`
@@ -1478,6 +1677,10 @@ type ProfileCreate struct {
 	// RequiredSanPatterns Regular expressions (RE2). Each of them must match one of the names of a certificate, and the whole of it: they are
 	// anchored at both ends. Names are in lower case.
 	RequiredSanPatterns *[]string `json:"required_san_patterns,omitempty"`
+
+	// ReuseKey Has agents keep the key of a certificate when it is renewed, as long as the profile allows it. Without it each
+	// renewal has a new key. Whoever makes their own signing requests decides about their key themselves.
+	ReuseKey *bool `json:"reuse_key,omitempty"`
 
 	// SpiffeURIPattern A SPIFFE id in which `*` stands for one segment of the path, and `**` at the end for what is left. With it a
 	// certificate may have one URI among its names, which must fit; without it, none.
@@ -1514,10 +1717,21 @@ type ProfileUpdate struct {
 	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
 	Description          *string                `json:"description,omitempty"`
 	Enabled              *bool                  `json:"enabled,omitempty"`
-	MaxTTLSeconds        *int64                 `json:"max_ttl_seconds,omitempty"`
-	Name                 *string                `json:"name,omitempty"`
-	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
-	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
+	LintIgnore           *[]string              `json:"lint_ignore,omitempty"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode *LintMode `json:"lint_mode,omitempty"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset         *LintRuleset `json:"lint_ruleset,omitempty"`
+	MaxTTLSeconds       *int64       `json:"max_ttl_seconds,omitempty"`
+	Name                *string      `json:"name,omitempty"`
+	RequiredSanPatterns *[]string    `json:"required_san_patterns,omitempty"`
+	ReuseKey            *bool        `json:"reuse_key,omitempty"`
+	SpiffeURIPattern    *string      `json:"spiffe_uri_pattern,omitempty"`
 }
 
 // RenewalPlan defines model for RenewalPlan.
@@ -1549,6 +1763,8 @@ type RenewalPolicy struct {
 	ApprovalRequired          bool                `json:"approval_required"`
 	AutoRenew                 bool                `json:"auto_renew"`
 	CreatedAt                 time.Time           `json:"created_at"`
+	FallbackAfterMinutes      int                 `json:"fallback_after_minutes"`
+	FallbackIssuerIds         []string            `json:"fallback_issuer_ids"`
 	ID                        string              `json:"id"`
 	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
 	MaxRetries                int                 `json:"max_retries"`
@@ -1578,8 +1794,15 @@ type RenewalPolicyCreate struct {
 	ApprovalRequired *bool `json:"approval_required,omitempty"`
 
 	// AutoRenew Whether certificates are renewed without being asked.
-	AutoRenew *bool   `json:"auto_renew,omitempty"`
-	ID        *string `json:"id,omitempty"`
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
+	ID                *string   `json:"id,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
@@ -1637,6 +1860,13 @@ type RenewalPolicyUpdate struct {
 
 	// AutoRenew Whether certificates are renewed without being asked.
 	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that

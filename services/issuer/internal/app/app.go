@@ -54,7 +54,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	// The workers are woken by the store that they work on.
 	var work, renewals *worker.Worker
 	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake() }}
-	asked, err := meter(deps.Metrics)
+	meters, err := newMeters(deps.Metrics)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,11 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked, ServerKeys: settings.ServerKeys, Sealer: deps.Sealer})
+		issuance.Settings{
+			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
+			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
+			ServerKeys: settings.ServerKeys, Sealer: deps.Sealer,
+		})
 	if settings.ServerKeys {
 		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
 	}
@@ -106,7 +110,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, renewals.Run, bulkWork.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

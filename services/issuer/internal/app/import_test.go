@@ -101,7 +101,7 @@ func importBody(file string, said map[string]any) map[string]any {
 	return body
 }
 
-func (w *world) versions(id string) []issuerapi.CertificateVersion {
+func (w *world) versionsOf(id string) []issuerapi.CertificateVersion {
 	w.t.Helper()
 	var list issuerapi.CertificateVersionList
 	w.must(http.StatusOK, http.MethodGet, "listCertificateVersions", certificates+"/"+id+"/versions", nil, &list)
@@ -128,7 +128,7 @@ func TestImport_ManagesEachLeafOfABundleWithItsChain(t *testing.T) {
 		*c.SerialNumber != x509x.SerialHex(www.cert.SerialNumber) || !c.ExpiresAt.Equal(www.cert.NotAfter) || strings.Join(c.Sans, " ") != "www.example.com example.com" {
 		t.Errorf("%+v", c)
 	}
-	v := w.versions(c.ID)
+	v := w.versionsOf(c.ID)
 	if len(v) != 1 || v[0].PemChain != pemOf(t, www, ca) || v[0].CsrPem != "" || !*v[0].Imported || *v[0].IssuerName != item.IssuerName || v[0].KeyState != nil {
 		t.Errorf("versions %+v", v)
 	}
@@ -236,7 +236,7 @@ func TestImport_IsRenewedByTheIssuerThatWasNamed(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == id })
-	v := w.versions(id)
+	v := w.versionsOf(id)
 	if len(v) != 2 || v[0].Imported != nil || !*v[1].Imported || renewed.PreviousVersionID != v[1].ID || renewed.IssuerID != "iss-local" {
 		t.Errorf("told %+v of %+v", renewed, v)
 	}
@@ -473,7 +473,7 @@ func TestExport_HandsOutAKeyThatWasKeptAndMayLeave(t *testing.T) {
 			t.Errorf("told %+v by %s", released, message.Actor)
 		}
 	}
-	if v := w.versions(id); *v[0].KeyState != "exportable" {
+	if v := w.versionsOf(id); *v[0].KeyState != "exportable" {
 		t.Errorf("the key is %s", *v[0].KeyState)
 	}
 	w.dumpLacks(www.key)

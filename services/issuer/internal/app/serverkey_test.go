@@ -21,6 +21,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/app"
+	"github.com/certctl/certctl/services/issuer/internal/ca/vault/vaultfake"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 )
 
@@ -30,7 +31,7 @@ var serverKeys = app.Settings{ServerKeys: true}
 func (w *world) waiting(id string, count int) (v issuerapi.CertificateVersion) {
 	w.t.Helper()
 	w.await("a version with a key", func() bool {
-		versions := w.versions(id)
+		versions := w.versionsOf(id)
 		if len(versions) != count {
 			return false
 		}
@@ -126,7 +127,7 @@ func TestServerKey_IsMadeSignedAndHandedOutOnce(t *testing.T) {
 	if now := w.certificate(c.ID); now.StatusReason != nil {
 		t.Errorf("it still says %q", *now.StatusReason)
 	}
-	if versions := w.versions(c.ID); *versions[0].KeyState != issuerapi.CertificateVersionKeyStateGone {
+	if versions := w.versionsOf(c.ID); *versions[0].KeyState != issuerapi.CertificateVersionKeyStateGone {
 		t.Errorf("the key is %s", *versions[0].KeyState)
 	}
 	// Nothing of it is left, in the clear or sealed, and the log has never seen it.
@@ -265,20 +266,26 @@ func (w *world) inService(on bool) {
 func TestServerKey_OfAJobThatEndsInVainIsDeleted(t *testing.T) {
 	w := newWorld(t)
 	w.start(serverKeys)
-	w.setPolicy("rp-default", map[string]any{"max_retries": 1})
 	c := w.create(map[string]any{"common_name": "www.example.com"})
 	w.waiting(c.ID, 1)
+	// Its issuer is out of service, so that the request is made and waits.
 	w.inService(false)
 	r := w.renew(c.ID, nil)
-	w.await("the renewal to fail", func() bool { return w.job(r.JobID).Status == issuerapi.JobStatusFailed })
-	if n := w.count(`SELECT count(*) FROM certificate_keys WHERE sealed_key IS NOT NULL`); n != 1 {
+	sealed := func() int {
+		return w.count(`SELECT count(*) FROM certificate_keys WHERE certificate_id = $1 AND sealed_key IS NOT NULL`, c.ID)
+	}
+	w.await("the key of the renewal", func() bool { return sealed() == 2 })
+	w.must(http.StatusOK, http.MethodPost, "cancelJob", "/api/v1/jobs/"+r.JobID+"/cancel", nil, nil)
+	if n := sealed(); n != 1 {
 		t.Errorf("%d keys are kept", n)
 	}
 	w.inService(true)
 	// Done again it gets a key of its own, since the one that it had is no more.
 	w.must(http.StatusAccepted, http.MethodPost, "retryJob", "/api/v1/jobs/"+r.JobID+"/retry", nil, nil)
-	w.waiting(c.ID, 2)
-	w.fetch(c.ID)
+	v := w.waiting(c.ID, 2)
+	if _, key := w.fetch(c.ID); !x509x.SameKey(key.Public(), leafKey(t, v.PemChain)) {
+		t.Error("the key is another's")
+	}
 }
 
 func TestServerKey_OfAnArchivedCertificateIsDeleted(t *testing.T) {
@@ -301,7 +308,7 @@ func TestServerKey_ThatNobodyFetchesIsDeletedWhenItsVersionHasEnded(t *testing.T
 	w.start(serverKeys)
 	ca := foreignCA(t, nil, "CA")
 	kept := issued(t, &ca, func(c *x509.Certificate) {
-		c.DNSNames, c.NotAfter = []string{"kept.example.com"}, time.Now().Add(time.Minute)
+		c.DNSNames, c.NotAfter = []string{"kept.example.com"}, time.Now().Add(80*24*time.Hour)
 	})
 	w.importing(pemOf(t, kept)+keyPEM(t, kept), map[string]any{"keep_key": true})
 	c := w.create(map[string]any{"common_name": "www.example.com"})
@@ -362,5 +369,41 @@ func TestServerKey_OutlivesARestartBetweenItsMakingAndItsSigning(t *testing.T) {
 	}
 	if _, key := w.fetch(c.ID); !x509x.SameKey(key.Public(), certs[0].PublicKey) {
 		t.Error("its key is another's")
+	}
+}
+
+func TestServerKey_IsStoredBeforeACAElsewhereIsAsked(t *testing.T) {
+	w := newWorld(t)
+	w.start(serverKeys)
+	s, err := vaultfake.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	i := w.issuer(map[string]any{
+		"id": "iss-vault", "name": "Vault", "type": "openbao", "enabled": true, "config": map[string]any{
+			"url": s.URL, "namespace": vaultfake.Namespace, "mount": vaultfake.Mount, "role": vaultfake.RoleName,
+			"role_id": vaultfake.RoleID, "secret_id": vaultfake.SecretID, "tls_ca_pem": s.Trust(),
+		},
+	})
+	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID})
+	w.waiting(c.ID, 1)
+	w.fetch(c.ID)
+	s.Seal(true)
+	w.renew(c.ID, nil)
+	w.await("the CA to be waited for", func() bool {
+		r := w.certificate(c.ID).StatusReason
+		return r != nil && strings.Contains(*r, "sealed")
+	})
+	if n := w.count(`SELECT count(*) FROM certificate_keys k JOIN jobs j USING (certificate_id) WHERE k.sealed_key IS NOT NULL AND j.type = 'Renewal' AND j.csr_pem <> ''`); n != 1 {
+		t.Errorf("%d keys lie with their requests", n)
+	}
+	s.Seal(false)
+	v := w.waiting(c.ID, 2)
+	if reason := w.certificate(c.ID).StatusReason; reason == nil || !strings.Contains(*reason, "/key") {
+		t.Errorf("it says %v", reason)
+	}
+	if _, key := w.fetch(c.ID); !x509x.SameKey(key.Public(), leafKey(t, v.PemChain)) {
+		t.Error("the key is another's")
 	}
 }

@@ -13,6 +13,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 // Prefixes of the ids that are made here.
@@ -116,7 +118,9 @@ type Version struct {
 	KeyState KeyState
 	// ShortLived is known of a version that was just made; it is told, and not stored.
 	ShortLived bool
-	CreatedAt  time.Time
+	// Findings are what linters had to say when it was issued.
+	Findings  []lint.Finding
+	CreatedAt time.Time
 }
 
 // KeyState is what became of a private key that lies here, or did.

@@ -253,7 +253,7 @@ const maxName = 500
 
 // NameOf makes the distinguished name of a foreign certificate fit to be stored and shown.
 func NameOf(dn string) string {
-	dn = clean(dn)
+	dn = Clean(dn)
 	if len(dn) > maxName {
 		dn = strings.ToValidUTF8(dn[:maxName], "") + "…"
 	}
@@ -274,5 +274,5 @@ func reasonOf(err error) string {
 		}
 		reasons = append(reasons, field.Name+" "+field.Reason)
 	}
-	return clean(strings.Join(reasons, "; "))
+	return Clean(strings.Join(reasons, "; "))
 }

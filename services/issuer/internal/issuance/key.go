@@ -126,7 +126,7 @@ func (s *Service) ExportKey(
 		return err
 	}))
 	if fault.CodeOf(err) == fault.NotFound {
-		err = elsewhere(&v, agentID)
+		err = whereabouts(&v, agentID)
 	}
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (s *Service) Deliver(ctx context.Context, p authn.Principal, o Origin, whic
 	r.Consume = true
 	err = s.store.Release(ctx, r)
 	if fault.CodeOf(err) == fault.NotFound {
-		err = elsewhere(&v, agentID)
+		err = whereabouts(&v, agentID)
 	}
 	if err != nil {
 		return Version{}, nil, err
@@ -194,8 +194,8 @@ func (k *StoredKey) gone(v *Version) error {
 		v.ID, k.GoneAt.UTC().Format(time.RFC3339), k.GoneWhy)
 }
 
-// elsewhere says where the key of a version is that does not lie here.
-func elsewhere(v *Version, agentID string) error {
+// whereabouts says where the key of a version is that does not lie here.
+func whereabouts(v *Version, agentID string) error {
 	switch {
 	case agentID != "":
 		return fault.New(fault.Conflict, "the key of version %s was made on the host of agent %s and never leaves it", v.ID, agentID)

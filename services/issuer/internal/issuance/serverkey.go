@@ -45,31 +45,33 @@ func (s *Service) awaitKey(w *Work, now time.Time) Change {
 }
 
 const (
-	waitsForWorker = "waits for the server to make its key"
+	waitsForWorker = "waits for the server to make its key, and to have it certified"
 	waitsForFetch  = "its key waits to be fetched, once: POST /api/v1/certificates/{id}/key"
 )
 
-// keyed makes the key of a job that is to be given one here, and says what is next then. Settled comes with the change that
-// has become of the job.
-func (s *Service) keyed(ctx context.Context, w *Work, step next, claimed time.Time) (next, Change) {
+// keyed is the change of a job that is to be given a key here, nil for any other. The key is stored with its request before
+// any CA is asked, so that no crash leaves a certificate behind whose key is nowhere.
+func (s *Service) keyed(ctx context.Context, w *Work, step next, claimed time.Time) *Change {
 	if !s.makesKey(w) || step != awaitRequester && step != signNow {
-		return step, Change{}
+		return nil
 	}
 	needed, err := s.needsKey(ctx, w, step)
-	if err == nil && needed && s.clock.Now().Sub(claimed) > lease/3 {
-		// Large RSA keys take their time; the lease of the whole batch must outlast them.
-		c := w.change(JobPending, claimed)
-		c.NextActionAt, c.Reason = claimed, waitsForWorker
-		return settled, c
+	if err == nil && !needed {
+		return nil
 	}
-	if err == nil && needed {
+	now := s.clock.Now()
+	// Large RSA keys take their time, and the lease of the whole batch must outlast them.
+	if err == nil && now.Sub(claimed) < lease/3 {
 		err = s.makeKey(ctx, w)
 	}
 	if err != nil {
 		w.Attempts++
-		return settled, s.setback(w, err, s.clock.Now(), "")
+		c := s.setback(w, err, now, "")
+		return &c
 	}
-	return signNow, Change{}
+	c := w.change(JobPending, now)
+	c.NextActionAt, c.Reason = now, waitsForWorker
+	return &c
 }
 
 // needsKey reports whether a job has no request yet, or one whose key was made here and has gone since.

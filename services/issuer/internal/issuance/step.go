@@ -28,8 +28,6 @@ const (
 	unreachable
 	// lapse: nobody has approved it in time.
 	lapse
-	// settled: what becomes of it has been decided already.
-	settled
 )
 
 // decide says what is to be done about a job that is due. A job that was found AwaitingCSR has been waited for too long.
@@ -50,8 +48,8 @@ func decide(w *Work) next {
 	}
 }
 
-// ask is the change of a job whose key an agent is asked for.
-func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
+// ask is the change of a job whose key an agent is asked for: a new one, unless kept names the one that it is to keep.
+func ask(w *Work, key profile.Key, kept string, now, deadline time.Time) Change {
 	w.Attempts++
 	w.AgentID = w.Targets[0].AgentID
 	c := w.change(JobAwaitingCSR, now)
@@ -62,7 +60,7 @@ func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
 	}
 	c.Fact = w.fact(event.CertificateKeyRequested{
 		CertificateID: w.CertificateID, JobID: w.ID, Attempt: w.Attempts, AgentID: w.AgentID,
-		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ExpiresAt: deadline,
+		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ReuseSPKISHA256: kept, ExpiresAt: deadline,
 	}, now, "")
 	return c
 }
@@ -91,7 +89,7 @@ func unanswered(w *Work) string {
 func (s *Service) setback(w *Work, err error, now time.Time, causation string) Change {
 	f := fault.From(err)
 	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
-	w.LastError = clean(f.Message)
+	w.LastError = Clean(f.Message)
 	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
 		return failure(w, w.LastError, now, causation)
 	}
@@ -135,8 +133,8 @@ func (w *Work) servedEverywhere() bool {
 // maxReason bounds what agents and foreign CAs have to say for themselves.
 const maxReason = 1000
 
-// clean makes a text that comes from elsewhere, in whole or in part, fit to be stored and shown.
-func clean(s string) string {
+// Clean makes a text that comes from elsewhere, in whole or in part, fit to be stored and shown.
+func Clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

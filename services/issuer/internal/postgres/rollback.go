@@ -62,9 +62,8 @@ FROM certificate_versions v LEFT JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 
 
 // Version implements [issuance.Store].
 func (s *Store) Version(ctx context.Context, certificateID, id string) (issuance.Version, string, error) {
-	var v issuance.Version
 	var keyAgent string
-	err := s.pool.QueryRow(ctx, versionSQL, certificateID, id).Scan(append(versionFields(&v), &keyAgent)...)
+	v, err := scanVersion(s.pool.QueryRow(ctx, versionSQL, certificateID, id), &keyAgent)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, "", fault.New(fault.NotFound, "there is no version %s of certificate %s", id, certificateID)
 	}

@@ -52,7 +52,6 @@ func settleKeys(ctx context.Context, q querier, changes []issuance.Change, appli
 			continue
 		}
 		if c.Key != nil {
-			// Also of a job that ends at once: that there was one tells its request from one that came from outside.
 			made = append(made, *c.Key)
 		}
 		if c.Status == issuance.JobFailed || c.Status == issuance.JobCancelled {
