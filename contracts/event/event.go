@@ -78,6 +78,7 @@ func All() []Event {
 		PolicyChanged{},
 		PolicyViolated{},
 		RenewalPolicyChanged{},
+		BlockedKeyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
 		CheckpointSigned{},

@@ -25,6 +25,7 @@ func (c *Config) settings() app.Settings {
 		CAKeyPath:   c.CAKeyPath,
 		StepCA:      c.stepCA(),
 		OpenSSL:     c.openSSL(),
+		DigiCert:    c.digiCert(),
 		Sweep:       c.SchedulerJobProcessorInterval,
 		CSRDeadline: c.CSRDeadline,
 		ACME:        c.acme(),

@@ -33,6 +33,7 @@ type Settings struct {
 	StepCA                StepCA
 	OpenSSL               OpenSSL
 	ACME                  ACME
+	DigiCert              DigiCert
 	Sweep, CSRDeadline    time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
@@ -66,16 +67,9 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
-	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{
-			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
-			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
-			ServerKeys: settings.ServerKeys, Sealer: deps.Sealer,
-		})
-	if settings.ServerKeys {
-		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
-	}
+	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log, settings.issuance(ctx, meters, deps))
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
+	keys := regulation.NewKeys(store, certificates.Blocked(), deps.Clock)
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
@@ -95,7 +89,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 
 	answers := api.New(api.Services{
 		Certificates: certificates, Issuers: records,
-		Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		Organisation: organisation.New(store, deps.Clock), Rules: rules, Keys: keys, Bulk: bulkOperations,
 		Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 	}, store, deps.Clock)
 	return together(
@@ -113,6 +107,18 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// issuance is how certificates are issued, with a warning in the log if that is for demonstrations.
+func (s *Settings) issuance(ctx context.Context, m *meters, deps service.Deps) issuance.Settings {
+	if s.ServerKeys {
+		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
+	}
+	return issuance.Settings{
+		CSRDeadline: s.CSRDeadline, MaxRenewals: s.MaxRenewals,
+		Asked: m.asked, Circuit: m.circuit, FellBack: m.fellBack, Found: m.found,
+		ServerKeys: s.ServerKeys, Sealer: deps.Sealer,
+	}
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.

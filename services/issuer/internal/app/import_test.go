@@ -247,6 +247,19 @@ func TestImport_IsRenewedByTheIssuerThatWasNamed(t *testing.T) {
 	}
 }
 
+func TestImport_SaysThatAKeyIsBlocked(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	ca := foreignCA(t, nil, "CA")
+	www := foreignLeaf(t, &ca, "www.example.com")
+	w.must(http.StatusCreated, http.MethodPost, "blockKey", blockedKeys,
+		map[string]any{"spki_sha256": x509x.SPKIHash(www.cert.RawSubjectPublicKeyInfo), "reason": "keyCompromise"}, nil)
+	got := w.importing(pemOf(t, www), nil).Data[0]
+	if got.Status != "imported" || got.Reason == nil || !strings.Contains(*got.Reason, "blocked") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestImport_GetsItsKeyFromTheAgentOfATargetThatIsAdded(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

@@ -90,6 +90,9 @@ func (s *Service) Import(ctx context.Context, p authn.Principal, o Origin, r Imp
 		if out[i], err = s.takeIn(ctx, p, im, r.DryRun); err != nil {
 			return out[:i], err
 		}
+		if out[i].Reason == "" {
+			out[i].Reason = s.distrust(ctx, arrivals[i].Certificate)
+		}
 	}
 	return out, nil
 }
@@ -132,6 +135,16 @@ func (r *ImportRequest) request(commonName string, sans []string) Request {
 		CommonName: commonName, SANs: sans, Environment: r.Environment, OwnerID: r.OwnerID, TeamID: r.TeamID, IssuerID: r.IssuerID,
 		RenewalPolicyID: r.RenewalPolicyID, ProfileID: r.ProfileID, Tags: r.Tags,
 	}
+}
+
+// distrust says why the key of a certificate should not be relied upon; empty if nothing is known against it. What is in use
+// is managed all the same: how else should it be replaced?
+func (s *Service) distrust(ctx context.Context, cert *x509.Certificate) string {
+	err := s.blocked.Check(ctx, &x509.CertificateRequest{PublicKey: cert.PublicKey, RawSubjectPublicKeyInfo: cert.RawSubjectPublicKeyInfo})
+	if fault.CodeOf(err) != fault.Invalid {
+		return ""
+	}
+	return fault.From(err).Message
 }
 
 // takeIn stores an import, unless the certificate is here already.
