@@ -49,6 +49,7 @@ func commands() []command {
 		{"export-cert", "ID [--as pem|der|pkcs7|pkcs12|jks] [--out FILE] [--with-key [--password-file F]] [--version-id V]", "write a certificate to a file, with or without its key", exportCert},
 		{"fetch-key", "ID --out FILE [--version-id V]", "fetch, once, a private key that the server has made", fetchKey},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
 		{"list-keys", "[--all] [--limit N]", "list API keys, newest first", listKeys},
@@ -153,15 +154,26 @@ func (s *session) parse(args []string) error {
 // arguments parses the command's flags, wherever they stand, and returns the rest,
 // which must be as many as wanted.
 func (s *session) arguments(args []string, want int) ([]string, error) {
-	return s.separate(args, func(n int) bool { return n == want })
+	rest, err := s.operands(args)
+	if err == nil && len(rest) != want {
+		s.usage(s.Err)
+		return nil, errUsage
+	}
+	return rest, err
 }
 
 // some is arguments where one is needed and more are welcome.
 func (s *session) some(args []string) ([]string, error) {
-	return s.separate(args, func(n int) bool { return n > 0 })
+	rest, err := s.operands(args)
+	if err == nil && len(rest) == 0 {
+		s.usage(s.Err)
+		return nil, errUsage
+	}
+	return rest, err
 }
 
-func (s *session) separate(args []string, enough func(int) bool) ([]string, error) {
+// operands parses the command's flags, wherever they stand, and returns the rest.
+func (s *session) operands(args []string) ([]string, error) {
 	var rest []string
 	for {
 		if err := s.parse(args); err != nil {
@@ -177,10 +189,6 @@ func (s *session) separate(args []string, enough func(int) bool) ([]string, erro
 			break
 		}
 		rest, args = append(rest, left[0]), left[1:]
-	}
-	if !enough(len(rest)) {
-		s.usage(s.Err)
-		return nil, errUsage
 	}
 	return rest, nil
 }
