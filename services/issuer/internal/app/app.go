@@ -44,6 +44,8 @@ type Settings struct {
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+	// ServerKeys has the server make the keys that nobody else will, for demonstrations.
+	ServerKeys bool
 
 	token local.Token // by Signer; nil if there is none
 }
@@ -83,11 +85,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
-	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{
-			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
-			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
-		})
+	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log, settings.issuance(ctx, meters, deps))
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	keys := regulation.NewKeys(store, certificates.Blocked(), deps.Clock)
 	var bulkWork *worker.Worker
@@ -124,6 +122,18 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// issuance is how certificates are issued, with a warning in the log if that is for demonstrations.
+func (s *Settings) issuance(ctx context.Context, m *meters, deps service.Deps) issuance.Settings {
+	if s.ServerKeys {
+		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
+	}
+	return issuance.Settings{
+		CSRDeadline: s.CSRDeadline, MaxRenewals: s.MaxRenewals,
+		Asked: m.asked, Circuit: m.circuit, FellBack: m.fellBack, Found: m.found,
+		ServerKeys: s.ServerKeys, Sealer: deps.Sealer,
+	}
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.
