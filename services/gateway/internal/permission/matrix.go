@@ -31,6 +31,9 @@ var matrix = map[string][]string{
 	"certificates:deploy":  {Operator, MCP},
 	"certificates:archive": {Operator},
 
+	"campaigns:read": {Operator, Approver, Viewer, MCP},
+	"campaigns:run":  {Operator},
+
 	"jobs:read":    {Operator, Approver, Viewer, MCP},
 	"jobs:cancel":  {Operator, MCP},
 	"jobs:retry":   {Operator, MCP},

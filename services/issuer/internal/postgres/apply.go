@@ -14,10 +14,10 @@ import (
 var applySQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::boolean[], $13::boolean[],
-		` + versionParameters(14) + `)
+		` + versionParameters(14) + `, $30::text[])
 	AS i (job_id, token, status, attempts, agent_id, csr_pem, last_error,
 		next_action_at, at, certificate_status, reason, told, renewal,
-		` + versionNames + `)
+		` + versionNames + `, authority_key_id)
 ), job AS (
 	UPDATE jobs j SET status = i.status, attempts = i.attempts, agent_id = i.agent_id, csr_pem = i.csr_pem,
 		version_id = i.version_id, last_error = i.last_error, next_action_at = i.next_action_at,
@@ -42,9 +42,9 @@ var applySQL = `WITH input AS (
 	RETURNING job.id AS job_id, c.version
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at, authority_key_id)
 	SELECT i.version_id, job.certificate_id, i.job_id, i.version_issuer, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
-		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.at
+		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.at, i.authority_key_id
 	FROM input i JOIN job ON job.id = i.job_id
 	WHERE i.version_id <> ''
 ), event AS (
@@ -112,6 +112,7 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 		column(changes, func(r *row) bool { return r.Fact != nil }),
 		column(changes, func(r *row) bool { return r.Renewal }),
 	}
-	args = append(args, versionArgs(column(changes, func(r *row) *issuance.Version { return r.Version }))...)
-	return append(args, eventArgs...), nil
+	versions := column(changes, func(r *row) *issuance.Version { return r.Version })
+	args = append(append(args, versionArgs(versions)...), eventArgs...)
+	return append(args, authorityKeyIDs(versions)), nil
 }
