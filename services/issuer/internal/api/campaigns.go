@@ -193,28 +193,36 @@ func (s *server) steer(
 // StartCampaign implements the operation of that name.
 func (s *server) StartCampaign(ctx context.Context, r issuerapi.StartCampaignRequestObject) (issuerapi.StartCampaignResponseObject, error) {
 	p, origin := asking(ctx)
-	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) { return s.Start(ctx, p, origin, r.ID) })
+	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) {
+		return s.Start(ctx, p, origin, r.ID)
+	})
 	return issuerapi.StartCampaign200JSONResponse(c), err
 }
 
 // PauseCampaign implements the operation of that name.
 func (s *server) PauseCampaign(ctx context.Context, r issuerapi.PauseCampaignRequestObject) (issuerapi.PauseCampaignResponseObject, error) {
 	p, origin := asking(ctx)
-	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) { return s.Pause(ctx, p, origin, r.ID) })
+	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) {
+		return s.Pause(ctx, p, origin, r.ID)
+	})
 	return issuerapi.PauseCampaign200JSONResponse(c), err
 }
 
 // ResumeCampaign implements the operation of that name.
 func (s *server) ResumeCampaign(ctx context.Context, r issuerapi.ResumeCampaignRequestObject) (issuerapi.ResumeCampaignResponseObject, error) {
 	p, origin := asking(ctx)
-	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) { return s.Resume(ctx, p, origin, r.ID) })
+	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) {
+		return s.Resume(ctx, p, origin, r.ID)
+	})
 	return issuerapi.ResumeCampaign200JSONResponse(c), err
 }
 
 // StopCampaign implements the operation of that name.
 func (s *server) StopCampaign(ctx context.Context, r issuerapi.StopCampaignRequestObject) (issuerapi.StopCampaignResponseObject, error) {
 	p, origin := asking(ctx)
-	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) { return s.Stop(ctx, p, origin, r.ID) })
+	c, err := s.steer(ctx, r.ID, func(ctx context.Context, s *campaign.Service) (campaign.Campaign, error) {
+		return s.Stop(ctx, p, origin, r.ID)
+	})
 	return issuerapi.StopCampaign200JSONResponse(c), err
 }
 

@@ -198,14 +198,14 @@ type Wave struct {
 
 // Item is one certificate of a campaign.
 type Item struct {
-	Position, Wave                int
-	CertificateID                 string
-	CommonName                    string
-	OwnerID, TeamID, Environment  string
-	Status                        ItemStatus
-	Reason                        string
-	JobID                         string
-	OldVersionID, NewVersionID    string
+	Position, Wave                 int
+	CertificateID                  string
+	CommonName                     string
+	OwnerID, TeamID, Environment   string
+	Status                         ItemStatus
+	Reason                         string
+	JobID                          string
+	OldVersionID, NewVersionID     string
 	OldFingerprint, NewFingerprint string
 	// The keys of the CAs that signed them, and the issuers.
 	OldAuthorityKeyID, NewAuthorityKeyID string

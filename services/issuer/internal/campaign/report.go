@@ -90,8 +90,12 @@ func (r *Report) selection() string {
 	s := r.Campaign.Selection
 	var parts []string
 	for _, p := range [...]struct{ what, value string }{
-		{"issued by", s.IssuerID}, {"signed by CA key", s.AuthorityKeyID}, {"of the CA certificate", s.CAFingerprint},
-		{"profile", s.ProfileID}, {"key", strings.TrimPrefix(keyName(s.KeyAlgorithm, s.KeySize), " ")}, {"expression", s.Q},
+		{"issued by", s.IssuerID},
+		{"signed by CA key", s.AuthorityKeyID},
+		{"of the CA certificate", s.CAFingerprint},
+		{"profile", s.ProfileID},
+		{"key", strings.TrimPrefix(keyName(s.KeyAlgorithm, s.KeySize), " ")},
+		{"expression", s.Q},
 	} {
 		if p.value != "" {
 			parts = append(parts, p.what+" `"+cell(p.value)+"`")

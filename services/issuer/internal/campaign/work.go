@@ -90,7 +90,9 @@ func (s *Service) giveUp(ctx context.Context, campaignID string, cause error) er
 		now := s.clock.Now()
 		c.Status, c.Reason, c.CompletedAt = Stopped, fault.From(cause).Message, now
 		return Change{
-			Event:  func(e event.Campaign) event.Event { return event.CampaignStopped{Campaign: e, Reason: c.Reason, Automatic: true} },
+			Event: func(e event.Campaign) event.Event {
+				return event.CampaignStopped{Campaign: e, Reason: c.Reason, Automatic: true}
+			},
 			Origin: s.own(c), At: now,
 		}, nil
 	})

@@ -160,4 +160,3 @@ func (a Authorities) Work(ctx context.Context) (bool, error) {
 	n, err := a.ReadAuthorities(ctx, authorityBatch)
 	return n == authorityBatch, err
 }
-

@@ -58,7 +58,9 @@ const campaignFrom = `certificates c LEFT JOIN certificate_versions v ON v.id = 
 func (c *conditions) selected(s campaign.Selection, at time.Time) error {
 	c.parts = append(c.parts, "c.version_id <> ''")
 	for _, of := range [...]struct{ column, value string }{
-		{"v.issuer_id", s.IssuerID}, {"v.authority_key_id", s.AuthorityKeyID}, {"c.certificate_profile_id", s.ProfileID},
+		{"v.issuer_id", s.IssuerID},
+		{"v.authority_key_id", s.AuthorityKeyID},
+		{"c.certificate_profile_id", s.ProfileID},
 		{"v.key_algorithm", s.KeyAlgorithm},
 	} {
 		if of.value != "" {
@@ -306,4 +308,3 @@ func (l CampaignLooks) NextDue(ctx context.Context) (time.Time, bool, error) {
 	}
 	return orZero(at), at != nil, nil
 }
-

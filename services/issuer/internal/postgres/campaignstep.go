@@ -135,7 +135,7 @@ func followItems(ctx context.Context, tx pgx.Tx, c *campaign.Campaign) (waveChan
 	if c.UnderWay() == 0 {
 		return changes, nil
 	}
-	var positions, of = []int{}, [2][]string{}
+	positions, of := []int{}, [2][]string{}
 	rows, err := tx.Query(ctx, underWaySQL, c.ID)
 	if err != nil {
 		return nil, fmt.Errorf("follow the items of %s: %w", c.ID, err)
