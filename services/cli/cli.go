@@ -50,6 +50,7 @@ func commands() []command {
 		{"create-key", "NAME --role R... [--team T]... [--environment E]... [--issuer-id I]... [--profile-id P]... [--expires-in D]", "make an API key, and show it once", createKey},
 		{"rotate-key", "ID [--overlap D]", "replace an API key, and show the new one once", rotateKey},
 		{"revoke-key", "ID", "revoke an API key at once", revokeKey},
+		{"campaigns", "plan|create|start|pause|resume|stop|retry|status|report|list ...", "re-issue many certificates in order", campaigns},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
 	}
@@ -63,6 +64,8 @@ type session struct {
 	server string
 	key    string
 	json   bool
+	// every is how often what is watched is asked for.
+	every  time.Duration
 	getenv func(string) string
 }
 
