@@ -37,6 +37,7 @@ func measures() []measure {
 		{"renew", measureRenew},
 		{"served", measureServed},
 		{"read", measureRead},
+		{"campaign", measureCampaign},
 	}
 }
 
