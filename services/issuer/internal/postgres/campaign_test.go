@@ -242,3 +242,32 @@ func TestCampaign_AsksForAKeyOnlyOnceAllKeysAreKnown(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// An issuer is tried once, and what it says is the outcome of each certificate that it would have to issue.
+func TestRehearsal_TriesEachIssuerOnce(t *testing.T) {
+	e := newEngine(t)
+	e.issued(450)
+	log := slog.New(slog.DiscardHandler)
+	tries := 0
+	certificates := issuance.New(e.store, e.ca, nil, clock.System, log, issuance.Settings{})
+	s := campaign.New(e.store, certificates, func(_ context.Context, issuerID string) error {
+		tries++
+		return fault.New(fault.Unavailable, "%s does not answer", issuerID)
+	}, clock.System, log, func() {})
+	c, err := s.Create(t.Context(), somebody, issuance.Origin{Actor: "key-1"}, campaign.Request{
+		Selection: campaign.Selection{IssuerID: "iss-local"}, Settings: campaign.Settings{Name: "x", ReuseCSR: true, Rehearsal: true}, Start: true,
+	})
+	for more := true; more && err == nil; {
+		more, err = s.Work(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := e.store.Campaign(t.Context(), campaign.Viewer{}, c.ID)
+	if err != nil || now.Status != campaign.Completed || now.Failed != 450 || tries != 1 {
+		t.Errorf("campaign %+v, error %v, %d tries", now, err, tries)
+	}
+	if why := e.count(`SELECT count(*) FROM campaign_items WHERE status = 'WouldFail' AND reason = 'issuer iss-local cannot be used: iss-local does not answer'`); why != 450 {
+		t.Errorf("%d say why", why)
+	}
+}
