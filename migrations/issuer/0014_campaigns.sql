@@ -51,6 +51,7 @@ CREATE TABLE campaigns (
 	resumed_at timestamptz,
 	base_done integer NOT NULL DEFAULT 0,
 	base_failed integer NOT NULL DEFAULT 0,
+	base_wave integer NOT NULL DEFAULT 0,
 	-- Grows with every event that tells of it: ce-aggversion.
 	revision bigint NOT NULL DEFAULT 0,
 	created_at timestamptz NOT NULL,

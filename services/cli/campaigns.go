@@ -454,12 +454,12 @@ func campaignReport(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	format := client.GetCampaignReportParamsFormatMarkdown
+	format := "markdown"
 	switch {
 	case s.json:
-		format = client.GetCampaignReportParamsFormatJSON
+		format = "json"
 	case *asCSV:
-		format = client.GetCampaignReportParamsFormatCsv
+		format = "csv"
 	}
 	res, err := c.GetCampaignReport(ctx, rest[0], &client.GetCampaignReportParams{Format: &format})
 	if s.json {

@@ -196,24 +196,6 @@ func (e BulkStatus) Valid() bool {
 	}
 }
 
-// Defines values for CampaignCAVersions.
-const (
-	CampaignCAVersionsNew CampaignCAVersions = "new"
-	CampaignCAVersionsOld CampaignCAVersions = "old"
-)
-
-// Valid indicates whether the value is a known member of the CampaignCAVersions enum.
-func (e CampaignCAVersions) Valid() bool {
-	switch e {
-	case CampaignCAVersionsNew:
-		return true
-	case CampaignCAVersionsOld:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for CampaignItemStatus.
 const (
 	CampaignItemStatusDone      CampaignItemStatus = "Done"
@@ -328,6 +310,27 @@ func (e CertificateStatus) Valid() bool {
 	case CertificateStatusRenewalInProgress:
 		return true
 	case CertificateStatusRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for IssuerHealthCircuit.
+const (
+	Closed   IssuerHealthCircuit = "closed"
+	HalfOpen IssuerHealthCircuit = "half_open"
+	Open     IssuerHealthCircuit = "open"
+)
+
+// Valid indicates whether the value is a known member of the IssuerHealthCircuit enum.
+func (e IssuerHealthCircuit) Valid() bool {
+	switch e {
+	case Closed:
+		return true
+	case HalfOpen:
+		return true
+	case Open:
 		return true
 	default:
 		return false
@@ -513,16 +516,16 @@ func (e Role) Valid() bool {
 
 // Defines values for SiteStatus.
 const (
-	SiteStatusConnected SiteStatus = "Connected"
-	SiteStatusNew       SiteStatus = "New"
+	Connected SiteStatus = "Connected"
+	New       SiteStatus = "New"
 )
 
 // Valid indicates whether the value is a known member of the SiteStatus enum.
 func (e SiteStatus) Valid() bool {
 	switch e {
-	case SiteStatusConnected:
+	case Connected:
 		return true
-	case SiteStatusNew:
+	case New:
 		return true
 	default:
 		return false
@@ -555,40 +558,19 @@ func (e ViewResource) Valid() bool {
 
 // Defines values for ExportAuditEventsParamsFormat.
 const (
-	ExportAuditEventsParamsFormatCsv   ExportAuditEventsParamsFormat = "csv"
-	ExportAuditEventsParamsFormatJSON  ExportAuditEventsParamsFormat = "json"
-	ExportAuditEventsParamsFormatJsonl ExportAuditEventsParamsFormat = "jsonl"
+	Csv   ExportAuditEventsParamsFormat = "csv"
+	JSON  ExportAuditEventsParamsFormat = "json"
+	Jsonl ExportAuditEventsParamsFormat = "jsonl"
 )
 
 // Valid indicates whether the value is a known member of the ExportAuditEventsParamsFormat enum.
 func (e ExportAuditEventsParamsFormat) Valid() bool {
 	switch e {
-	case ExportAuditEventsParamsFormatCsv:
+	case Csv:
 		return true
-	case ExportAuditEventsParamsFormatJSON:
+	case JSON:
 		return true
-	case ExportAuditEventsParamsFormatJsonl:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for GetCampaignReportParamsFormat.
-const (
-	GetCampaignReportParamsFormatCsv      GetCampaignReportParamsFormat = "csv"
-	GetCampaignReportParamsFormatJSON     GetCampaignReportParamsFormat = "json"
-	GetCampaignReportParamsFormatMarkdown GetCampaignReportParamsFormat = "markdown"
-)
-
-// Valid indicates whether the value is a known member of the GetCampaignReportParamsFormat enum.
-func (e GetCampaignReportParamsFormat) Valid() bool {
-	switch e {
-	case GetCampaignReportParamsFormatCsv:
-		return true
-	case GetCampaignReportParamsFormatJSON:
-		return true
-	case GetCampaignReportParamsFormatMarkdown:
+	case Jsonl:
 		return true
 	default:
 		return false
@@ -1230,14 +1212,13 @@ type CampaignBudget struct {
 
 // CampaignCA defines model for CampaignCA.
 type CampaignCA struct {
-	AuthorityKeyID string             `json:"authority_key_id"`
-	Certificates   int                `json:"certificates"`
-	IssuerID       string             `json:"issuer_id"`
-	Versions       CampaignCAVersions `json:"versions"`
-}
+	AuthorityKeyID string `json:"authority_key_id"`
+	Certificates   int    `json:"certificates"`
+	IssuerID       string `json:"issuer_id"`
 
-// CampaignCAVersions defines model for CampaignCA.Versions.
-type CampaignCAVersions string
+	// Versions old or new.
+	Versions string `json:"versions"`
+}
 
 // CampaignCanary The first wave, by number or by ids. A hundredth of all is the default, at least 1 and at most 10.
 type CampaignCanary struct {
@@ -1786,10 +1767,18 @@ type Issuer struct {
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
 	Enabled   bool                   `json:"enabled"`
-	ID        string                 `json:"id"`
-	Name      string                 `json:"name"`
-	Type      string                 `json:"type"`
-	UpdatedAt time.Time              `json:"updated_at"`
+
+	// Health How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+	// tried with one request (half_open), and asked again by all once that has succeeded.
+	Health *IssuerHealth `json:"health,omitempty"`
+	ID     string        `json:"id"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits    *IssuerLimits `json:"limits,omitempty"`
+	Name      string        `json:"name"`
+	Type      string        `json:"type"`
+	UpdatedAt time.Time     `json:"updated_at"`
 }
 
 // IssuerCreate defines model for IssuerCreate.
@@ -1813,12 +1802,55 @@ type IssuerCreate struct {
 	Enabled *bool                   `json:"enabled,omitempty"`
 
 	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
-	ID   *string `json:"id,omitempty"`
-	Name string  `json:"name"`
+	ID *string `json:"id,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   string        `json:"name"`
 
 	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
 	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
+}
+
+// IssuerHealth How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+// tried with one request (half_open), and asked again by all once that has succeeded.
+type IssuerHealth struct {
+	BudgetRenewedAt *time.Time `json:"budget_renewed_at,omitempty"`
+
+	// BudgetUsed Requests that were begun in the present window, if there is a rate limit.
+	BudgetUsed *int                `json:"budget_used,omitempty"`
+	Circuit    IssuerHealthCircuit `json:"circuit"`
+
+	// Failures How many requests in a row it has not answered well.
+	Failures      int        `json:"failures"`
+	LastError     *string    `json:"last_error,omitempty"`
+	LastFailureAt *time.Time `json:"last_failure_at,omitempty"`
+	LastSuccessAt *time.Time `json:"last_success_at,omitempty"`
+	RetryAt       *time.Time `json:"retry_at,omitempty"`
+
+	// UnderWay Requests that it is being asked now.
+	UnderWay int `json:"under_way"`
+
+	// Waiting Jobs that wait for a place, or for it to be back.
+	Waiting int `json:"waiting"`
+}
+
+// IssuerHealthCircuit defines model for IssuerHealth.Circuit.
+type IssuerHealthCircuit string
+
+// IssuerLimits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+// attempt. A CA whose key is in the issuer service needs none.
+type IssuerLimits struct {
+	// MaxConcurrent How many requests may be under way at once; 0 is the default, 20.
+	MaxConcurrent *int `json:"max_concurrent,omitempty"`
+
+	// RateLimit How many may be begun in each window; 0 is no bound.
+	RateLimit *int `json:"rate_limit,omitempty"`
+
+	// RateWindowSeconds The length of a window, 3600 by default.
+	RateWindowSeconds *int `json:"rate_window_seconds,omitempty"`
 }
 
 // IssuerList defines model for IssuerList.
@@ -1849,8 +1881,12 @@ type IssuerTested struct {
 type IssuerUpdate struct {
 	Config  *map[string]interface{} `json:"config,omitempty"`
 	Enabled *bool                   `json:"enabled,omitempty"`
-	Name    *string                 `json:"name,omitempty"`
-	Type    *string                 `json:"type,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   *string       `json:"name,omitempty"`
+	Type   *string       `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -2315,6 +2351,8 @@ type RenewalPolicy struct {
 	ApprovalRequired          bool                `json:"approval_required"`
 	AutoRenew                 bool                `json:"auto_renew"`
 	CreatedAt                 time.Time           `json:"created_at"`
+	FallbackAfterMinutes      int                 `json:"fallback_after_minutes"`
+	FallbackIssuerIds         []string            `json:"fallback_issuer_ids"`
 	ID                        string              `json:"id"`
 	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
 	MaxRetries                int                 `json:"max_retries"`
@@ -2344,8 +2382,15 @@ type RenewalPolicyCreate struct {
 	ApprovalRequired *bool `json:"approval_required,omitempty"`
 
 	// AutoRenew Whether certificates are renewed without being asked.
-	AutoRenew *bool   `json:"auto_renew,omitempty"`
-	ID        *string `json:"id,omitempty"`
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
+	ID                *string   `json:"id,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
@@ -2403,6 +2448,13 @@ type RenewalPolicyUpdate struct {
 
 	// AutoRenew Whether certificates are renewed without being asked.
 	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
@@ -3050,11 +3102,8 @@ type ListCampaignItemsParams struct {
 
 // GetCampaignReportParams defines parameters for GetCampaignReport.
 type GetCampaignReportParams struct {
-	Format *GetCampaignReportParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+	Format *string `form:"format,omitempty" json:"format,omitempty"`
 }
-
-// GetCampaignReportParamsFormat defines parameters for GetCampaignReport.
-type GetCampaignReportParamsFormat string
 
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {

@@ -15,6 +15,13 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/campaign"
 )
 
+// The formats of a report.
+const (
+	asJSON     = "json"
+	asCSV      = "csv"
+	asMarkdown = "markdown"
+)
+
 // reportFormat has Accept decide about the format of a report for which none was asked by name.
 func reportFormat(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -22,8 +29,8 @@ func reportFormat(next http.Handler) http.Handler {
 		if strings.HasPrefix(r.URL.Path, "/api/v1/campaigns/") && strings.HasSuffix(r.URL.Path, "/report") && !q.Has("format") {
 			first, _, _ := strings.Cut(r.Header.Get("Accept"), ",")
 			kind, _, _ := mime.ParseMediaType(first)
-			if format, ok := map[string]issuerapi.GetCampaignReportParamsFormat{"text/csv": issuerapi.Csv, "text/markdown": issuerapi.Markdown}[kind]; ok {
-				q.Set("format", string(format))
+			if format, ok := map[string]string{"text/csv": asCSV, "text/markdown": asMarkdown}[kind]; ok {
+				q.Set("format", format)
 				r.URL.RawQuery = q.Encode()
 			}
 		}
@@ -37,18 +44,18 @@ func (s *server) GetCampaignReport(ctx context.Context, r issuerapi.GetCampaignR
 		return nil, err
 	}
 	p, _ := asking(ctx)
-	format := issuerapi.JSON
-	if f := r.Params.Format; f != nil && *f != "" {
-		format = *f
+	format := asJSON
+	if f := value(r.Params.Format); f != "" {
+		format = f
 	}
 	viewer := campaign.ViewerOf(p)
 	switch format {
-	case issuerapi.Csv:
+	case asCSV:
 		if _, err := s.store.Campaign(ctx, viewer, r.ID); err != nil {
 			return nil, err
 		}
 		return itemsAsCSV{ctx, s, r.ID}, nil
-	case issuerapi.Markdown, issuerapi.JSON:
+	case asMarkdown, asJSON:
 	default:
 		return nil, invalid("format", "is none of json, csv and markdown")
 	}
@@ -56,7 +63,7 @@ func (s *server) GetCampaignReport(ctx context.Context, r issuerapi.GetCampaignR
 	if err != nil {
 		return nil, err
 	}
-	if format == issuerapi.JSON {
+	if format == asJSON {
 		return issuerapi.GetCampaignReport200JSONResponse(s.report(&report)), nil
 	}
 	var text bytes.Buffer
@@ -137,9 +144,9 @@ func (s *server) report(r *campaign.Report) issuerapi.CampaignReport {
 		out.Owners[i] = issuerapi.CampaignOwner{OwnerID: o.Of, Name: text(o.Name), Email: text(o.Email), Counts: shownCounts(o.Counts), KeysHeld: o.KeysHeld}
 	}
 	for i, a := range r.CAs {
-		out.Cas[i] = issuerapi.CampaignCA{Versions: issuerapi.Old, IssuerID: a.IssuerID, AuthorityKeyID: a.AuthorityKeyID, Certificates: a.Certificates}
+		out.Cas[i] = issuerapi.CampaignCA{Versions: "old", IssuerID: a.IssuerID, AuthorityKeyID: a.AuthorityKeyID, Certificates: a.Certificates}
 		if a.New {
-			out.Cas[i].Versions = issuerapi.New
+			out.Cas[i].Versions = "new"
 		}
 	}
 	d := &out.Durations

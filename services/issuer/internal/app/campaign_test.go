@@ -185,8 +185,8 @@ func (w *world) reported(id, oldKey, newKey string) {
 		w.t.Errorf("report %+v", r)
 	}
 	want := []issuerapi.CampaignCA{
-		{Versions: issuerapi.Old, IssuerID: "iss-local", AuthorityKeyID: oldKey, Certificates: 26},
-		{Versions: issuerapi.New, IssuerID: "iss-new", AuthorityKeyID: newKey, Certificates: 25},
+		{Versions: "old", IssuerID: "iss-local", AuthorityKeyID: oldKey, Certificates: 26},
+		{Versions: "new", IssuerID: "iss-new", AuthorityKeyID: newKey, Certificates: 25},
 	}
 	if d := cmp.Diff(want, r.Cas); d != "" {
 		w.t.Error(d)

@@ -161,23 +161,30 @@ type Campaign struct {
 	// ResumedAt is when it was last set going; what had failed by then is forgiven.
 	ResumedAt            time.Time
 	BaseDone, BaseFailed int
-	Revision             int64
+	// BaseWave is the wave that it was at then.
+	BaseWave int
+	Revision int64
 
 	CreatedAt, StartedAt, CompletedAt time.Time
 }
 
-// Rate is how many items a second have ended since the campaign was last set going, zero while that says nothing.
+// Rate is how many items a second have ended since the campaign was last set going, pauses between waves left out; zero
+// while that says nothing.
 func (c *Campaign) Rate(now time.Time) float64 {
 	until := now
 	if !c.CompletedAt.IsZero() {
 		until = c.CompletedAt
 	}
 	ended := c.Ended() - c.BaseDone - c.BaseFailed
-	if took := until.Sub(c.ResumedAt); !c.ResumedAt.IsZero() && took > 0 && ended > 0 {
+	took := until.Sub(c.ResumedAt) - time.Duration(c.Wave-c.BaseWave)*c.PauseBetween + c.waits(until)
+	if !c.ResumedAt.IsZero() && took > 0 && ended > 0 {
 		return float64(ended) / took.Seconds()
 	}
 	return 0
 }
+
+// waits is how long the wave at hand has yet to wait.
+func (c *Campaign) waits(now time.Time) time.Duration { return max(0, c.ReadyAt.Sub(now)) }
 
 // Left is how long the campaign will take yet at its rate, false while that cannot be said.
 func (c *Campaign) Left(now time.Time) (time.Duration, bool) {
@@ -186,7 +193,7 @@ func (c *Campaign) Left(now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	left := time.Duration(float64(c.Pending+c.UnderWay()) / rate * float64(time.Second))
-	return left + time.Duration(c.Last-c.Wave)*c.PauseBetween, true
+	return left + time.Duration(c.Last-c.Wave)*c.PauseBetween + c.waits(now), true
 }
 
 // Wave is a part of a campaign that is done before the next begins.

@@ -141,11 +141,19 @@ func TestPlan_CountsCostAndTime(t *testing.T) {
 }
 
 func TestCampaign_SaysHowFastItIsAndHowLongItTakesYet(t *testing.T) {
-	c := Campaign{Status: Running, ResumedAt: noon, Counts: Counts{Pending: 80, Renewing: 10, Done: 30}, BaseDone: 10, Wave: 1, Last: 2, Settings: Settings{PauseBetween: time.Minute}}
+	c := Campaign{
+		Status: Running, ResumedAt: noon, Counts: Counts{Pending: 80, Renewing: 10, Done: 30}, BaseDone: 10, Wave: 1, Last: 2,
+		BaseWave: 1, Settings: Settings{PauseBetween: time.Minute},
+	}
 	if left, ok := c.Left(noon.Add(10 * time.Second)); c.Rate(noon.Add(10*time.Second)) != 2 || !ok || left != 105*time.Second {
 		t.Errorf("%v left", left)
 	}
 	if _, ok := c.Left(noon); ok {
 		t.Error("it knows before anything has ended")
+	}
+	// It was at work for ten seconds, and has waited for half of its pause.
+	c.BaseWave, c.ReadyAt = 0, noon.Add(70*time.Second)
+	if left, ok := c.Left(noon.Add(40 * time.Second)); c.Rate(noon.Add(40*time.Second)) != 2 || !ok || left != (45+60+30)*time.Second {
+		t.Errorf("%v left", left)
 	}
 }

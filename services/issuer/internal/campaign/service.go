@@ -33,7 +33,7 @@ type Store interface {
 	// AuthorityKeyOf finds the key of the CA certificate with a fingerprint among those that have signed. It is Invalid if
 	// none has.
 	AuthorityKeyOf(ctx context.Context, fingerprint string) (string, error)
-	// Selected hands over the certificates that a selection has within a scope. It is Unavailable while it is not known of
+	// Selected hands over the certificates that a selection has within a scope, with something in place of each request. It is Unavailable while it is not known of
 	// all versions which key has signed them, and that is asked for.
 	Selected(ctx context.Context, scope authn.Scope, s Selection, at time.Time, limit int, each func(*Chosen) error) error
 	// Costs says what is known of issuers, by their ids: their budgets, and how long their latest certificates took.
@@ -280,7 +280,7 @@ func (s *Service) Start(ctx context.Context, p authn.Principal, o issuance.Origi
 		if c.Status != Planned {
 			return Change{}, refuse(c, "and was started already")
 		}
-		c.Status, c.StartedAt, c.ResumedAt = Running, now, now
+		c.Status, c.StartedAt, c.ResumedAt, c.BaseWave = Running, now, now, c.Wave
 		return Change{Event: func(e event.Campaign) event.Event { return event.CampaignStarted{Campaign: e} }}, nil
 	})
 }
@@ -313,7 +313,7 @@ func (s *Service) Resume(ctx context.Context, p authn.Principal, o issuance.Orig
 // goOn sets a campaign going.
 func (c *Campaign) goOn(now time.Time) {
 	c.Status, c.Reason, c.CompletedAt = Running, "", time.Time{}
-	c.ResumedAt, c.BaseDone, c.BaseFailed = now, c.Done, c.Failed
+	c.ResumedAt, c.BaseDone, c.BaseFailed, c.BaseWave = now, c.Done, c.Failed, c.Wave
 }
 
 // Stop ends a campaign. What has not begun stays as it is; what is under way goes on.

@@ -15,6 +15,7 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/campaign"
+	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
 const countColumns = `total, pending, renewing, issued, done, failed, skipped`
@@ -22,7 +23,7 @@ const countColumns = `total, pending, renewing, issued, done, failed, skipped`
 const campaignColumns = `o.id, o.name, o.status, o.reason, o.rehearsal, o.reuse_csr, o.selection, o.to_issuer_id, o.to_profile_id,
 	o.canary, o.wave_size, o.pause_between_seconds, o.max_failures, o.max_failure_percent, o.in_flight, o.plan, o.requested_by, o.scope,
 	o.correlation_id, o.trace_parent, o.total, o.pending, o.renewing, o.issued, o.done, o.failed, o.skipped, o.wave, o.last_wave,
-	o.wave_ready_at, o.resumed_at, o.base_done, o.base_failed, o.revision, o.created_at, o.started_at, o.completed_at`
+	o.wave_ready_at, o.resumed_at, o.base_done, o.base_failed, o.base_wave, o.revision, o.created_at, o.started_at, o.completed_at`
 
 func countsInto(c *campaign.Counts) []any {
 	return []any{&c.Total, &c.Pending, &c.Renewing, &c.Issued, &c.Done, &c.Failed, &c.Skipped}
@@ -38,7 +39,7 @@ func scanCampaign(row pgx.CollectableRow) (campaign.Campaign, error) {
 		&c.Canary, &c.WaveSize, &pause, &c.MaxFailures, &c.MaxFailurePercent, &c.InFlight, &plan, &c.Origin.Actor, &scope,
 		&c.Origin.CorrelationID, &c.Origin.TraceParent,
 	}, countsInto(&c.Counts)...)
-	into = append(into, &c.Wave, &c.Last, &ready, &resumed, &c.BaseDone, &c.BaseFailed, &c.Revision, &c.CreatedAt, &started, &completed)
+	into = append(into, &c.Wave, &c.Last, &ready, &resumed, &c.BaseDone, &c.BaseFailed, &c.BaseWave, &c.Revision, &c.CreatedAt, &started, &completed)
 	if err := row.Scan(into...); err != nil {
 		return c, err
 	}
@@ -79,8 +80,13 @@ func (c *conditions) selected(s campaign.Selection, at time.Time) error {
 }
 
 // The columns of those that are chosen; what was issued by no version that is on record was issued by the record's issuer.
-const chosenVersion = `, COALESCE(v.issuer_id, c.issuer_id), COALESCE(v.authority_key_id, ''), COALESCE(v.key_algorithm, ''), COALESCE(v.key_size, 0),
+const (
+	chosenVersion = `, COALESCE(v.issuer_id, c.issuer_id), COALESCE(v.authority_key_id, ''), COALESCE(v.key_algorithm, ''), COALESCE(v.key_size, 0),
 	CASE WHEN c.target_ids = '{}' THEN COALESCE(v.csr_pem, '') ELSE '' END, t.ids, t.agents, t.enabled, t.versions`
+	// Of a request a plan only has to know that it is there.
+	plannedVersion = `, COALESCE(v.issuer_id, c.issuer_id), COALESCE(v.authority_key_id, ''), COALESCE(v.key_algorithm, ''), COALESCE(v.key_size, 0),
+	CASE WHEN v.csr_pem <> '' THEN 'there' ELSE '' END, t.ids, t.agents, t.enabled, t.versions`
+)
 
 func selectedScan(more ...any) func(row pgx.CollectableRow) (campaign.Chosen, error) {
 	var found campaign.Chosen
@@ -99,7 +105,7 @@ func selectedScan(more ...any) func(row pgx.CollectableRow) (campaign.Chosen, er
 	}
 }
 
-// Selected implements [campaign.Store].
+// Selected implements [campaign.Store]. Of requests it tells only whether they are there.
 func (s *Store) Selected(
 	ctx context.Context, scope authn.Scope, sel campaign.Selection, at time.Time, limit int, each func(*campaign.Chosen) error,
 ) error {
@@ -113,7 +119,7 @@ func (s *Store) Selected(
 		return err
 	}
 	c.scope(scope)
-	rows, err := s.pool.Query(ctx, "SELECT "+certificateColumns+chosenVersion+" FROM "+campaignFrom+" "+workTargets+c.where()+
+	rows, err := s.pool.Query(ctx, "SELECT "+certificateColumns+plannedVersion+" FROM "+campaignFrom+" "+workTargets+c.where()+
 		" ORDER BY c.expires_at, c.id LIMIT "+strconv.Itoa(limit), c.planned(c.args)...)
 	if err != nil {
 		return pg.Fault(fmt.Errorf("choose certificates: %w", err))
@@ -132,9 +138,9 @@ func (s *Store) Selected(
 	return pg.Fault(rows.Err())
 }
 
-// What an issuer may be asked is in columns that a schema may not have yet; what it lacks is no limit.
-const costsSQL = `SELECT i.id, COALESCE((to_jsonb(i)->>'max_concurrent')::int, 0), COALESCE((to_jsonb(i)->>'rate_limit')::int, 0),
-	COALESCE((to_jsonb(i)->>'rate_window_seconds')::int, 0), COALESCE(t.took, 0)
+// A Local CA signs within the process, so no limits hold for it.
+const costsSQL = `SELECT i.id, CASE WHEN i.type = 'GenericCA' THEN 0 WHEN i.max_concurrent > 0 THEN i.max_concurrent ELSE $2 END,
+	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0)
 FROM issuers i LEFT JOIN LATERAL (
 	SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)) AS took
 	FROM (SELECT * FROM certificate_versions v ORDER BY v.created_at DESC LIMIT 1000) v JOIN jobs j ON j.id = v.job_id
@@ -144,7 +150,7 @@ WHERE i.id = ANY($1)`
 
 // Costs implements [campaign.Store].
 func (s *Store) Costs(ctx context.Context, issuerIDs []string) (map[string]campaign.Cost, error) {
-	rows, err := s.pool.Query(ctx, costsSQL, issuerIDs)
+	rows, err := s.pool.Query(ctx, costsSQL, issuerIDs, standing.DefaultConcurrent)
 	if err != nil {
 		return nil, pg.Fault(fmt.Errorf("look up what issuers may be asked: %w", err))
 	}

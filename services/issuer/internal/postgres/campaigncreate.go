@@ -122,13 +122,13 @@ func (s *Store) whyNoCampaign(ctx context.Context, made *campaign.Campaign, firs
 
 const saveCampaignSQL = `UPDATE campaigns SET status = $2, reason = $3, total = $4, pending = $5, renewing = $6, issued = $7, done = $8,
 	failed = $9, skipped = $10, wave = $11, last_wave = $12, wave_ready_at = $13, resumed_at = $14, base_done = $15, base_failed = $16,
-	revision = $17, started_at = $18, completed_at = $19
+	revision = $17, started_at = $18, completed_at = $19, base_wave = $20
 WHERE id = $1`
 
 // saveCampaign writes what may change about a campaign that is held.
 func saveCampaign(ctx context.Context, q querier, c *campaign.Campaign) error {
 	_, err := q.Exec(ctx, saveCampaignSQL, c.ID, string(c.Status), c.Reason, c.Total, c.Pending, c.Renewing, c.Issued, c.Done, c.Failed, c.Skipped,
-		c.Wave, c.Last, orNull(c.ReadyAt), orNull(c.ResumedAt), c.BaseDone, c.BaseFailed, c.Revision, orNull(c.StartedAt), orNull(c.CompletedAt))
+		c.Wave, c.Last, orNull(c.ReadyAt), orNull(c.ResumedAt), c.BaseDone, c.BaseFailed, c.Revision, orNull(c.StartedAt), orNull(c.CompletedAt), c.BaseWave)
 	if err != nil {
 		return fmt.Errorf("change campaign %s: %w", c.ID, err)
 	}
