@@ -471,6 +471,45 @@ func TestCampaign_TwoOverTheSameCertificatesDoNotDouble(t *testing.T) {
 	}
 }
 
+// Whoever forgets to give the issuer another key would have everything signed by the old one again.
+func TestCampaign_TakesNothingForDoneThatTheOldKeySignedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.keyHeld("a", 5, nil)
+	_, key := w.caOf("iss-local")
+	body := object{"name": "forgotten", "selection": object{"authority_key_id": key}, "reuse_csr": true}
+	if plan := w.campaignPlan(body); len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "issuer iss-local signs with the very key that is to go") {
+		t.Errorf("plan %+v", plan)
+	}
+	body["start"] = true
+	c := w.ends(w.campaign(body).ID, issuerapi.CampaignStatusStopped)
+	if c.Counts.Failed != 1 || c.Counts.Pending != 4 {
+		t.Errorf("campaign %+v", c)
+	}
+	if failed := w.campaignItems(c.ID, "status=Failed"); !strings.Contains(*failed[0].Reason, "iss-local has signed it again") {
+		t.Errorf("failed %+v", failed)
+	}
+}
+
+func TestCampaign_LooksAtWhatWasSkippedAgainAsItIsThen(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.keyHeld("s", 2, nil)
+	c := w.campaign(object{"name": "s", "selection": object{"key_algorithm": "ECDSA"}, "reuse_csr": true})
+	w.renew("mc-s-00", object{"csr_pem": csrFor(t, "s-00.example.com")})
+	w.steer(c.ID, "start")
+	c = w.ends(c.ID, issuerapi.CampaignStatusCompleted)
+	skipped := w.campaignItems(c.ID, "status=Skipped")
+	if c.Counts.Done != 1 || len(skipped) != 1 || *skipped[0].Reason != "it has had another version since it was chosen" {
+		t.Errorf("campaign %+v, skipped %+v", c, skipped)
+	}
+	w.refused(http.StatusConflict, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", nil)
+	w.must(http.StatusOK, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", object{"include_skipped": true}, nil)
+	if c = w.ends(c.ID, issuerapi.CampaignStatusCompleted); c.Counts.Done != 2 {
+		t.Errorf("campaign %+v", c)
+	}
+}
+
 func TestCampaign_RefusesWhatCanNeverBe(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

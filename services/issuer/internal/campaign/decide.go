@@ -100,10 +100,20 @@ func (s *Settings) moved(c issuance.Certificate) issuance.Certificate {
 	return c
 }
 
+// Leaves is what a campaign gets away from: the key of a CA, or an issuer from which certificates are moved. What is signed by
+// it again is not done. Both are empty if it only re-issues.
+func (c *Campaign) Leaves() (authorityKeyID, issuerID string) {
+	if c.ToIssuerID != nil && *c.ToIssuerID != c.Selection.IssuerID {
+		issuerID = c.Selection.IssuerID
+	}
+	return c.Selection.AuthorityKeyID, issuerID
+}
+
 // insists reports whether a certificate that has had another version since it was chosen is to be re-issued all the same,
-// as long as the selection still admits it: if it is of a kind of which the campaign leaves none.
-func insists(s Selection, to Settings) bool {
-	return s.AuthorityKeyID != "" || s.KeyAlgorithm != "" || s.IssuerID != "" && to.ToIssuerID != nil && *to.ToIssuerID != s.IssuerID
+// as long as the selection still admits it.
+func (c *Campaign) insists() bool {
+	key, issuer := c.Leaves()
+	return key != "" || issuer != ""
 }
 
 // holds tells that a certificate's key is its requester's, who has to hand in a request for another.
@@ -116,7 +126,7 @@ func skip(c *Campaign, chosen *Chosen, oldVersionID string) (string, bool) {
 		return "it was archived meanwhile", true
 	case chosen.Status == issuance.Revoked:
 		return "it was revoked meanwhile, and revoked certificates are never renewed", true
-	case chosen.VersionID != oldVersionID && !(insists(c.Selection, c.Settings) && chosen.Still):
+	case chosen.VersionID != oldVersionID && !(c.insists() && chosen.Still):
 		return "it has had another version since it was chosen", true
 	case len(chosen.TargetIDs) > 0:
 		return "", false

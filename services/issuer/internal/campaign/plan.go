@@ -42,6 +42,8 @@ type Cost struct {
 	Budget   Budget `json:"budget"`
 	// Took is how long its latest certificates took from beginning to end; zero is not known.
 	Took time.Duration `json:"took"`
+	// CAKeyID is the key that its CA signs with, as far as that has been seen.
+	CAKeyID string `json:"ca_key_id,omitempty"`
 	// AtLeast is how long the budget and that time make it take.
 	AtLeast time.Duration `json:"at_least"`
 }

@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ type Store interface {
 	// Selected hands over the certificates that a selection has within a scope, with something in place of each request. It is Unavailable while it is not known of
 	// all versions which key has signed them, and that is asked for.
 	Selected(ctx context.Context, scope authn.Scope, s Selection, at time.Time, limit int, each func(*Chosen) error) error
-	// Costs says what is known of issuers, by their ids: their budgets, and how long their latest certificates took.
+	// Costs says what is known of issuers, by their ids: their budgets, how long their latest certificates took,
+	// and which key they sign with.
 	Costs(ctx context.Context, issuerIDs []string) (map[string]Cost, error)
 	// ProfileUsable reports whether there is such a profile, and whether it takes on certificates.
 	ProfileUsable(ctx context.Context, id string) (bool, error)
@@ -205,6 +207,12 @@ func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Pla
 		return nil, err
 	}
 	plan.estimate(&r.Settings, r.canary(plan.WouldIssue))
+	for of, c := range plan.Costs {
+		if r.AuthorityKeyID != "" && c.CAKeyID == r.AuthorityKeyID {
+			plan.Warnings = append(plan.Warnings, "issuer "+of+" signs with the very key that is to go: give it another, or move its certificates with to_issuer_id")
+		}
+	}
+	slices.Sort(plan.Warnings)
 	if r.KeyAlgorithm != "" && r.ReuseCSR {
 		plan.Warnings = append(plan.Warnings, "reuse_csr has the same keys certified again: certificates whose requester holds the key keep their "+r.KeyAlgorithm+" keys")
 	}
@@ -223,7 +231,7 @@ func (s *Service) cost(ctx context.Context, plan *Plan) error {
 	}
 	for of, c := range known {
 		if cost := plan.Costs[of]; cost != nil {
-			cost.Budget, cost.Took = c.Budget, c.Took
+			cost.Budget, cost.Took, cost.CAKeyID = c.Budget, c.Took, c.CAKeyID
 		}
 	}
 	return nil

@@ -37,6 +37,15 @@ func authorityKeyID(pemChain string) string {
 	return ""
 }
 
+// subjectKeyID is the key of the first certificate of a CA's chain, in lower-case hex, empty if that cannot be read.
+func subjectKeyID(chain string) string {
+	certs, err := x509x.ParseCertificates([]byte(chain))
+	if err != nil {
+		return ""
+	}
+	return hex.EncodeToString(certs[0].SubjectKeyId)
+}
+
 // authorityKeyIDs are those of new versions, empty where there is none.
 func authorityKeyIDs(versions []*issuance.Version) []string {
 	return column(versions, func(v **issuance.Version) string {

@@ -140,7 +140,7 @@ func (s *Store) Selected(
 
 // A Local CA signs within the process, so no limits hold for it.
 const costsSQL = `SELECT i.id, CASE WHEN i.type = 'GenericCA' THEN 0 WHEN i.max_concurrent > 0 THEN i.max_concurrent ELSE $2 END,
-	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0)
+	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0), i.ca_chain_pem
 FROM issuers i LEFT JOIN LATERAL (
 	SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)) AS took
 	FROM (SELECT * FROM certificate_versions v ORDER BY v.created_at DESC LIMIT 1000) v JOIN jobs j ON j.id = v.job_id
@@ -159,7 +159,9 @@ func (s *Store) Costs(ctx context.Context, issuerIDs []string) (map[string]campa
 	var c campaign.Cost
 	var window int
 	var took float64
-	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took}, func() error {
+	var chain string
+	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took, &chain}, func() error {
+		c.CAKeyID = subjectKeyID(chain)
 		c.Budget.RateWindow, c.Took = time.Duration(window)*time.Second, time.Duration(took*float64(time.Second))
 		out[id] = c
 		return nil

@@ -162,9 +162,12 @@ func (s *Store) ChangeCampaign(
 }
 
 const retrySQL = `WITH moved AS (
-	SELECT position, wave, status FROM campaign_items WHERE campaign_id = $1 AND status = ANY($2) FOR UPDATE
+	SELECT i.position, i.wave, i.status, c.version_id
+	FROM campaign_items i JOIN certificates c ON c.id = i.certificate_id WHERE i.campaign_id = $1 AND i.status = ANY($2) FOR UPDATE OF i
 ), item AS (
-	UPDATE campaign_items i SET status = 'Pending', reason = '', job_id = '', wave = $3, begun_at = NULL, ended_at = NULL
+	-- Whoever has what was skipped looked at again means it as it is now.
+	UPDATE campaign_items i SET status = 'Pending', reason = '', job_id = '', wave = $3, begun_at = NULL, ended_at = NULL,
+		old_version_id = CASE moved.status WHEN 'Skipped' THEN moved.version_id ELSE i.old_version_id END
 	FROM moved WHERE i.campaign_id = $1 AND i.position = moved.position
 )
 SELECT wave, status, count(*) FROM moved GROUP BY wave, status`

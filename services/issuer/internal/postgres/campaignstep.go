@@ -110,11 +110,14 @@ const followSQL = `WITH now AS (
 		CASE WHEN c.status = 'Archived' THEN 'Skipped'
 			WHEN j.status IN ('Failed', 'Cancelled') THEN 'Failed'
 			WHEN j.status <> 'Completed' THEN 'Renewing'
+			WHEN v.authority_key_id = NULLIF($5, '') OR v.issuer_id = NULLIF($6, '') THEN 'Failed'
 			WHEN c.status IN ('Active', 'Expiring') THEN 'Done'
 			WHEN c.status IN ('Failed', 'Expired', 'Revoked') THEN 'Failed'
 			ELSE 'Issued' END AS after,
 		CASE WHEN c.status = 'Archived' THEN 'it was archived meanwhile'
 			WHEN j.status IN ('Failed', 'Cancelled') THEN j.last_error
+			WHEN v.authority_key_id = NULLIF($5, '') OR v.issuer_id = NULLIF($6, '')
+				THEN 'issuer ' || v.issuer_id || ' has signed it again, with the key or as the issuer that the campaign gets away from'
 			WHEN j.status = 'Completed' AND c.status IN ('Failed', 'Expired', 'Revoked') THEN COALESCE(NULLIF(c.status_reason, ''), 'it is ' || c.status)
 			ELSE '' END AS reason,
 		CASE WHEN j.status = 'Completed' THEN j.version_id ELSE i.new_version_id END AS version_id,
@@ -122,6 +125,7 @@ const followSQL = `WITH now AS (
 	FROM unnest($2::int[], $3::text[], $4::text[]) AS u (position, certificate_id, job_id)
 	JOIN campaign_items i ON i.campaign_id = $1 AND i.position = u.position
 	JOIN jobs j ON j.id = u.job_id JOIN certificates c ON c.id = u.certificate_id
+	LEFT JOIN certificate_versions v ON v.id = j.version_id
 ), item AS (
 	UPDATE campaign_items i SET status = now.after, reason = now.reason, new_version_id = now.version_id,
 		ended_at = CASE WHEN now.after IN ('Done', 'Failed', 'Skipped') THEN now.at END
@@ -149,7 +153,8 @@ func followItems(ctx context.Context, tx pgx.Tx, c *campaign.Campaign) (waveChan
 	}); err != nil {
 		return nil, fmt.Errorf("follow the items of %s: %w", c.ID, err)
 	}
-	if rows, err = tx.Query(ctx, followSQL, c.ID, positions, of[0], of[1]); err != nil {
+	key, issuer := c.Leaves()
+	if rows, err = tx.Query(ctx, followSQL, c.ID, positions, of[0], of[1], key, issuer); err != nil {
 		return nil, fmt.Errorf("follow the items of %s: %w", c.ID, err)
 	}
 	var wave, n int
