@@ -2,19 +2,11 @@ package cli
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,87 +72,6 @@ func campaigns(ctx context.Context, s *session, args []string) error {
 	return errUsage
 }
 
-// campaignFlags are the flags by which a campaign is described.
-type campaignFlags struct {
-	issuer, caKey, caFingerprint, caCert, profile, algorithm, q, toIssuer, toProfile string
-	keySize, canary, waveSize, maxFailures, maxPercent, inFlight                     int
-	pause                                                                            time.Duration
-	rehearsal, reuseCSR                                                              bool
-	canaryIDs                                                                        []string
-}
-
-func (f *campaignFlags) add(flags *flag.FlagSet) {
-	flags.StringVar(&f.issuer, "issuer-id", "", "certificates that this issuer issued")
-	flags.StringVar(&f.caCert, "ca-cert", "", "certificates signed by the key of the CA whose certificate is in this file, in PEM")
-	flags.StringVar(&f.caFingerprint, "ca-fingerprint", "", "the same by the SHA-256 fingerprint of that certificate")
-	flags.StringVar(&f.caKey, "ca-key", "", "certificates signed by the CA key with this authority key identifier, in hex")
-	flags.StringVar(&f.profile, "profile-id", "", "certificates of this profile")
-	flags.StringVar(&f.algorithm, "key-algorithm", "", "certificates with a key of this kind: RSA, ECDSA or Ed25519")
-	flags.IntVar(&f.keySize, "key-size", 0, "certificates with a key of so many bits")
-	flags.StringVar(&f.q, "q", "", searchHelp)
-	flags.StringVar(&f.toIssuer, "to-issuer", "", "the issuer that they get")
-	flags.StringVar(&f.toProfile, "to-profile", "", "the profile that they get")
-	flags.BoolVar(&f.rehearsal, "rehearsal", false, "go through everything but the signing, and change nothing")
-	flags.BoolVar(&f.reuseCSR, "reuse-csr", false, "have certificates whose requesters hold the keys issued again with the same request and key")
-	flags.IntVar(&f.canary, "canary", -1, "how many are issued and served before anything else begins (default a hundredth, 1 to 10)")
-	flags.Func("canary-id", "a certificate for the canary; may be given again", func(v string) error { f.canaryIDs = append(f.canaryIDs, v); return nil })
-	flags.IntVar(&f.waveSize, "wave-size", 0, "how many a wave has behind the canary; 0 is all")
-	flags.DurationVar(&f.pause, "pause", 0, "how long to wait between waves, such as 10m")
-	flags.IntVar(&f.maxFailures, "max-failures", -1, "stop when more fail")
-	flags.IntVar(&f.maxPercent, "max-failure-percent", -1, "stop when a larger share of those that have ended fails (default 10)")
-	flags.IntVar(&f.inFlight, "in-flight", 0, "how many may be under way (default 500)")
-}
-
-// body is the request that the flags make.
-func (f *campaignFlags) body(name string) (client.CampaignCreate, error) {
-	b := client.CampaignCreate{
-		Name: name, ToIssuerID: optional[string](f.toIssuer), ToProfileID: optional[string](f.toProfile),
-		Rehearsal: &f.rehearsal, ReuseCsr: &f.reuseCSR,
-		Selection: client.CampaignSelection{
-			IssuerID: optional[string](f.issuer), AuthorityKeyID: optional[string](f.caKey), CaFingerprintSha256: optional[string](f.caFingerprint),
-			CertificateProfileID: optional[string](f.profile), KeyAlgorithm: optional[client.CampaignSelectionKeyAlgorithm](f.algorithm),
-			Q: optional[string](f.q),
-		},
-	}
-	if f.caCert != "" {
-		text, err := os.ReadFile(f.caCert)
-		if err != nil {
-			return b, fmt.Errorf("read the CA certificate: %w", err)
-		}
-		block, _ := pem.Decode(text)
-		if block == nil || block.Type != "CERTIFICATE" {
-			return b, fmt.Errorf("%s holds no certificate in PEM", f.caCert)
-		}
-		sum := sha256.Sum256(block.Bytes)
-		b.Selection.CaFingerprintSha256 = optional[string](hex.EncodeToString(sum[:]))
-	}
-	for _, n := range []struct {
-		given, unless int
-		to            **int
-	}{
-		{f.keySize, 0, &b.Selection.KeySize},
-		{f.waveSize, 0, &b.WaveSize},
-		{f.maxFailures, -1, &b.MaxFailures},
-		{f.maxPercent, -1, &b.MaxFailurePercent},
-		{f.inFlight, 0, &b.InFlight},
-	} {
-		if n.given != n.unless {
-			*n.to = &n.given
-		}
-	}
-	if f.pause > 0 {
-		seconds := int(f.pause.Round(time.Second).Seconds())
-		b.PauseBetweenSeconds = &seconds
-	}
-	switch {
-	case len(f.canaryIDs) > 0:
-		b.Canary = &client.CampaignCanary{Ids: &f.canaryIDs}
-	case f.canary >= 0:
-		b.Canary = &client.CampaignCanary{Count: &f.canary}
-	}
-	return b, nil
-}
-
 func planCampaign(ctx context.Context, s *session, args []string) error {
 	var f campaignFlags
 	f.add(s.flags)
@@ -188,63 +99,6 @@ func planCampaign(ctx context.Context, s *session, args []string) error {
 		return s.printJSON(raw)
 	}
 	return s.printPlan(plan)
-}
-
-func (s *session) printPlan(p client.CampaignPlan) error {
-	fmt.Fprintf(s.Out, "%d certificates are chosen; %d would be re-issued, %d skipped.\n", p.Total, p.WouldIssue, p.WouldSkip)
-	waves := make([]string, 0, len(p.Waves))
-	for i, n := range p.Waves {
-		if i == 12 {
-			waves = append(waves, fmt.Sprintf("... %d waves in all", len(p.Waves)))
-			break
-		}
-		waves = append(waves, strconv.Itoa(n))
-	}
-	fmt.Fprintf(s.Out, "Waves: %s, of which the canary has %d. It would take about %s.\n\n", strings.Join(waves, " + "), p.Canary, seconds(p.EstimatedSeconds))
-	rows := [][]string{}
-	for _, of := range []struct {
-		what string
-		n    map[string]int
-	}{
-		{"issued by", p.ByIssuer},
-		{"CA key", p.ByCaKey},
-		{"key", p.ByKey},
-		{"owner", p.ByOwner},
-		{"team", p.ByTeam},
-		{"environment", p.ByEnvironment},
-		{"skipped", p.SkippedBy},
-		{"to be told", p.KeyHolders},
-	} {
-		most := slices.SortedFunc(maps.Keys(of.n), func(a, b string) int { return cmp.Or(of.n[b]-of.n[a], strings.Compare(a, b)) })
-		for _, name := range most[:min(len(most), 10)] {
-			rows = append(rows, []string{of.what, name, strconv.Itoa(of.n[name])})
-		}
-	}
-	for _, cost := range p.Costs {
-		budget := "no limit"
-		if cost.Budget.RateLimit != nil && cost.Budget.RateWindowSeconds != nil {
-			budget = fmt.Sprintf("%d in %s", *cost.Budget.RateLimit, seconds(*cost.Budget.RateWindowSeconds))
-		}
-		rows = append(rows, []string{"requests to", cost.IssuerID + " (" + budget + ", at least " + seconds(cost.AtLeastSeconds) + ")", strconv.Itoa(cost.Requests)})
-	}
-	if err := s.table([]string{"BY", "", "CERTIFICATES"}, rows); err != nil {
-		return err
-	}
-	for _, r := range p.Refusals[:min(len(p.Refusals), 10)] {
-		fmt.Fprintf(s.Out, "skipped: %s: %s\n", harmless(r.CertificateID), harmless(r.Reason))
-	}
-	for _, w := range p.Warnings {
-		fmt.Fprintf(s.Out, "warning: %s\n", harmless(w))
-	}
-	return nil
-}
-
-func seconds(n float64) string {
-	d := time.Duration(n * float64(time.Second))
-	if d > time.Minute {
-		return d.Round(time.Second).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
 }
 
 func createCampaign(ctx context.Context, s *session, args []string) error {
@@ -282,12 +136,6 @@ func createCampaign(ctx context.Context, s *session, args []string) error {
 	}
 	_, err = fmt.Fprintf(s.Out, "%s is %s with %d certificates; certctl-cli %s %s\n", harmless(made.ID), made.Status, made.Counts.Total, next, harmless(made.ID))
 	return err
-}
-
-// watching adds the flags of what can be watched.
-func (s *session) watching(when string) *bool {
-	s.flags.DurationVar(&s.every, "interval", defaultWatch, "how often it is looked at")
-	return s.flags.Bool("watch", false, when+"show how it goes on until it ends")
 }
 
 // steer is a verb that changes the state of a campaign.
@@ -361,87 +209,6 @@ func campaignStatus(ctx context.Context, s *session, args []string) error {
 	}
 	_, err = fmt.Fprintf(s.Out, "%s  %s\n%s\n", harmless(now.ID), harmless(now.Name), progress(&now))
 	return err
-}
-
-// progress is how far a campaign is, on one line.
-func progress(c *client.Campaign) string {
-	n := c.Counts
-	ended := n.Done + n.Failed + n.Skipped
-	percent := 100
-	if n.Total > 0 {
-		percent = 100 * ended / n.Total
-	}
-	line := fmt.Sprintf("%s  %d %%  wave %d/%d  %d done, %d under way, %d failed, %d skipped, %d to come",
-		c.Status, percent, c.Wave, c.LastWave, n.Done, n.Renewing+n.Issued, n.Failed, n.Skipped, n.Pending)
-	if c.RatePerSecond != nil {
-		line += fmt.Sprintf("  %.1f/s", *c.RatePerSecond)
-	}
-	if c.RemainingSeconds != nil {
-		line += "  " + seconds(*c.RemainingSeconds) + " left"
-	}
-	if c.NextWaveAt != nil {
-		line += "  next wave at " + c.NextWaveAt.Local().Format(time.TimeOnly)
-	}
-	if c.Reason != nil {
-		line += "  (" + harmless(*c.Reason) + ")"
-	}
-	return line
-}
-
-// errStopped has the exit code tell that a campaign did not come to its end.
-var errStopped = errors.New("the campaign was stopped before its end")
-
-// watch shows how a campaign goes on until it has ended: a line that changes on a terminal, or a line for each change.
-func (s *session) watch(ctx context.Context, c *client.Client, id string) error {
-	moves := s.onTerminal()
-	tick := time.NewTicker(max(s.every, time.Millisecond))
-	defer tick.Stop()
-	for before := ""; ; {
-		var now client.Campaign
-		res, err := c.GetCampaign(ctx, id)
-		raw, err := decode(res, err, &now)
-		if err != nil {
-			return err
-		}
-		line := progress(&now)
-		ended := (now.Status == client.CampaignStatusCompleted || now.Status == client.CampaignStatusStopped) && now.Counts.Renewing+now.Counts.Issued == 0
-		switch {
-		case s.json && ended:
-			err = s.printJSON(raw)
-		case s.json || line == before:
-		case moves:
-			_, err = fmt.Fprintf(s.Out, "\r%s\x1b[K", line)
-		default:
-			_, err = fmt.Fprintln(s.Out, line)
-		}
-		if err != nil {
-			return err
-		}
-		if before = line; ended {
-			if moves && !s.json {
-				fmt.Fprintln(s.Out)
-			}
-			if now.Status == client.CampaignStatusStopped {
-				return errStopped
-			}
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// onTerminal reports whether output goes to a terminal.
-func (s *session) onTerminal() bool {
-	f, ok := s.Out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 func campaignReport(ctx context.Context, s *session, args []string) error {
