@@ -99,11 +99,11 @@ func (f *campaignFlags) body(name string) (client.CampaignCreate, error) {
 }
 
 func (s *session) printPlan(p client.CampaignPlan) error {
-	fmt.Fprintf(s.Out, "%d certificates are chosen; %d would be re-issued, %d skipped.\n", p.Total, p.WouldIssue, p.WouldSkip)
+	fmt.Fprintf(s.Out, "%d certificates are chosen; %d would be re-issued, %d would fail, %d would be skipped.\n", p.Total, p.WouldIssue, p.WouldFail, p.WouldSkip)
 	waves := make([]string, 0, len(p.Waves))
 	for i, n := range p.Waves {
-		if i == 12 {
-			waves = append(waves, fmt.Sprintf("... %d waves in all", len(p.Waves)))
+		if i == 3 && len(p.Waves) > 6 {
+			waves = append(waves, "...", strconv.Itoa(p.Waves[len(p.Waves)-1])+fmt.Sprintf(" (%d waves)", len(p.Waves)))
 			break
 		}
 		waves = append(waves, strconv.Itoa(n))
@@ -120,7 +120,7 @@ func (s *session) printPlan(p client.CampaignPlan) error {
 		{"owner", p.ByOwner},
 		{"team", p.ByTeam},
 		{"environment", p.ByEnvironment},
-		{"skipped", p.SkippedBy},
+		{"refused", p.RefusedBy},
 		{"to be told", p.KeyHolders},
 	} {
 		most := slices.SortedFunc(maps.Keys(of.n), func(a, b string) int { return cmp.Or(of.n[b]-of.n[a], strings.Compare(a, b)) })
@@ -139,7 +139,7 @@ func (s *session) printPlan(p client.CampaignPlan) error {
 		return err
 	}
 	for _, r := range p.Refusals[:min(len(p.Refusals), 10)] {
-		fmt.Fprintf(s.Out, "skipped: %s: %s\n", harmless(r.CertificateID), harmless(r.Reason))
+		fmt.Fprintf(s.Out, "refused: %s: %s\n", harmless(r.CertificateID), harmless(r.Reason))
 	}
 	for _, w := range p.Warnings {
 		fmt.Fprintf(s.Out, "warning: %s\n", harmless(w))

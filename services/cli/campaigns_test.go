@@ -32,12 +32,12 @@ func TestCampaigns_PlanAndCreateSendWhatIsAskedFor(t *testing.T) {
 		Refusals: []client.CampaignRefusal{{CertificateID: "mc-3", Reason: "it is\x1b[2J archived"}}, Warnings: []string{"beware"},
 	})
 	out, _ := a.want(0, "campaigns", "plan", "Away", "--ca-cert", file, "--to-issuer=iss-new", "--wave-size", "500", "--pause", "5m", "--max-failures", "0", "--canary-id", "mc-1")
-	const head = "3 certificates are chosen; 2 would be re-issued, 1 skipped. Waves: 1 + 1, of which the canary has 1. It would take about 5m1s. " +
+	const head = "3 certificates are chosen; 2 would be re-issued, 0 would fail, 1 would be skipped. Waves: 1 + 1, of which the canary has 1. It would take about 5m1s. " +
 		"BY CERTIFICATES owner o-bob 2 owner o-alice 1 requests to iss-new (no limit, at least 1s) 2 "
 	if text := strings.Join(strings.Fields(out), " "); !strings.HasPrefix(text, head) {
 		t.Errorf("%q", text)
 	}
-	if !strings.Contains(out, "skipped: mc-3: it is?[2J archived\nwarning: beware\n") {
+	if !strings.Contains(out, "refused: mc-3: it is?[2J archived\nwarning: beware\n") {
 		t.Errorf("%q", out)
 	}
 	var asked client.CampaignCreate

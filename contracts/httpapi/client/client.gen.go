@@ -1372,17 +1372,20 @@ type CampaignPlan struct {
 	// Refusals The first 100.
 	Refusals []CampaignRefusal `json:"refusals"`
 
-	// SkippedBy By kind, one of archived, revoked, key_held_by_requester, under_way and policy.
-	SkippedBy map[string]int `json:"skipped_by"`
+	// RefusedBy What would fail or be skipped, by kind, one of archived, revoked, key_held_by_requester, under_way and policy.
+	RefusedBy map[string]int `json:"refused_by"`
 
 	// Total How many are chosen.
 	Total    int      `json:"total"`
 	Warnings []string `json:"warnings"`
 
 	// Waves How many certificates each wave has, the canary first.
-	Waves      []int `json:"waves"`
-	WouldIssue int   `json:"would_issue"`
-	WouldSkip  int   `json:"would_skip"`
+	Waves []int `json:"waves"`
+
+	// WouldFail How many the policy rules forbid.
+	WouldFail  int `json:"would_fail"`
+	WouldIssue int `json:"would_issue"`
+	WouldSkip  int `json:"would_skip"`
 }
 
 // CampaignReason defines model for CampaignReason.

@@ -51,12 +51,12 @@ func shownCounts(c campaign.Counts) issuerapi.CampaignCounts {
 func campaignPlan(p *campaign.Plan) issuerapi.CampaignPlan {
 	out := issuerapi.CampaignPlan{
 		Total: p.Total, WouldIssue: p.WouldIssue, ByOwner: p.ByOwner, ByTeam: p.ByTeam, ByEnvironment: p.ByEnvironment,
-		ByIssuer: p.ByIssuer, ByCaKey: p.ByCAKey, ByKey: p.ByKey, WouldSkip: p.WouldSkip, SkippedBy: map[string]int{},
+		ByIssuer: p.ByIssuer, ByCaKey: p.ByCAKey, ByKey: p.ByKey, WouldFail: p.WouldFail, WouldSkip: p.WouldSkip, RefusedBy: map[string]int{},
 		KeyHolders: p.KeyHolders, Refusals: make([]issuerapi.CampaignRefusal, len(p.Refusals)), Costs: []issuerapi.CampaignCost{},
 		Canary: p.Canary, Waves: p.Waves, EstimatedSeconds: p.Takes.Seconds(), Warnings: list(p.Warnings),
 	}
-	for kind, n := range p.SkippedBy {
-		out.SkippedBy[string(kind)] = n
+	for kind, n := range p.RefusedBy {
+		out.RefusedBy[string(kind)] = n
 	}
 	for i, r := range p.Refusals {
 		out.Refusals[i] = issuerapi.CampaignRefusal{CertificateID: r.CertificateID, OwnerID: r.OwnerID, Kind: string(r.Kind), Reason: r.Reason}

@@ -114,7 +114,7 @@ func TestCampaign_MovesCertificatesAwayFromACAKeyInWaves(t *testing.T) {
 		"reuse_csr": true, "canary": object{"ids": []string{"mc-old-07", "mc-old-03"}}, "wave_size": 10,
 	}
 	plan := w.campaignPlan(body)
-	if plan.Total != 26 || plan.WouldIssue != 25 || plan.WouldSkip != 1 || plan.SkippedBy["archived"] != 1 || plan.ByCaKey[oldKey] != 25 ||
+	if plan.Total != 26 || plan.WouldIssue != 25 || plan.WouldSkip != 1 || plan.RefusedBy["archived"] != 1 || plan.ByCaKey[oldKey] != 25 ||
 		plan.ByIssuer["iss-local"] != 25 || plan.ByKey["ECDSA 256"] != 25 || plan.ByOwner["o-default"] != 25 || len(plan.Costs) != 1 ||
 		plan.Costs[0].IssuerID != "iss-new" || plan.Costs[0].Requests != 25 || !slices.Equal(plan.Waves, []int{2, 10, 10, 3}) {
 		t.Errorf("plan %+v", plan)

@@ -123,10 +123,10 @@ func TestPlan_CountsCostAndTime(t *testing.T) {
 	p.Costs["iss-new"].Budget = Budget{RateLimit: 50, RateWindow: time.Hour}
 	p.Costs["iss-new"].Took = 2 * time.Second
 	p.estimate(&s, 1)
-	if kind != KindUnderWay || p.Total != 102 || p.WouldIssue != 101 || p.SkippedBy[KindUnderWay] != 1 || p.ByIssuer["iss-old"] != 101 || p.ByKey["RSA 2048"] != 101 {
+	if kind != KindUnderWay || p.Total != 102 || p.WouldIssue != 101 || p.RefusedBy[KindUnderWay] != 1 || p.ByIssuer["iss-old"] != 101 || p.ByKey["RSA 2048"] != 101 {
 		t.Errorf("plan %+v", p)
 	}
-	if d := cmp.Diff([]int{1, 40, 40, 20}, p.Waves); d != "" {
+	if d := cmp.Diff([]int{1, 40, 40, 21}, p.Waves); d != "" {
 		t.Error(d)
 	}
 	// A hundred of a budget of fifty an hour take two windows behind the first, and there are three pauses.
@@ -135,7 +135,7 @@ func TestPlan_CountsCostAndTime(t *testing.T) {
 	}
 	p.Costs["iss-new"].Budget, p.Takes, p.Waves = Budget{}, 0, nil
 	p.estimate(&s, 1)
-	if want := (1+4+4+2)*2*time.Second + 3*time.Minute; p.Takes != want {
+	if want := (1+4+4+3)*2*time.Second + 3*time.Minute; p.Takes != want {
 		t.Errorf("takes %v, want %v", p.Takes, want)
 	}
 }

@@ -62,8 +62,10 @@ type Plan struct {
 	ByIssuer      map[string]int `json:"by_issuer"`
 	ByCAKey       map[string]int `json:"by_ca_key"`
 	ByKey         map[string]int `json:"by_key"`
-	WouldSkip     int            `json:"would_skip"`
-	SkippedBy     map[Kind]int   `json:"skipped_by"`
+	// WouldFail is how many the policy rules forbid.
+	WouldFail int          `json:"would_fail"`
+	WouldSkip int          `json:"would_skip"`
+	RefusedBy map[Kind]int `json:"refused_by"`
 	// KeyHolders are the owners of certificates whose key is their requester's, with how many they have.
 	KeyHolders map[string]int `json:"key_holders"`
 	// Refusals are the first.
@@ -87,7 +89,7 @@ type Refusal struct {
 func newPlan() *Plan {
 	return &Plan{
 		ByOwner: map[string]int{}, ByTeam: map[string]int{}, ByEnvironment: map[string]int{}, ByIssuer: map[string]int{},
-		ByCAKey: map[string]int{}, ByKey: map[string]int{}, SkippedBy: map[Kind]int{}, KeyHolders: map[string]int{},
+		ByCAKey: map[string]int{}, ByKey: map[string]int{}, RefusedBy: map[Kind]int{}, KeyHolders: map[string]int{},
 		Refusals: []Refusal{}, Costs: map[string]*Cost{}, Waves: []int{}, Warnings: []string{},
 	}
 }
@@ -96,8 +98,12 @@ func newPlan() *Plan {
 func (p *Plan) add(s *Settings, c *Chosen, kind Kind, reason string) {
 	p.Total++
 	if kind != "" {
-		p.WouldSkip++
-		p.SkippedBy[kind]++
+		if kind == KindPolicy {
+			p.WouldFail++
+		} else {
+			p.WouldSkip++
+		}
+		p.RefusedBy[kind]++
 		if kind == KindKeyHeld {
 			p.KeyHolders[c.OwnerID]++
 		}
@@ -131,14 +137,17 @@ func keyName(algorithm string, size int) string {
 // usual is how long an issue takes of which nothing is known.
 const usual = time.Second
 
-// estimate divides what would be re-issued into waves, and says about how long all of it takes. The issuers are asked
+// inWaves is how many are put into waves: all but those of which it is known that they will be skipped.
+func (p *Plan) inWaves() int { return p.WouldIssue + p.WouldFail + p.RefusedBy[KindUnderWay] }
+
+// estimate divides what is chosen into waves, and says about how long all of it takes. The issuers are asked
 // side by side.
 func (p *Plan) estimate(s *Settings, canary int) {
-	p.Canary = min(canary, p.WouldIssue)
+	p.Canary = min(canary, p.inWaves())
 	if p.Canary > 0 {
 		p.Waves = append(p.Waves, p.Canary)
 	}
-	for rest := p.WouldIssue - p.Canary; rest > 0; {
+	for rest := p.inWaves() - p.Canary; rest > 0; {
 		n := rest
 		if s.WaveSize > 0 {
 			n = min(rest, s.WaveSize)

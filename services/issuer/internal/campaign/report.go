@@ -80,8 +80,8 @@ func (r *Report) Markdown(w io.Writer) error {
 	r.waves(&d)
 	r.owners(&d)
 	d.reasons("Failed", r.Failures)
-	d.reasons("Left as they are", r.Skipped)
 	r.failed(&d)
+	d.reasons("Left as they are", r.Skipped)
 	r.authorities(&d)
 	return d.err
 }
@@ -128,7 +128,7 @@ func (r *Report) planAndReality(d *document) {
 	d.line("|---|---:|---:|")
 	d.line("| Certificates | %d | %d |", p.Total, c.Total)
 	d.line("| %s | %d | %d |", done, p.WouldIssue, c.Done)
-	d.line("| %s | | %d |", failed, c.Failed)
+	d.line("| %s | %d | %d |", failed, p.WouldFail, c.Failed)
 	d.line("| Skipped | %d | %d |", p.WouldSkip, c.Skipped)
 	d.line("| Not ended | | %d |", c.Pending+c.UnderWay())
 	d.line("| Waves | %d | %d |", len(p.Waves), len(r.Waves))

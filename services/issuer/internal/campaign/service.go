@@ -199,13 +199,13 @@ func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Pla
 	if plan.Total > MaxChosen {
 		return nil, TooMany()
 	}
-	if r.WaveSize > 0 && plan.WouldIssue/r.WaveSize >= MaxWaves {
+	if r.WaveSize > 0 && plan.inWaves()/r.WaveSize >= MaxWaves {
 		return nil, invalid("wave_size", "makes more than 1,000 waves; make them larger")
 	}
 	if err := s.cost(ctx, plan); err != nil {
 		return nil, err
 	}
-	plan.estimate(&r.Settings, r.canary(plan.WouldIssue))
+	plan.estimate(&r.Settings, r.canary(plan.inWaves()))
 	for of, c := range plan.Costs {
 		if r.AuthorityKeyID != "" && c.CAKeyID == r.AuthorityKeyID {
 			plan.Warnings = append(plan.Warnings, "issuer "+of+" signs with the very key that is to go: give it another, or move its certificates with to_issuer_id")
@@ -257,7 +257,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o issuance.Orig
 		return Campaign{}, err
 	}
 	c, err := s.store.CreateCampaign(ctx, Campaign{
-		ID: id.New(idPrefix), Status: Planned, Selection: r.Selection, Settings: r.Settings, Canary: r.canary(plan.WouldIssue), Plan: *plan,
+		ID: id.New(idPrefix), Status: Planned, Selection: r.Selection, Settings: r.Settings, Canary: r.canary(plan.inWaves()), Plan: *plan,
 		Scope: p.Scope, Origin: o, CreatedAt: s.clock.Now(),
 	}, r.CanaryIDs)
 	if err != nil || !r.Start {
