@@ -150,7 +150,7 @@ func steer(done string, call func(context.Context, *client.Client, string) (*htt
 		if err != nil {
 			return err
 		}
-		res, err := call(ctx, c, rest[0])
+		res, err := call(ctx, c, rest[0]) //nolint:bodyclose // decode closes it
 		return s.steered(ctx, c, done, *watch, res, err)
 	}
 }
@@ -181,7 +181,7 @@ func retryCampaign(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.RetryCampaign(ctx, rest[0], client.CampaignRetry{IncludeSkipped: skipped})
+	res, err := c.RetryCampaign(ctx, rest[0], client.CampaignRetry{IncludeSkipped: skipped}) //nolint:bodyclose // decode closes it
 	return s.steered(ctx, c, "going on", *watch, res, err)
 }
 

@@ -100,8 +100,8 @@ func (r itemsAsCSV) VisitGetCampaignReportResponse(w http.ResponseWriter) error 
 				i.OldVersionID, i.OldFingerprint, i.OldIssuerID, i.OldAuthorityKeyID, stamp(i.OldNotAfter),
 				i.NewVersionID, i.NewFingerprint, i.NewIssuerID, i.NewAuthorityKeyID, stamp(i.NewNotAfter),
 			}
-			for n := range line[2:] {
-				line[2+n] = inert(line[2+n])
+			for n, text := range line {
+				line[n] = inert(text)
 			}
 			return out.Write(line)
 		})
@@ -114,9 +114,9 @@ func (r itemsAsCSV) VisitGetCampaignReportResponse(w http.ResponseWriter) error 
 	return nil
 }
 
-// inert is a text that a spreadsheet does not take for a formula.
+// inert is a text that a spreadsheet does not take for a formula. A wave of -1 is a number.
 func inert(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r'", rune(s[0])) {
+	if s != "" && s != "-1" && strings.ContainsRune("=+-@\t\r'", rune(s[0])) {
 		return "'" + s
 	}
 	return s

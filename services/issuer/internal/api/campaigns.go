@@ -102,7 +102,7 @@ func campaignSelection(in *issuerapi.CampaignSelection) (s campaign.Selection, e
 			return s, invalid("selection."+p.name, "is not in hex")
 		}
 	}
-	s.KeyAlgorithm, s.Q = string(value((*string)(in.KeyAlgorithm))), value(in.Q)
+	s.KeyAlgorithm, s.Q = value((*string)(in.KeyAlgorithm)), value(in.Q)
 	if in.KeySize != nil {
 		s.KeySize = *in.KeySize
 	}

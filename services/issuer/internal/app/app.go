@@ -16,7 +16,6 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
-	"github.com/certctl/certctl/services/issuer/internal/campaign"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -47,28 +46,13 @@ const renewalLinger = 250 * time.Millisecond
 // bulkSweep is how soon a replica takes up bulk operations that another has left behind.
 const bulkSweep = 2 * time.Second
 
-const (
-	// campaignLinger is how long campaigns wait after something has ended, so that they go on once after many ends.
-	campaignLinger = 30 * time.Millisecond
-	// campaignSweep is how soon a replica takes up campaigns that another has left behind.
-	campaignSweep = 2 * time.Second
-	// authoritySweep is how often versions are looked for of which it is not known which key signed them. A replica of an
-	// older build may have issued them.
-	authoritySweep = time.Hour
-)
-
-// never is when nothing falls due.
-type never struct{}
-
-// NextDue implements [worker.Schedule].
-func (never) NextDue(context.Context) (time.Time, bool, error) { return time.Time{}, false, nil }
-
 // Run runs the issuer until ctx ends.
 func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
 	// The workers are woken by the store that they work on.
-	var work, renewals, campaignWork *worker.Worker
-	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake(); campaignWork.Wake() }}
+	var work, renewals *worker.Worker
+	wakeCampaigns := func() {}
+	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake(); wakeCampaigns() }}
 	meters, err := newMeters(deps.Metrics)
 	if err != nil {
 		return err
@@ -90,20 +74,19 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
-	campaigns := campaign.New(store, certificates, issuers.Try, deps.Clock, deps.Log, func() { campaignWork.Wake() })
-	campaignWork = worker.New(campaigns, postgres.CampaignLooks{Store: store}, deps.Clock, deps.Log, campaignSweep)
-	campaignWork.Linger = campaignLinger
+	campaigns, campaignWork := newCampaigns(store, certificates, issuers, deps)
+	wakeCampaigns = campaignWork.Wake
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
 	if err = records.Provide(ctx); err == nil {
 		err = openDefault(ctx, issuers, store, deps)
 	}
-	if err != nil {
-		if ctx.Err() != nil {
-			// Told to stop before it had started.
-			return nil
-		}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		// Told to stop before it had started.
+		return nil
+	case err != nil:
 		return err
 	}
 
@@ -124,8 +107,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run,
-		worker.New(postgres.Authorities{Store: store}, never{}, deps.Clock, deps.Log, authoritySweep).Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run, newAuthorities(store, deps).Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,9 +77,7 @@ func (w *world) keyHeld(prefix string, n int, more object) {
 	each(8, n, func(i int) {
 		name := fmt.Sprintf("%s-%02d.example.com", prefix, i)
 		body := object{"id": fmt.Sprintf("mc-%s-%02d", prefix, i), "common_name": name, "csr_pem": catest.NewCSR(w.t, key, name, name)}
-		for k, v := range more {
-			body[k] = v
-		}
+		maps.Copy(body, more)
 		w.create(body)
 	})
 }

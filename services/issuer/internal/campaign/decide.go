@@ -126,7 +126,7 @@ func skip(c *Campaign, chosen *Chosen, oldVersionID string) (string, bool) {
 		return "it was archived meanwhile", true
 	case chosen.Status == issuance.Revoked:
 		return "it was revoked meanwhile, and revoked certificates are never renewed", true
-	case chosen.VersionID != oldVersionID && !(c.insists() && chosen.Still):
+	case chosen.VersionID != oldVersionID && (!c.insists() || !chosen.Still):
 		return "it has had another version since it was chosen", true
 	case len(chosen.TargetIDs) > 0:
 		return "", false

@@ -12,8 +12,6 @@ import (
 
 var noon = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
-func at(n int) *int { return &n }
-
 func TestNext_DecidesByTheCountsOfItsWave(t *testing.T) {
 	running := Campaign{Status: Running, Wave: 1, Last: 3, Settings: Settings{InFlight: 100}}
 	for name, c := range map[string]struct {
@@ -40,28 +38,28 @@ func TestNext_DecidesByTheCountsOfItsWave(t *testing.T) {
 			Counts{Total: 3, Pending: 2, Failed: 1},
 			Decision{Move: Stop, Reason: "1 of the canary's 3 failed"},
 		},
-		"so many may fail": {func(c *Campaign) { c.MaxFailures, c.Failed = at(3), 3 }, Counts{Pending: 1}, Decision{Move: Begin, Count: 1}},
-		"one more may not": {func(c *Campaign) { c.MaxFailures, c.Failed = at(3), 4 }, Counts{Pending: 1}, Decision{Move: Stop, Reason: "4 failed, more than the 3 that may"}},
+		"so many may fail": {func(c *Campaign) { c.MaxFailures, c.Failed = new(3), 3 }, Counts{Pending: 1}, Decision{Move: Begin, Count: 1}},
+		"one more may not": {func(c *Campaign) { c.MaxFailures, c.Failed = new(3), 4 }, Counts{Pending: 1}, Decision{Move: Stop, Reason: "4 failed, more than the 3 that may"}},
 		"a share of few says nothing": {
-			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = at(10), 5, 14 },
+			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = new(10), 5, 14 },
 			Counts{Pending: 1},
 			Decision{Move: Begin, Count: 1},
 		},
 		"a share of enough does": {
-			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = at(10), 3, 17 },
+			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = new(10), 3, 17 },
 			Counts{Pending: 1},
 			Decision{Move: Stop, Reason: "3 of 20 failed, more than the 10 % that may"},
 		},
 		"a share of few does at the end of a wave": {
-			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = at(10), 1, 4 },
+			func(c *Campaign) { c.MaxFailurePercent, c.Failed, c.Done = new(10), 1, 4 },
 			Counts{Failed: 1, Done: 4},
 			Decision{Move: Stop, Reason: "1 of 5 failed, more than the 10 % that may"},
 		},
 		"what had failed before it was resumed is forgiven": {func(c *Campaign) {
-			c.Wave, c.MaxFailures, c.Failed, c.BaseFailed = 0, at(0), 4, 4
+			c.Wave, c.MaxFailures, c.Failed, c.BaseFailed = 0, new(0), 4, 4
 		}, Counts{Pending: 1, Failed: 4}, Decision{Move: Begin, Count: 1}},
 		"a rehearsal goes on to the end": {
-			func(c *Campaign) { c.Wave, c.Rehearsal, c.MaxFailures, c.Failed = 0, true, at(0), 9 },
+			func(c *Campaign) { c.Wave, c.Rehearsal, c.MaxFailures, c.Failed = 0, true, new(0), 9 },
 			Counts{Pending: 1, Failed: 9},
 			Decision{Move: Begin, Count: 1},
 		},

@@ -87,7 +87,7 @@ func (s *Service) Retry(ctx context.Context, p authn.Principal, o issuance.Origi
 			return Change{}, refuse(c, "and was never started")
 		case c.Rehearsal:
 			return Change{}, fault.New(fault.Conflict, "campaign %s is a rehearsal; make another", c.ID)
-		case c.Failed == 0 && !(skipped && c.Skipped > 0):
+		case c.Failed == 0 && (!skipped || c.Skipped == 0):
 			return Change{}, fault.New(fault.Conflict, "campaign %s has nothing to retry", c.ID)
 		}
 		change := Change{Retry: true, Skipped: skipped, Event: func(e event.Campaign) event.Event { return event.CampaignResumed{Campaign: e, Retries: true} }}
