@@ -44,12 +44,16 @@ func commands() []command {
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
 		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
 		{"list-keys", "[--all] [--limit N]", "list API keys, newest first", listKeys},
 		{"create-key", "NAME --role R... [--team T]... [--environment E]... [--issuer-id I]... [--profile-id P]... [--expires-in D]", "make an API key, and show it once", createKey},
 		{"rotate-key", "ID [--overlap D]", "replace an API key, and show the new one once", rotateKey},
 		{"revoke-key", "ID", "revoke an API key at once", revokeKey},
+		{"list-blocked-keys", "[--limit N]", "list the keys that are not certified, newest first", listBlockedKeys},
+		{"block-key", "SHA256|FILE --reason R [--comment T]", "have a key never certified again", blockKey},
+		{"unblock-key", "SHA256", "let a key be certified again", unblockKey},
 		{"campaigns", "plan|create|start|pause|resume|stop|retry|status|report|list ...", "re-issue many certificates in order", campaigns},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
@@ -148,6 +152,16 @@ func (s *session) parse(args []string) error {
 // arguments parses the command's flags, wherever they stand, and returns the rest,
 // which must be as many as wanted.
 func (s *session) arguments(args []string, want int) ([]string, error) {
+	rest, err := s.operands(args)
+	if err == nil && len(rest) != want {
+		s.usage(s.Err)
+		return nil, errUsage
+	}
+	return rest, err
+}
+
+// operands parses the command's flags, wherever they stand, and returns the rest.
+func (s *session) operands(args []string) ([]string, error) {
 	var rest []string
 	for {
 		if err := s.parse(args); err != nil {
@@ -163,10 +177,6 @@ func (s *session) arguments(args []string, want int) ([]string, error) {
 			break
 		}
 		rest, args = append(rest, left[0]), left[1:]
-	}
-	if len(rest) != want {
-		s.usage(s.Err)
-		return nil, errUsage
 	}
 	return rest, nil
 }

@@ -17,6 +17,27 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BlockedKeyReason.
+const (
+	BlockedKeyReasonKeyCompromise BlockedKeyReason = "keyCompromise"
+	BlockedKeyReasonOther         BlockedKeyReason = "other"
+	BlockedKeyReasonWeak          BlockedKeyReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the BlockedKeyReason enum.
+func (e BlockedKeyReason) Valid() bool {
+	switch e {
+	case BlockedKeyReasonKeyCompromise:
+		return true
+	case BlockedKeyReasonOther:
+		return true
+	case BlockedKeyReasonWeak:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BulkAction.
 const (
 	Archive  BulkAction = "archive"
@@ -395,6 +416,48 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
+// Defines values for PreflightVerdict.
+const (
+	Forbidden PreflightVerdict = "forbidden"
+	Ok        PreflightVerdict = "ok"
+	Warning   PreflightVerdict = "warning"
+)
+
+// Valid indicates whether the value is a known member of the PreflightVerdict enum.
+func (e PreflightVerdict) Valid() bool {
+	switch e {
+	case Forbidden:
+		return true
+	case Ok:
+		return true
+	case Warning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListBlockedKeysParamsReason.
+const (
+	ListBlockedKeysParamsReasonKeyCompromise ListBlockedKeysParamsReason = "keyCompromise"
+	ListBlockedKeysParamsReasonOther         ListBlockedKeysParamsReason = "other"
+	ListBlockedKeysParamsReasonWeak          ListBlockedKeysParamsReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the ListBlockedKeysParamsReason enum.
+func (e ListBlockedKeysParamsReason) Valid() bool {
+	switch e {
+	case ListBlockedKeysParamsReasonKeyCompromise:
+		return true
+	case ListBlockedKeysParamsReasonOther:
+		return true
+	case ListBlockedKeysParamsReasonWeak:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCertificatesParamsSort.
 const (
 	ListCertificatesParamsSortCommonName       ListCertificatesParamsSort = "commonName"
@@ -532,6 +595,49 @@ func (e ListTeamsParamsSort) Valid() bool {
 		return false
 	}
 }
+
+// BlockedKey defines model for BlockedKey.
+type BlockedKey struct {
+	// BlockedBy Who blocked it.
+	BlockedBy string    `json:"blocked_by"`
+	Comment   string    `json:"comment"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ID The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	ID     string           `json:"id"`
+	Reason BlockedKeyReason `json:"reason"`
+}
+
+// BlockedKeyCreate defines model for BlockedKeyCreate.
+type BlockedKeyCreate struct {
+	// CertificatePem A certificate for the key.
+	CertificatePem *string `json:"certificate_pem,omitempty"`
+	Comment        *string `json:"comment,omitempty"`
+
+	// CsrPem A request by the key.
+	CsrPem *string `json:"csr_pem,omitempty"`
+
+	// PublicKeyPem The public key.
+	PublicKeyPem *string          `json:"public_key_pem,omitempty"`
+	Reason       BlockedKeyReason `json:"reason"`
+
+	// SpkiSha256 The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	SpkiSha256 *string `json:"spki_sha256,omitempty"`
+}
+
+// BlockedKeyList defines model for BlockedKeyList.
+type BlockedKeyList struct {
+	Data []BlockedKey `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BlockedKeyReason defines model for BlockedKeyReason.
+type BlockedKeyReason string
 
 // BulkAction defines model for BulkAction.
 type BulkAction string
@@ -1217,14 +1323,26 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs), `eab_kid`
-	// and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `eab_kid` and `eab_hmac_key` (secret),
+	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For
+	// dns-01 `dns_provider`, which is scripts (the operator's programs) or one of these with its settings:
+	// rfc2136 (`dns_rfc2136_nameserver`, `_tsig_key`, `_tsig_algorithm`, `_tsig_secret` (secret)),
+	// route53 (`dns_route53_access_key_id`, `_secret_access_key` (secret), `_session_token` (secret), `_region`, `_hosted_zone_id`),
+	// cloudflare (`dns_cloudflare_api_token` (secret)),
+	// azuredns (`dns_azuredns_tenant_id`, `_client_id`, `_client_secret` (secret), `_subscription_id`, `_resource_group`, `_cloud`),
+	// gcloud (`dns_gcloud_service_account_key` (secret), `_project`),
+	// acmedns (`dns_acmedns_accounts` (secret), `_server`); and `dns_zones`, `dns_resolvers`,
+	// `dns_propagation_wait_seconds`, `dns_propagation_timeout_seconds`, `dns_propagation_check` (authoritative or
+	// resolvers). docs/how-to/acme.md says what each means.
 	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
 	//
 	// Of a Vault or OpenBao: `url`, `mount` of the PKI secrets engine (pki), `role`, `namespace`, `token` (secret) or
 	// `role_id` and `secret_id` (secret) of an AppRole at `auth_mount` (approle), `tls_ca_pem`, `validity_days`.
+	//
+	// Of a DigiCert: `api_key` (secret), `organization_id`, `product` (ssl_basic), `dcv_method`, `skip_approval` (true),
+	// `payment_method` (balance), `container_id`, `ca_cert_id`, `ca_cert_pem`, `base_url`, `validity_days`.
 	//
 	// Of an OpenSSL: `sign_script`, `revoke_script` and `crl_script`, each a path or a list of arguments, of programs in
 	// the folder that the operator has set; `timeout_seconds` (30), `ca_cert_pem`, `validity_days`.
@@ -1239,8 +1357,8 @@ type IssuerCreate struct {
 	Limits *IssuerLimits `json:"limits,omitempty"`
 	Name   string        `json:"name"`
 
-	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
-	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`),
+	// DigiCert (also `certcentral`) or OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
 }
 
@@ -1658,6 +1776,37 @@ type PolicyViolationList struct {
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
 }
+
+// Preflight defines model for Preflight.
+type Preflight struct {
+	Findings []PreflightFinding `json:"findings"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightFinding defines model for PreflightFinding.
+type PreflightFinding struct {
+	// Check `caa`: CAA records (RFC 8659, RFC 8657); `address`: where http-01 leads; `zone`: where the record of dns-01 is set;
+	// `challenge_type`: whether the name can be proven in the issuer's way at all.
+	Check string `json:"check"`
+
+	// Message What was found and, unless all is well, what to do about it.
+	Message string `json:"message"`
+	Name    string `json:"name"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightRequest defines model for PreflightRequest.
+type PreflightRequest struct {
+	// Names Host names, perhaps with a wildcard, and addresses.
+	Names []string `json:"names"`
+}
+
+// PreflightVerdict The worst is the verdict of all.
+type PreflightVerdict string
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -2136,6 +2285,22 @@ type Q = string
 // StatsDays defines model for StatsDays.
 type StatsDays = int
 
+// ListBlockedKeysParams defines parameters for ListBlockedKeys.
+type ListBlockedKeysParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Reason *ListBlockedKeysParamsReason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListBlockedKeysParamsReason defines parameters for ListBlockedKeys.
+type ListBlockedKeysParamsReason string
+
 // ListBulkOperationsParams defines parameters for ListBulkOperations.
 type ListBulkOperationsParams struct {
 	// Page The page, from 1.
@@ -2485,6 +2650,9 @@ type ListViolationsParams struct {
 	CertificateID *string `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
 }
 
+// BlockKeyJSONRequestBody defines body for BlockKey for application/json ContentType.
+type BlockKeyJSONRequestBody = BlockedKeyCreate
+
 // CreateCampaignJSONRequestBody defines body for CreateCampaign for application/json ContentType.
 type CreateCampaignJSONRequestBody = CampaignCreate
 
@@ -2520,6 +2688,9 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
+
+// PreflightIssuerJSONRequestBody defines body for PreflightIssuer for application/json ContentType.
+type PreflightIssuerJSONRequestBody = PreflightRequest
 
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
@@ -2953,6 +3124,18 @@ func (a CampaignSelection) MarshalJSON() ([]byte, error) {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListBlockedKeys List the keys that are not certified, the newest first
+	// (GET /api/v1/blocked-keys)
+	ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams)
+	// BlockKey Block a key
+	// (POST /api/v1/blocked-keys)
+	BlockKey(w http.ResponseWriter, r *http.Request)
+	// UnblockKey Let a key be certified again
+	// (DELETE /api/v1/blocked-keys/{id})
+	UnblockKey(w http.ResponseWriter, r *http.Request, id ID)
+	// GetBlockedKey Tell whether a key is blocked
+	// (GET /api/v1/blocked-keys/{id})
+	GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID)
 	// ListBulkOperations List bulk operations, newest first
 	// (GET /api/v1/bulk-operations)
 	ListBulkOperations(w http.ResponseWriter, r *http.Request, params ListBulkOperationsParams)
@@ -3049,6 +3232,9 @@ type ServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// PreflightIssuer Look what would keep an issuer from issuing for names
+	// (POST /api/v1/issuers/{id}/preflight)
+	PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(w http.ResponseWriter, r *http.Request, id ID)
@@ -3180,6 +3366,30 @@ type ServerInterface interface {
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
+
+// ListBlockedKeys List the keys that are not certified, the newest first
+// (GET /api/v1/blocked-keys)
+func (_ Unimplemented) ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BlockKey Block a key
+// (POST /api/v1/blocked-keys)
+func (_ Unimplemented) BlockKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UnblockKey Let a key be certified again
+// (DELETE /api/v1/blocked-keys/{id})
+func (_ Unimplemented) UnblockKey(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetBlockedKey Tell whether a key is blocked
+// (GET /api/v1/blocked-keys/{id})
+func (_ Unimplemented) GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
 
 // ListBulkOperations List bulk operations, newest first
 // (GET /api/v1/bulk-operations)
@@ -3370,6 +3580,12 @@ func (_ Unimplemented) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) 
 // UpdateIssuer Change an issuer
 // (PUT /api/v1/issuers/{id})
 func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PreflightIssuer Look what would keep an issuer from issuing for names
+// (POST /api/v1/issuers/{id}/preflight)
+func (_ Unimplemented) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3633,6 +3849,144 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListBlockedKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListBlockedKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBlockedKeysParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBlockedKeys(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BlockKey operation middleware
+func (siw *ServerInterfaceWrapper) BlockKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BlockKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UnblockKey operation middleware
+func (siw *ServerInterfaceWrapper) UnblockKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnblockKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBlockedKey operation middleware
+func (siw *ServerInterfaceWrapper) GetBlockedKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBlockedKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // ListBulkOperations operation middleware
 func (siw *ServerInterfaceWrapper) ListBulkOperations(w http.ResponseWriter, r *http.Request) {
@@ -4993,6 +5347,32 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateIssuer(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreflightIssuer operation middleware
+func (siw *ServerInterfaceWrapper) PreflightIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreflightIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6731,6 +7111,18 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	}
 
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/blocked-keys", wrapper.ListBlockedKeys)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/blocked-keys", wrapper.BlockKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/blocked-keys/{id}", wrapper.UnblockKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/blocked-keys/{id}", wrapper.GetBlockedKey)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/certificates/bulk/renew", wrapper.BulkRenewCertificates)
 	})
 	r.Group(func(r chi.Router) {
@@ -6825,6 +7217,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/test", wrapper.TestIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/preflight", wrapper.PreflightIssuer)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
@@ -6957,6 +7352,156 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListBlockedKeysRequestObject struct {
+	Params ListBlockedKeysParams
+}
+
+type ListBlockedKeysResponseObject interface {
+	VisitListBlockedKeysResponse(w http.ResponseWriter) error
+}
+
+type ListBlockedKeys200JSONResponse BlockedKeyList
+
+func (response ListBlockedKeys200JSONResponse) VisitListBlockedKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBlockedKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBlockedKeysdefaultApplicationProblemPlusJSONResponse) VisitListBlockedKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BlockKeyRequestObject struct {
+	Body *BlockKeyJSONRequestBody
+}
+
+type BlockKeyResponseObject interface {
+	VisitBlockKeyResponse(w http.ResponseWriter) error
+}
+
+type BlockKey201JSONResponse BlockedKey
+
+func (response BlockKey201JSONResponse) VisitBlockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BlockKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BlockKeydefaultApplicationProblemPlusJSONResponse) VisitBlockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnblockKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type UnblockKeyResponseObject interface {
+	VisitUnblockKeyResponse(w http.ResponseWriter) error
+}
+
+type UnblockKey204Response struct {
+}
+
+func (response UnblockKey204Response) VisitUnblockKeyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type UnblockKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UnblockKeydefaultApplicationProblemPlusJSONResponse) VisitUnblockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBlockedKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetBlockedKeyResponseObject interface {
+	VisitGetBlockedKeyResponse(w http.ResponseWriter) error
+}
+
+type GetBlockedKey200JSONResponse BlockedKey
+
+func (response GetBlockedKey200JSONResponse) VisitGetBlockedKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBlockedKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBlockedKeydefaultApplicationProblemPlusJSONResponse) VisitGetBlockedKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type ListBulkOperationsRequestObject struct {
 	Params ListBulkOperationsParams
@@ -8331,6 +8876,46 @@ type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightIssuerRequestObject struct {
+	ID   ID `json:"id"`
+	Body *PreflightIssuerJSONRequestBody
+}
+
+type PreflightIssuerResponseObject interface {
+	VisitPreflightIssuerResponse(w http.ResponseWriter) error
+}
+
+type PreflightIssuer200JSONResponse Preflight
+
+func (response PreflightIssuer200JSONResponse) VisitPreflightIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreflightIssuerdefaultApplicationProblemPlusJSONResponse) VisitPreflightIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10084,6 +10669,18 @@ func (response ListViolationsdefaultApplicationProblemPlusJSONResponse) VisitLis
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListBlockedKeys List the keys that are not certified, the newest first
+	// (GET /api/v1/blocked-keys)
+	ListBlockedKeys(ctx context.Context, request ListBlockedKeysRequestObject) (ListBlockedKeysResponseObject, error)
+	// BlockKey Block a key
+	// (POST /api/v1/blocked-keys)
+	BlockKey(ctx context.Context, request BlockKeyRequestObject) (BlockKeyResponseObject, error)
+	// UnblockKey Let a key be certified again
+	// (DELETE /api/v1/blocked-keys/{id})
+	UnblockKey(ctx context.Context, request UnblockKeyRequestObject) (UnblockKeyResponseObject, error)
+	// GetBlockedKey Tell whether a key is blocked
+	// (GET /api/v1/blocked-keys/{id})
+	GetBlockedKey(ctx context.Context, request GetBlockedKeyRequestObject) (GetBlockedKeyResponseObject, error)
 	// ListBulkOperations List bulk operations, newest first
 	// (GET /api/v1/bulk-operations)
 	ListBulkOperations(ctx context.Context, request ListBulkOperationsRequestObject) (ListBulkOperationsResponseObject, error)
@@ -10180,6 +10777,9 @@ type StrictServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// PreflightIssuer Look what would keep an issuer from issuing for names
+	// (POST /api/v1/issuers/{id}/preflight)
+	PreflightIssuer(ctx context.Context, request PreflightIssuerRequestObject) (PreflightIssuerResponseObject, error)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(ctx context.Context, request TestIssuerRequestObject) (TestIssuerResponseObject, error)
@@ -10345,6 +10945,115 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListBlockedKeys operation middleware
+func (sh *strictHandler) ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams) {
+	var request ListBlockedKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBlockedKeys(ctx, request.(ListBlockedKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBlockedKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBlockedKeysResponseObject); ok {
+		if err := validResponse.VisitListBlockedKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BlockKey operation middleware
+func (sh *strictHandler) BlockKey(w http.ResponseWriter, r *http.Request) {
+	var request BlockKeyRequestObject
+
+	var body BlockKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BlockKey(ctx, request.(BlockKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BlockKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BlockKeyResponseObject); ok {
+		if err := validResponse.VisitBlockKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UnblockKey operation middleware
+func (sh *strictHandler) UnblockKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request UnblockKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnblockKey(ctx, request.(UnblockKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnblockKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnblockKeyResponseObject); ok {
+		if err := validResponse.VisitUnblockKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBlockedKey operation middleware
+func (sh *strictHandler) GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetBlockedKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBlockedKey(ctx, request.(GetBlockedKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBlockedKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBlockedKeyResponseObject); ok {
+		if err := validResponse.VisitGetBlockedKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // ListBulkOperations operation middleware
@@ -11259,6 +11968,39 @@ func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
 		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PreflightIssuer operation middleware
+func (sh *strictHandler) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request PreflightIssuerRequestObject
+
+	request.ID = id
+
+	var body PreflightIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreflightIssuer(ctx, request.(PreflightIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreflightIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreflightIssuerResponseObject); ok {
+		if err := validResponse.VisitPreflightIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

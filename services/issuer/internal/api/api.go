@@ -32,6 +32,7 @@ type Services struct {
 	Issuers      *registry.Service
 	Organisation *organisation.Service
 	Rules        *regulation.Service
+	Keys         *regulation.Keys
 	Renewal      issuance.PolicyDesk
 	Bulk         *bulk.Service
 	Campaigns    *campaign.Service
@@ -44,7 +45,7 @@ func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified, deployBody, reportFormat)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
-		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal,
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal, keys: s.Keys,
 		bulk: s.Bulk, campaigns: s.Campaigns, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
@@ -81,6 +82,7 @@ type server struct {
 	organisation *organisation.Service
 	policies     issuance.PolicyDesk
 	rules        *regulation.Service
+	keys         *regulation.Keys
 	bulk         *bulk.Service
 	campaigns    *campaign.Service
 	store        *postgres.Store

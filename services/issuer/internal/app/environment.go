@@ -1,7 +1,10 @@
 package app
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"strings"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
+	"github.com/certctl/certctl/services/issuer/internal/ca/digicert"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -21,6 +25,7 @@ const (
 	acmeIssuer    = "iss-acme-prod"
 	// acmeStagingIssuer is for a directory whose host says so, as Let's Encrypt's does.
 	acmeStagingIssuer = "iss-acme-staging"
+	digiCertIssuer    = "iss-digicert"
 )
 
 // StepCA is a step-ca that the environment sets up; without a URL there is none.
@@ -46,10 +51,30 @@ type ACME struct {
 	KeyID, MACKey               string
 	Profile, PreferredChain     string
 	CACertPath                  string
+	Preflight                   string
+	// DNSProvider hosts the zones, with the settings in the file.
+	DNSProvider, DNSSettingsPath string
 	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
 	HTTPAddress string
 	// DNS are the programs that every issuer proves names with by DNS-01; an API caller can name none.
 	DNS acme.Hooks
+}
+
+// DigiCert is an account of CertCentral that the environment sets up; without a key there is none.
+type DigiCert struct {
+	APIKey           string
+	OrganizationID   int64
+	Product, BaseURL string
+}
+
+func (d *DigiCert) config() map[string]any {
+	config := filled(map[string]any{
+		digicert.SettingAPIKey: d.APIKey, digicert.SettingProduct: d.Product, digicert.SettingBaseURL: d.BaseURL,
+	})
+	if d.OrganizationID != 0 {
+		config[digicert.SettingOrganization] = float64(d.OrganizationID)
+	}
+	return config
 }
 
 func (o *OpenSSL) trusted() string {
@@ -87,6 +112,9 @@ func (s *Settings) given() (map[string]registry.Given, error) {
 		}
 		all[id] = registry.Given{ID: id, Name: "ACME", Type: registry.TypeACME, Config: config, Source: "CERTCTL_ACME_*"}
 	}
+	if s.DigiCert.APIKey != "" {
+		all[digiCertIssuer] = registry.Given{ID: digiCertIssuer, Name: "DigiCert", Type: registry.TypeDigiCert, Config: s.DigiCert.config(), Source: "CERTCTL_DIGICERT_*"}
+	}
 	return all, nil
 }
 
@@ -95,10 +123,36 @@ func (a *ACME) config() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return filled(map[string]any{
+	config, err := a.dnsSettings()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(config, filled(map[string]any{
 		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge, acme.SettingKeyID: a.KeyID,
 		acme.SettingMACKey: a.MACKey, acme.SettingProfile: a.Profile, acme.SettingChain: a.PreferredChain, acme.SettingRoots: roots,
-	}), nil
+		acme.SettingPreflight: a.Preflight, acme.SettingDNSProvider: a.DNSProvider,
+	}))
+	return config, nil
+}
+
+// dnsSettings reads the file with the settings of who hosts the zones.
+func (a *ACME) dnsSettings() (map[string]any, error) {
+	const variable = "CERTCTL_ACME_DNS_SETTINGS_FILE"
+	config := map[string]any{}
+	text, err := file(variable, a.DNSSettingsPath)
+	if err != nil || a.DNSSettingsPath == "" {
+		return config, err
+	}
+	// What a decoder says of JSON that is none may quote it, and it holds secrets.
+	if json.Unmarshal([]byte(text), &config) != nil {
+		return nil, errors.New(variable + ": it is no JSON object")
+	}
+	for setting := range config {
+		if !strings.HasPrefix(setting, acme.DNSSettings) {
+			return nil, fmt.Errorf("%s: %s is none of the settings %s*", variable, setting, acme.DNSSettings)
+		}
+	}
+	return config, nil
 }
 
 func (s *StepCA) config() (map[string]any, error) {

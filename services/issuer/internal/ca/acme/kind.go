@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/libs/process"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/provider"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 	"github.com/certctl/certctl/services/issuer/internal/setting"
 )
@@ -40,6 +41,9 @@ type Kind struct {
 	// else can.
 	HTTP *Listener
 	DNS  *Hooks
+	// Endpoints and AuthorityPort are where providers and name servers are, if that is not their usual place, as in tests.
+	Endpoints     provider.Endpoints
+	AuthorityPort string
 }
 
 func (k *Kind) read(config map[string]any) (Config, error) {
@@ -54,13 +58,12 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 	if at, err := mail.ParseAddress(c.Email); c.Email != "" && (err != nil || at.Address != c.Email) {
 		r.Bad(SettingEmail, "must be a mail address")
 	}
-	switch r.Text(SettingChallenge) {
+	challenge := r.Text(SettingChallenge)
+	prover, resolver := k.dns01(r, config, challenge == DNS01)
+	switch challenge {
 	case "", HTTP01:
 	case DNS01:
-		c.Solver = k.DNS
-		if reason := k.DNS.objection(); reason != "" {
-			r.Bad(SettingChallenge, reason)
-		}
+		c.Solver = prover
 	default:
 		r.Bad(SettingChallenge, "must be "+HTTP01+" or "+DNS01)
 	}
@@ -78,6 +81,7 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 			r.Bad(SettingRoots, "must be certificates in PEM")
 		}
 	}
+	c.Foresight = foresight(r, resolver)
 	return c, r.Err()
 }
 
@@ -96,7 +100,7 @@ func (h *Hooks) objection() string {
 }
 
 // Secrets implements [registry.Keeper].
-func (k *Kind) Secrets() []string { return []string{SettingMACKey} }
+func (k *Kind) Secrets() []string { return append(provider.Secrets(), SettingMACKey) }
 
 // Make implements [registry.Kind]. It asks nobody; the CA may be away while an issuer is set up.
 func (k *Kind) Make(_ registry.Issuer, config map[string]any) (registry.Made, error) {

@@ -40,6 +40,8 @@ type Options struct {
 	Bound bool
 	// Roots is how many chains it offers besides the first.
 	Roots int
+	// DNS is who it asks for names, instead of a DNS of its own, as host:port.
+	DNS string
 }
 
 // Server is a Pebble that runs until its test ends.
@@ -65,11 +67,15 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{options: o, dir: t.TempDir(), t: t}
 	address := free(t)
 	s.Directory, s.HTTP, s.DNS = "https://"+address+"/dir", free(t), free(t)
+	own := s.DNS
+	if o.DNS != "" {
+		s.DNS = o.DNS
+	}
 	records := free(t)
 	s.Records, s.management = "http://"+records, free(t)
 	s.write(address)
 	s.names = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
-		"-dnsserver", s.DNS, "-management", records, "-defaultIPv6", "")
+		"-dnsserver", own, "-management", records, "-defaultIPv6", "")
 	t.Cleanup(func() { stop(&s.names); s.Stop() })
 	s.Run()
 	return s
