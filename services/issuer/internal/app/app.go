@@ -81,14 +81,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	if err = records.Provide(ctx); err == nil {
-		err = openDefault(ctx, issuers, store, deps)
-	}
-	switch {
-	case err != nil && ctx.Err() != nil:
-		// Told to stop before it had started.
-		return nil
-	case err != nil:
+	if err := provide(ctx, records, issuers, store, deps); err != nil || ctx.Err() != nil {
 		return err
 	}
 
@@ -112,6 +105,18 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run, newAuthorities(store, deps).Run,
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// provide has the issuers ready that there are from the beginning. Whoever is told to stop before that stops without an error.
+func provide(ctx context.Context, records *registry.Service, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+	err := records.Provide(ctx)
+	if err == nil {
+		err = openDefault(ctx, issuers, store, deps)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.
