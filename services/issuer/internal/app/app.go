@@ -16,6 +16,8 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
+	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/token"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -30,15 +32,30 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
-	StepCA                StepCA
-	OpenSSL               OpenSSL
-	ACME                  ACME
-	DigiCert              DigiCert
-	Sweep, CSRDeadline    time.Duration
+	CAKeyPassword         string
+	// Signer is the socket of the signer of keys in a token; empty if there is none.
+	Signer             string
+	StepCA             StepCA
+	OpenSSL            OpenSSL
+	ACME               ACME
+	DigiCert           DigiCert
+	Sweep, CSRDeadline time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+
+	token local.Token // by Signer; nil if there is none
+}
+
+// openToken has CAs reach the signer, if there is one. What it returns lets go of that.
+func (s *Settings) openToken() func() {
+	if s.Signer == "" {
+		return func() {}
+	}
+	client := token.New(s.Signer)
+	s.token = client
+	return client.Close
 }
 
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
@@ -63,6 +80,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	if err != nil {
 		return err
 	}
+	defer settings.openToken()()
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
@@ -81,8 +99,9 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	if err := provide(ctx, records, issuers, store, deps); err != nil || ctx.Err() != nil {
-		return err
+	if err := provide(ctx, records, issuers, store, deps); err != nil {
+		// It may have been told to stop before it had started.
+		return unlessStopped(ctx, err)
 	}
 
 	answers := api.New(api.Services{
@@ -103,20 +122,17 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run, newAuthorities(store, deps).Run,
+		watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }
 
-// provide has the issuers ready that there are from the beginning. Whoever is told to stop before that stops without an error.
+// provide has the issuers ready that there are from the beginning.
 func provide(ctx context.Context, records *registry.Service, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
-	err := records.Provide(ctx)
-	if err == nil {
-		err = openDefault(ctx, issuers, store, deps)
+	if err := records.Provide(ctx); err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return openDefault(ctx, issuers, store, deps)
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.
