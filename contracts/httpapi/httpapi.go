@@ -3,7 +3,10 @@
 // folders below. Nothing in it is written by hand but this file.
 package httpapi
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Operation is one row of the contract.
 type Operation struct {
@@ -16,7 +19,22 @@ type Operation struct {
 	Services []string
 	// Permission is "<resource>:<action>", "authenticated" or "open".
 	Permission string
+	// PatienceSeconds is how long its answer may take to begin, where that is longer than usual; zero is the usual.
+	PatienceSeconds int
 }
+
+// Patience is how long the answer to an operation may take to begin, zero for the usual.
+func Patience(id string) time.Duration { return patience[id] }
+
+var patience = func() map[string]time.Duration {
+	longer := map[string]time.Duration{}
+	for _, o := range Operations {
+		if o.PatienceSeconds > 0 {
+			longer[o.ID] = time.Duration(o.PatienceSeconds) * time.Second
+		}
+	}
+	return longer
+}()
 
 // Open tells that the operation needs no credential.
 func (o Operation) Open() bool { return o.Permission == "open" }

@@ -38,6 +38,7 @@ func measures() []measure {
 		{"served", measureServed},
 		{"bulk", measureBulk},
 		{"read", measureRead},
+		{"campaign", measureCampaign},
 	}
 }
 

@@ -137,7 +137,7 @@ func (s *server) subscribe(instance string) (operations, rest []*nats.Subscripti
 	rest = append(rest, sub)
 	found := newDiscovery(s.nc, s.opts, instance)
 	for i, name := range s.opts.Operations {
-		subject, err := Route{s.opts.Service, name}.subject()
+		subject, err := Route{Service: s.opts.Service, Operation: name}.subject()
 		if err != nil {
 			return operations, rest, fmt.Errorf("serve: %w", err)
 		}

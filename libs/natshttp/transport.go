@@ -29,6 +29,15 @@ const (
 // Route says which service answers a request, and as which operation.
 type Route struct {
 	Service, Operation string
+	// Patience is how long the response may take to begin where the context has no deadline; zero is 2 s.
+	Patience time.Duration
+}
+
+func (r Route) patience() time.Duration {
+	if r.Patience > 0 {
+		return r.Patience
+	}
+	return defaultPatience
 }
 
 func (r Route) subject() (string, error) {
@@ -78,7 +87,7 @@ type Transport struct {
 }
 
 // NewTransport returns a transport over nc. A request whose context has no deadline waits 2 s for its response to begin,
-// and then as long as the response lasts.
+// or as long as its route says, and then as long as the response lasts.
 func NewTransport(nc *nats.Conn) *Transport { return &Transport{nc: nc} }
 
 // RoundTrip sends a request to the service that its context's route names. The scheme and host of its URL are not used.
@@ -93,7 +102,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	deadline, bounded := ctx.Deadline()
-	timeout := defaultPatience
+	timeout := route.patience()
 	if bounded {
 		timeout = time.Until(deadline)
 	}
@@ -195,7 +204,7 @@ func (t *Transport) failure(ctx context.Context, route Route, err error) error {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge()
 	case errors.Is(err, context.DeadlineExceeded):
-		return fault.Wrap(err, fault.Unavailable, "%s did not answer within %s", route.Service, defaultPatience)
+		return fault.Wrap(err, fault.Unavailable, "%s did not answer within %s", route.Service, route.patience())
 	default:
 		return fault.Wrap(err, fault.Unavailable, "%s could not be asked", route.Service)
 	}

@@ -65,6 +65,7 @@ func commands() []command {
 		{"list-blocked-keys", "[--limit N]", "list the keys that are not certified, newest first", listBlockedKeys},
 		{"block-key", "SHA256|FILE --reason R [--comment T]", "have a key never certified again", blockKey},
 		{"unblock-key", "SHA256", "let a key be certified again", unblockKey},
+		{"campaigns", "plan|create|start|pause|resume|stop|retry|status|report|list ...", "re-issue many certificates in order", campaigns},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
 	}
@@ -78,6 +79,8 @@ type session struct {
 	server string
 	key    string
 	json   bool
+	// every is how often what is watched is asked for.
+	every  time.Duration
 	getenv func(string) string
 }
 

@@ -217,6 +217,90 @@ func (e BulkStatus) Valid() bool {
 	}
 }
 
+// Defines values for CampaignItemStatus.
+const (
+	CampaignItemStatusDone      CampaignItemStatus = "Done"
+	CampaignItemStatusFailed    CampaignItemStatus = "Failed"
+	CampaignItemStatusIssued    CampaignItemStatus = "Issued"
+	CampaignItemStatusPending   CampaignItemStatus = "Pending"
+	CampaignItemStatusRenewing  CampaignItemStatus = "Renewing"
+	CampaignItemStatusSkipped   CampaignItemStatus = "Skipped"
+	CampaignItemStatusWouldFail CampaignItemStatus = "WouldFail"
+	CampaignItemStatusWouldPass CampaignItemStatus = "WouldPass"
+)
+
+// Valid indicates whether the value is a known member of the CampaignItemStatus enum.
+func (e CampaignItemStatus) Valid() bool {
+	switch e {
+	case CampaignItemStatusDone:
+		return true
+	case CampaignItemStatusFailed:
+		return true
+	case CampaignItemStatusIssued:
+		return true
+	case CampaignItemStatusPending:
+		return true
+	case CampaignItemStatusRenewing:
+		return true
+	case CampaignItemStatusSkipped:
+		return true
+	case CampaignItemStatusWouldFail:
+		return true
+	case CampaignItemStatusWouldPass:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CampaignSelectionKeyAlgorithm.
+const (
+	ECDSA   CampaignSelectionKeyAlgorithm = "ECDSA"
+	Ed25519 CampaignSelectionKeyAlgorithm = "Ed25519"
+	RSA     CampaignSelectionKeyAlgorithm = "RSA"
+)
+
+// Valid indicates whether the value is a known member of the CampaignSelectionKeyAlgorithm enum.
+func (e CampaignSelectionKeyAlgorithm) Valid() bool {
+	switch e {
+	case ECDSA:
+		return true
+	case Ed25519:
+		return true
+	case RSA:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CampaignStatus.
+const (
+	CampaignStatusCompleted CampaignStatus = "Completed"
+	CampaignStatusPaused    CampaignStatus = "Paused"
+	CampaignStatusPlanned   CampaignStatus = "Planned"
+	CampaignStatusRunning   CampaignStatus = "Running"
+	CampaignStatusStopped   CampaignStatus = "Stopped"
+)
+
+// Valid indicates whether the value is a known member of the CampaignStatus enum.
+func (e CampaignStatus) Valid() bool {
+	switch e {
+	case CampaignStatusCompleted:
+		return true
+	case CampaignStatusPaused:
+		return true
+	case CampaignStatusPlanned:
+		return true
+	case CampaignStatusRunning:
+		return true
+	case CampaignStatusStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateExportEncryption.
 const (
 	Legacy CertificateExportEncryption = "legacy"
@@ -1447,6 +1531,330 @@ type BulkStatus string
 // CSRSubmit defines model for CSRSubmit.
 type CSRSubmit struct {
 	CsrPem string `json:"csr_pem"`
+}
+
+// Campaign defines model for Campaign.
+type Campaign struct {
+	Canary      int        `json:"canary"`
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts            CampaignCounts `json:"counts"`
+	CreatedAt         time.Time      `json:"created_at"`
+	ID                string         `json:"id"`
+	InFlight          int            `json:"in_flight"`
+	LastWave          int            `json:"last_wave"`
+	MaxFailurePercent *int           `json:"max_failure_percent,omitempty"`
+	MaxFailures       *int           `json:"max_failures,omitempty"`
+	Name              string         `json:"name"`
+
+	// NextWaveAt When the wave begins that is waited for.
+	NextWaveAt          *time.Time `json:"next_wave_at,omitempty"`
+	PauseBetweenSeconds int        `json:"pause_between_seconds"`
+
+	// RatePerSecond How many have ended a second since it was last set going.
+	RatePerSecond *float64 `json:"rate_per_second,omitempty"`
+
+	// Reason Why it is Stopped.
+	Reason    *string `json:"reason,omitempty"`
+	Rehearsal bool    `json:"rehearsal"`
+
+	// RemainingSeconds How long it will take yet at that rate.
+	RemainingSeconds *float64 `json:"remaining_seconds,omitempty"`
+	RequestedBy      string   `json:"requested_by"`
+	ReuseCsr         bool     `json:"reuse_csr"`
+
+	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
+	Selection   CampaignSelection `json:"selection"`
+	StartedAt   *time.Time        `json:"started_at,omitempty"`
+	Status      CampaignStatus    `json:"status"`
+	ToIssuerID  *string           `json:"to_issuer_id,omitempty"`
+	ToProfileID *string           `json:"to_profile_id,omitempty"`
+
+	// Wave The wave that is worked on; 0 is the canary.
+	Wave     int `json:"wave"`
+	WaveSize int `json:"wave_size"`
+}
+
+// CampaignBudget What an issuer may be asked; what is left out has no limit.
+type CampaignBudget struct {
+	MaxConcurrent     *int     `json:"max_concurrent,omitempty"`
+	RateLimit         *int     `json:"rate_limit,omitempty"`
+	RateWindowSeconds *float64 `json:"rate_window_seconds,omitempty"`
+}
+
+// CampaignCA defines model for CampaignCA.
+type CampaignCA struct {
+	AuthorityKeyID string `json:"authority_key_id"`
+	Certificates   int    `json:"certificates"`
+	IssuerID       string `json:"issuer_id"`
+
+	// Versions old or new.
+	Versions string `json:"versions"`
+}
+
+// CampaignCanary The first wave, by number or by ids. A hundredth of all is the default, at least 1 and at most 10.
+type CampaignCanary struct {
+	Count *int      `json:"count,omitempty"`
+	Ids   *[]string `json:"ids,omitempty"`
+}
+
+// CampaignCost defines model for CampaignCost.
+type CampaignCost struct {
+	AtLeastSeconds float64 `json:"at_least_seconds"`
+
+	// Budget What an issuer may be asked; what is left out has no limit.
+	Budget   CampaignBudget `json:"budget"`
+	IssuerID string         `json:"issuer_id"`
+	Requests int            `json:"requests"`
+
+	// TookSeconds How long half of its latest certificates took at most, from beginning to end; left out if there are none.
+	TookSeconds *float64 `json:"took_seconds,omitempty"`
+}
+
+// CampaignCounts Of a rehearsal, `done` would pass and `failed` would not.
+type CampaignCounts struct {
+	Done   int `json:"done"`
+	Failed int `json:"failed"`
+
+	// Issued Have their new version, which their targets do not serve yet.
+	Issued   int `json:"issued"`
+	Pending  int `json:"pending"`
+	Renewing int `json:"renewing"`
+	Skipped  int `json:"skipped"`
+	Total    int `json:"total"`
+}
+
+// CampaignCreate defines model for CampaignCreate.
+type CampaignCreate struct {
+	// Canary The first wave, by number or by ids. A hundredth of all is the default, at least 1 and at most 10.
+	Canary   *CampaignCanary `json:"canary,omitempty"`
+	DryRun   *bool           `json:"dry_run,omitempty"`
+	InFlight *int            `json:"in_flight,omitempty"`
+
+	// MaxFailurePercent The campaign stops itself when more fail of those that have ended, from 20 on and at the end of each wave. 10 if neither
+	// limit is given.
+	MaxFailurePercent *int `json:"max_failure_percent,omitempty"`
+
+	// MaxFailures The campaign stops itself when more fail.
+	MaxFailures         *int   `json:"max_failures,omitempty"`
+	Name                string `json:"name"`
+	PauseBetweenSeconds *int   `json:"pause_between_seconds,omitempty"`
+
+	// Rehearsal Goes through everything but the signing, and changes no certificate.
+	Rehearsal *bool `json:"rehearsal,omitempty"`
+
+	// ReuseCsr Has certificates without targets issued again with the request of their version, so with the same key. Without it
+	// they are skipped, since their requesters hold the keys, and reported by owner so that they can be told.
+	ReuseCsr *bool `json:"reuse_csr,omitempty"`
+
+	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
+	Selection CampaignSelection `json:"selection"`
+	Start     *bool             `json:"start,omitempty"`
+
+	// ToIssuerID The issuer that each certificate's record gets as it is re-issued.
+	ToIssuerID *string `json:"to_issuer_id,omitempty"`
+
+	// ToProfileID The profile that it gets; empty for none.
+	ToProfileID *string `json:"to_profile_id,omitempty"`
+
+	// WaveSize How many certificates a wave has after the canary; 0 puts all of them into one. At most 1,000 waves.
+	WaveSize *int `json:"wave_size,omitempty"`
+}
+
+// CampaignItem defines model for CampaignItem.
+type CampaignItem struct {
+	BegunAt       *time.Time       `json:"begun_at,omitempty"`
+	CertificateID string           `json:"certificate_id"`
+	CommonName    string           `json:"common_name"`
+	EndedAt       *time.Time       `json:"ended_at,omitempty"`
+	Environment   string           `json:"environment"`
+	JobID         *string          `json:"job_id,omitempty"`
+	New           *CampaignVersion `json:"new,omitempty"`
+	Old           CampaignVersion  `json:"old"`
+	OwnerID       string           `json:"owner_id"`
+	Position      int              `json:"position"`
+
+	// Reason Why it failed or was skipped, or what it waits for.
+	Reason *string `json:"reason,omitempty"`
+
+	// Status WouldPass and WouldFail are the outcomes of a rehearsal.
+	Status CampaignItemStatus `json:"status"`
+	TeamID string             `json:"team_id"`
+	Wave   int                `json:"wave"`
+}
+
+// CampaignItemList defines model for CampaignItemList.
+type CampaignItemList struct {
+	Data []CampaignItem `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// CampaignItemStatus WouldPass and WouldFail are the outcomes of a rehearsal.
+type CampaignItemStatus string
+
+// CampaignList defines model for CampaignList.
+type CampaignList struct {
+	Data []Campaign `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// CampaignOwner defines model for CampaignOwner.
+type CampaignOwner struct {
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts CampaignCounts `json:"counts"`
+	Email  *string        `json:"email,omitempty"`
+
+	// KeysHeld How many were skipped because their requesters hold the keys.
+	KeysHeld int     `json:"keys_held"`
+	Name     *string `json:"name,omitempty"`
+	OwnerID  string  `json:"owner_id"`
+}
+
+// CampaignPlan defines model for CampaignPlan.
+type CampaignPlan struct {
+	ByCaKey       map[string]int `json:"by_ca_key"`
+	ByEnvironment map[string]int `json:"by_environment"`
+
+	// ByIssuer By who issued the versions in use.
+	ByIssuer map[string]int `json:"by_issuer"`
+	ByKey    map[string]int `json:"by_key"`
+
+	// ByOwner Of those that would be re-issued.
+	ByOwner map[string]int `json:"by_owner"`
+	ByTeam  map[string]int `json:"by_team"`
+	Canary  int            `json:"canary"`
+	Costs   []CampaignCost `json:"costs"`
+
+	// EstimatedSeconds About how long it takes, from its waves and what is known of its issuers.
+	EstimatedSeconds float64 `json:"estimated_seconds"`
+
+	// KeyHolders The owners who are to be told that their certificates are left out because the keys are theirs.
+	KeyHolders map[string]int `json:"key_holders"`
+
+	// Refusals The first 100.
+	Refusals []CampaignRefusal `json:"refusals"`
+
+	// RefusedBy What would fail or be skipped, by kind, one of archived, revoked, key_held_by_requester, under_way and policy.
+	RefusedBy map[string]int `json:"refused_by"`
+
+	// Total How many are chosen.
+	Total    int      `json:"total"`
+	Warnings []string `json:"warnings"`
+
+	// Waves How many certificates each wave has, the canary first.
+	Waves []int `json:"waves"`
+
+	// WouldFail How many the policy rules forbid.
+	WouldFail  int `json:"would_fail"`
+	WouldIssue int `json:"would_issue"`
+	WouldSkip  int `json:"would_skip"`
+}
+
+// CampaignReason defines model for CampaignReason.
+type CampaignReason struct {
+	Count  int    `json:"count"`
+	Reason string `json:"reason"`
+}
+
+// CampaignRefusal defines model for CampaignRefusal.
+type CampaignRefusal struct {
+	CertificateID string `json:"certificate_id"`
+	Kind          string `json:"kind"`
+	OwnerID       string `json:"owner_id"`
+	Reason        string `json:"reason"`
+}
+
+// CampaignReport defines model for CampaignReport.
+type CampaignReport struct {
+	At       time.Time    `json:"at"`
+	Campaign Campaign     `json:"campaign"`
+	Cas      []CampaignCA `json:"cas"`
+
+	// Durations Of one certificate, from its beginning until it was done, in seconds.
+	Durations struct {
+		Longest float64 `json:"longest"`
+		P50     float64 `json:"p50"`
+		P99     float64 `json:"p99"`
+	} `json:"durations"`
+
+	// Failed The first 1,000 that failed.
+	Failed      []CampaignItem   `json:"failed"`
+	Failures    []CampaignReason `json:"failures"`
+	OldVersions struct {
+		// NotReplaced How many versions have not been replaced and have not ended.
+		NotReplaced int `json:"not_replaced"`
+
+		// StillValid How many versions have been replaced and have not ended. A campaign revokes none.
+		StillValid int `json:"still_valid"`
+
+		// ValidUntil When the last of them ends.
+		ValidUntil *time.Time `json:"valid_until,omitempty"`
+	} `json:"old_versions"`
+	Owners  []CampaignOwner  `json:"owners"`
+	Plan    CampaignPlan     `json:"plan"`
+	Skipped []CampaignReason `json:"skipped"`
+	Waves   []CampaignWave   `json:"waves"`
+}
+
+// CampaignRetry defines model for CampaignRetry.
+type CampaignRetry struct {
+	// IncludeSkipped What was skipped is looked at again as well.
+	IncludeSkipped *bool `json:"include_skipped,omitempty"`
+}
+
+// CampaignSelection Certificates for whose version in use all holds that is given. At least one is needed.
+type CampaignSelection struct {
+	// AuthorityKeyID The key of the CA that signed it, its authority key identifier in hex, with or without colons.
+	AuthorityKeyID *string `json:"authority_key_id,omitempty"`
+
+	// CaFingerprintSha256 A certificate of that CA, by which its key is found.
+	CaFingerprintSha256  *string `json:"ca_fingerprint_sha256,omitempty"`
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+
+	// IssuerID Issued the version in use, whatever the record says now.
+	IssuerID     *string                        `json:"issuer_id,omitempty"`
+	KeyAlgorithm *CampaignSelectionKeyAlgorithm `json:"key_algorithm,omitempty"`
+	KeySize      *int                           `json:"key_size,omitempty"`
+
+	// Q A search expression, as in the list of certificates.
+	Q                    *string                `json:"q,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// CampaignSelectionKeyAlgorithm defines model for CampaignSelection.KeyAlgorithm.
+type CampaignSelectionKeyAlgorithm string
+
+// CampaignStatus defines model for CampaignStatus.
+type CampaignStatus string
+
+// CampaignVersion defines model for CampaignVersion.
+type CampaignVersion struct {
+	AuthorityKeyID    *string    `json:"authority_key_id,omitempty"`
+	FingerprintSha256 *string    `json:"fingerprint_sha256,omitempty"`
+	IssuerID          *string    `json:"issuer_id,omitempty"`
+	NotAfter          *time.Time `json:"not_after,omitempty"`
+	VersionID         string     `json:"version_id"`
+}
+
+// CampaignWave defines model for CampaignWave.
+type CampaignWave struct {
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts    CampaignCounts `json:"counts"`
+	Number    int            `json:"number"`
+	StartedAt *time.Time     `json:"started_at,omitempty"`
 }
 
 // Certificate defines model for Certificate.
@@ -3421,6 +3829,41 @@ type ListBulkItemsParams struct {
 	Status *BulkItemStatus `form:"status,omitempty" json:"status,omitempty"`
 }
 
+// ListCampaignsParams defines parameters for ListCampaigns.
+type ListCampaignsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor         `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *CampaignStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
+// ListCampaignItemsParams defines parameters for ListCampaignItems.
+type ListCampaignItemsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor             `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status  *CampaignItemStatus `form:"status,omitempty" json:"status,omitempty"`
+	OwnerID *string             `form:"owner_id,omitempty" json:"owner_id,omitempty"`
+
+	// Wave 0 is the canary; -1 are those that were skipped at once.
+	Wave *int `form:"wave,omitempty" json:"wave,omitempty"`
+}
+
+// GetCampaignReportParams defines parameters for GetCampaignReport.
+type GetCampaignReportParams struct {
+	Format *string `form:"format,omitempty" json:"format,omitempty"`
+}
+
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
 	// Page The page, from 1.
@@ -3807,6 +4250,12 @@ type RotateAPIKeyJSONRequestBody = APIKeyRotate
 // BlockKeyJSONRequestBody defines body for BlockKey for application/json ContentType.
 type BlockKeyJSONRequestBody = BlockedKeyCreate
 
+// CreateCampaignJSONRequestBody defines body for CreateCampaign for application/json ContentType.
+type CreateCampaignJSONRequestBody = CampaignCreate
+
+// RetryCampaignJSONRequestBody defines body for RetryCampaign for application/json ContentType.
+type RetryCampaignJSONRequestBody = CampaignRetry
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
@@ -4142,6 +4591,164 @@ func (a BulkFilter) MarshalJSON() ([]byte, error) {
 		object["updated_after"], err = json.Marshal(a.UpdatedAfter)
 		if err != nil {
 			return nil, fmt.Errorf("error marshaling 'updated_after': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// Getter for additional properties for CampaignSelection. Returns the specified
+// element and whether it was found
+func (a CampaignSelection) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for CampaignSelection
+func (a *CampaignSelection) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for CampaignSelection to handle AdditionalProperties
+func (a *CampaignSelection) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["authority_key_id"]; found {
+		err = json.Unmarshal(raw, &a.AuthorityKeyID)
+		if err != nil {
+			return fmt.Errorf("error reading 'authority_key_id': %w", err)
+		}
+		delete(object, "authority_key_id")
+	}
+
+	if raw, found := object["ca_fingerprint_sha256"]; found {
+		err = json.Unmarshal(raw, &a.CaFingerprintSha256)
+		if err != nil {
+			return fmt.Errorf("error reading 'ca_fingerprint_sha256': %w", err)
+		}
+		delete(object, "ca_fingerprint_sha256")
+	}
+
+	if raw, found := object["certificate_profile_id"]; found {
+		err = json.Unmarshal(raw, &a.CertificateProfileID)
+		if err != nil {
+			return fmt.Errorf("error reading 'certificate_profile_id': %w", err)
+		}
+		delete(object, "certificate_profile_id")
+	}
+
+	if raw, found := object["issuer_id"]; found {
+		err = json.Unmarshal(raw, &a.IssuerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'issuer_id': %w", err)
+		}
+		delete(object, "issuer_id")
+	}
+
+	if raw, found := object["key_algorithm"]; found {
+		err = json.Unmarshal(raw, &a.KeyAlgorithm)
+		if err != nil {
+			return fmt.Errorf("error reading 'key_algorithm': %w", err)
+		}
+		delete(object, "key_algorithm")
+	}
+
+	if raw, found := object["key_size"]; found {
+		err = json.Unmarshal(raw, &a.KeySize)
+		if err != nil {
+			return fmt.Errorf("error reading 'key_size': %w", err)
+		}
+		delete(object, "key_size")
+	}
+
+	if raw, found := object["q"]; found {
+		err = json.Unmarshal(raw, &a.Q)
+		if err != nil {
+			return fmt.Errorf("error reading 'q': %w", err)
+		}
+		delete(object, "q")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for CampaignSelection to handle AdditionalProperties
+func (a CampaignSelection) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.AuthorityKeyID != nil {
+		object["authority_key_id"], err = json.Marshal(a.AuthorityKeyID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'authority_key_id': %w", err)
+		}
+	}
+
+	if a.CaFingerprintSha256 != nil {
+		object["ca_fingerprint_sha256"], err = json.Marshal(a.CaFingerprintSha256)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'ca_fingerprint_sha256': %w", err)
+		}
+	}
+
+	if a.CertificateProfileID != nil {
+		object["certificate_profile_id"], err = json.Marshal(a.CertificateProfileID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'certificate_profile_id': %w", err)
+		}
+	}
+
+	if a.IssuerID != nil {
+		object["issuer_id"], err = json.Marshal(a.IssuerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issuer_id': %w", err)
+		}
+	}
+
+	if a.KeyAlgorithm != nil {
+		object["key_algorithm"], err = json.Marshal(a.KeyAlgorithm)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'key_algorithm': %w", err)
+		}
+	}
+
+	if a.KeySize != nil {
+		object["key_size"], err = json.Marshal(a.KeySize)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'key_size': %w", err)
+		}
+	}
+
+	if a.Q != nil {
+		object["q"], err = json.Marshal(a.Q)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'q': %w", err)
 		}
 	}
 
@@ -4548,6 +5155,97 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
 	GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCampaigns List campaigns, newest first
+	//
+	// Whoever is limited to some certificates sees the campaigns of their own key.
+	//
+	// Corresponds with GET /api/v1/campaigns (the `ListCampaigns` operationId).
+	ListCampaigns(ctx context.Context, params *ListCampaignsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCampaignWithBody Make a campaign that re-issues many certificates
+	//
+	// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+	// `dry_run` nothing is stored, and the answer is the plan.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+	CreateCampaignWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCampaign Make a campaign that re-issues many certificates
+	//
+	// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+	// `dry_run` nothing is stored, and the answer is the plan.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+	CreateCampaign(ctx context.Context, body CreateCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCampaign See how far a campaign is
+	//
+	// The counts are kept as the campaign goes on, so that this is cheap to ask often.
+	//
+	// Corresponds with GET /api/v1/campaigns/{id} (the `GetCampaign` operationId).
+	GetCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCampaignItems List what became of each certificate
+	//
+	// Corresponds with GET /api/v1/campaigns/{id}/items (the `ListCampaignItems` operationId).
+	ListCampaignItems(ctx context.Context, id ID, params *ListCampaignItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseCampaign Have a campaign begin nothing more for now
+	//
+	// What is under way goes on.
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/pause (the `PauseCampaign` operationId).
+	PauseCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCampaignReport Report what came of a campaign
+	//
+	// As of now, also while it runs. JSON and Markdown sum it up; CSV has one line for each certificate, with its old and its
+	// new version. Without `format`, `Accept` decides.
+	//
+	// Corresponds with GET /api/v1/campaigns/{id}/report (the `GetCampaignReport` operationId).
+	GetCampaignReport(ctx context.Context, id ID, params *GetCampaignReportParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeCampaign Have a campaign go on that was paused or stopped
+	//
+	// What had failed by then stops it no more, not in the canary either.
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/resume (the `ResumeCampaign` operationId).
+	ResumeCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryCampaignWithBody Have what failed begin again
+	//
+	// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+	RetryCampaignWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryCampaign Have what failed begin again
+	//
+	// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+	RetryCampaign(ctx context.Context, id ID, body RetryCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartCampaign Begin a campaign that is planned
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/start (the `StartCampaign` operationId).
+	StartCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopCampaign End a campaign
+	//
+	// What has not begun stays as it is. What is under way goes on, and is counted as it ends.
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/stop (the `StopCampaign` operationId).
+	StopCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCertificates List certificates
 	//
@@ -6389,6 +7087,217 @@ func (c *Client) GetCACertificates(ctx context.Context, issuerID IssuerID, reqEd
 // Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
 func (c *Client) GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCACertificateRequest(c.Server, issuerID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCampaigns List campaigns, newest first
+//
+// Whoever is limited to some certificates sees the campaigns of their own key.
+//
+// Corresponds with GET /api/v1/campaigns (the `ListCampaigns` operationId).
+func (c *Client) ListCampaigns(ctx context.Context, params *ListCampaignsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCampaignsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCampaignWithBody Make a campaign that re-issues many certificates
+//
+// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+// `dry_run` nothing is stored, and the answer is the plan.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+func (c *Client) CreateCampaignWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCampaignRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCampaign Make a campaign that re-issues many certificates
+//
+// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+// `dry_run` nothing is stored, and the answer is the plan.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+func (c *Client) CreateCampaign(ctx context.Context, body CreateCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCampaignRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCampaign See how far a campaign is
+//
+// The counts are kept as the campaign goes on, so that this is cheap to ask often.
+//
+// Corresponds with GET /api/v1/campaigns/{id} (the `GetCampaign` operationId).
+func (c *Client) GetCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCampaignRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCampaignItems List what became of each certificate
+//
+// Corresponds with GET /api/v1/campaigns/{id}/items (the `ListCampaignItems` operationId).
+func (c *Client) ListCampaignItems(ctx context.Context, id ID, params *ListCampaignItemsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCampaignItemsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PauseCampaign Have a campaign begin nothing more for now
+//
+// What is under way goes on.
+//
+// Corresponds with POST /api/v1/campaigns/{id}/pause (the `PauseCampaign` operationId).
+func (c *Client) PauseCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseCampaignRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCampaignReport Report what came of a campaign
+//
+// As of now, also while it runs. JSON and Markdown sum it up; CSV has one line for each certificate, with its old and its
+// new version. Without `format`, `Accept` decides.
+//
+// Corresponds with GET /api/v1/campaigns/{id}/report (the `GetCampaignReport` operationId).
+func (c *Client) GetCampaignReport(ctx context.Context, id ID, params *GetCampaignReportParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCampaignReportRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeCampaign Have a campaign go on that was paused or stopped
+//
+// What had failed by then stops it no more, not in the canary either.
+//
+// Corresponds with POST /api/v1/campaigns/{id}/resume (the `ResumeCampaign` operationId).
+func (c *Client) ResumeCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeCampaignRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryCampaignWithBody Have what failed begin again
+//
+// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+func (c *Client) RetryCampaignWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryCampaignRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryCampaign Have what failed begin again
+//
+// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+func (c *Client) RetryCampaign(ctx context.Context, id ID, body RetryCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryCampaignRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartCampaign Begin a campaign that is planned
+//
+// Corresponds with POST /api/v1/campaigns/{id}/start (the `StartCampaign` operationId).
+func (c *Client) StartCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartCampaignRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopCampaign End a campaign
+//
+// What has not begun stays as it is. What is under way goes on, and is counted as it ends.
+//
+// Corresponds with POST /api/v1/campaigns/{id}/stop (the `StopCampaign` operationId).
+func (c *Client) StopCampaign(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopCampaignRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -11031,6 +11940,535 @@ func NewGetCACertificateRequest(server string, issuerID IssuerID) (*http.Request
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCampaignsRequest constructs an http.Request for the ListCampaigns method
+func NewListCampaignsRequest(server string, params *ListCampaignsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateCampaignRequest calls the generic CreateCampaign builder with application/json body
+func NewCreateCampaignRequest(server string, body CreateCampaignJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateCampaignRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateCampaignRequestWithBody constructs an http.Request for the CreateCampaign method, with any body, and a specified content type
+func NewCreateCampaignRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetCampaignRequest constructs an http.Request for the GetCampaign method
+func NewGetCampaignRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCampaignItemsRequest constructs an http.Request for the ListCampaignItems method
+func NewListCampaignItemsRequest(server string, id ID, params *ListCampaignItemsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/items", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.OwnerID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "owner_id", *params.OwnerID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Wave != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wave", *params.Wave, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPauseCampaignRequest constructs an http.Request for the PauseCampaign method
+func NewPauseCampaignRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCampaignReportRequest constructs an http.Request for the GetCampaignReport method
+func NewGetCampaignReportRequest(server string, id ID, params *GetCampaignReportParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/report", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResumeCampaignRequest constructs an http.Request for the ResumeCampaign method
+func NewResumeCampaignRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/resume", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryCampaignRequest calls the generic RetryCampaign builder with application/json body
+func NewRetryCampaignRequest(server string, id ID, body RetryCampaignJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetryCampaignRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewRetryCampaignRequestWithBody constructs an http.Request for the RetryCampaign method, with any body, and a specified content type
+func NewRetryCampaignRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewStartCampaignRequest constructs an http.Request for the StartCampaign method
+func NewStartCampaignRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/start", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStopCampaignRequest constructs an http.Request for the StopCampaign method
+func NewStopCampaignRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/campaigns/%s/stop", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -16444,6 +17882,113 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
 	GetCACertificateWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificateResponse, error)
 
+	// ListCampaignsWithResponse List campaigns, newest first
+	//
+	// Whoever is limited to some certificates sees the campaigns of their own key.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/campaigns (the `ListCampaigns` operationId).
+	ListCampaignsWithResponse(ctx context.Context, params *ListCampaignsParams, reqEditors ...RequestEditorFn) (*ListCampaignsResponse, error)
+
+	// CreateCampaignWithBodyWithResponse Make a campaign that re-issues many certificates
+	//
+	// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+	// `dry_run` nothing is stored, and the answer is the plan.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+	CreateCampaignWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCampaignResponse, error)
+
+	// CreateCampaignWithResponse Make a campaign that re-issues many certificates
+	//
+	// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+	// `dry_run` nothing is stored, and the answer is the plan.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+	CreateCampaignWithResponse(ctx context.Context, body CreateCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCampaignResponse, error)
+
+	// GetCampaignWithResponse See how far a campaign is
+	//
+	// The counts are kept as the campaign goes on, so that this is cheap to ask often.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/campaigns/{id} (the `GetCampaign` operationId).
+	GetCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetCampaignResponse, error)
+
+	// ListCampaignItemsWithResponse List what became of each certificate
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/campaigns/{id}/items (the `ListCampaignItems` operationId).
+	ListCampaignItemsWithResponse(ctx context.Context, id ID, params *ListCampaignItemsParams, reqEditors ...RequestEditorFn) (*ListCampaignItemsResponse, error)
+
+	// PauseCampaignWithResponse Have a campaign begin nothing more for now
+	//
+	// What is under way goes on.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/pause (the `PauseCampaign` operationId).
+	PauseCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*PauseCampaignResponse, error)
+
+	// GetCampaignReportWithResponse Report what came of a campaign
+	//
+	// As of now, also while it runs. JSON and Markdown sum it up; CSV has one line for each certificate, with its old and its
+	// new version. Without `format`, `Accept` decides.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/campaigns/{id}/report (the `GetCampaignReport` operationId).
+	GetCampaignReportWithResponse(ctx context.Context, id ID, params *GetCampaignReportParams, reqEditors ...RequestEditorFn) (*GetCampaignReportResponse, error)
+
+	// ResumeCampaignWithResponse Have a campaign go on that was paused or stopped
+	//
+	// What had failed by then stops it no more, not in the canary either.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/resume (the `ResumeCampaign` operationId).
+	ResumeCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ResumeCampaignResponse, error)
+
+	// RetryCampaignWithBodyWithResponse Have what failed begin again
+	//
+	// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+	RetryCampaignWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryCampaignResponse, error)
+
+	// RetryCampaignWithResponse Have what failed begin again
+	//
+	// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+	RetryCampaignWithResponse(ctx context.Context, id ID, body RetryCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryCampaignResponse, error)
+
+	// StartCampaignWithResponse Begin a campaign that is planned
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/start (the `StartCampaign` operationId).
+	StartCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*StartCampaignResponse, error)
+
+	// StopCampaignWithResponse End a campaign
+	//
+	// What has not begun stays as it is. What is under way goes on, and is counted as it ends.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/campaigns/{id}/stop (the `StopCampaign` operationId).
+	StopCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*StopCampaignResponse, error)
+
 	// ListCertificatesWithResponse List certificates
 	//
 	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -19379,6 +20924,493 @@ func (r GetCACertificateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCACertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCampaignsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CampaignList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCampaignsResponse) GetJSON200() *CampaignList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCampaignsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCampaignsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCampaignsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCampaignsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCampaignsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CampaignPlan
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateCampaignResponse) GetJSON200() *CampaignPlan {
+	return r.JSON200
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateCampaignResponse) GetJSON201() *Campaign {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCampaignItemsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CampaignItemList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCampaignItemsResponse) GetJSON200() *CampaignItemList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCampaignItemsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCampaignItemsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCampaignItemsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCampaignItemsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCampaignItemsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PauseCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PauseCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PauseCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PauseCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PauseCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PauseCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PauseCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCampaignReportResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CampaignReport
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCampaignReportResponse) GetJSON200() *CampaignReport {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCampaignReportResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCampaignReportResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCampaignReportResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCampaignReportResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCampaignReportResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ResumeCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetryCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetryCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StartCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartCampaignResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StopCampaignResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Campaign
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StopCampaignResponse) GetJSON200() *Campaign {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StopCampaignResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StopCampaignResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StopCampaignResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopCampaignResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StopCampaignResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -24756,6 +26788,185 @@ func (c *ClientWithResponses) GetCACertificateWithResponse(ctx context.Context, 
 	return ParseGetCACertificateResponse(rsp)
 }
 
+// ListCampaignsWithResponse List campaigns, newest first
+//
+// Whoever is limited to some certificates sees the campaigns of their own key.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/campaigns (the `ListCampaigns` operationId).
+func (c *ClientWithResponses) ListCampaignsWithResponse(ctx context.Context, params *ListCampaignsParams, reqEditors ...RequestEditorFn) (*ListCampaignsResponse, error) {
+	rsp, err := c.ListCampaigns(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCampaignsResponse(rsp)
+}
+
+// CreateCampaignWithBodyWithResponse Make a campaign that re-issues many certificates
+//
+// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+// `dry_run` nothing is stored, and the answer is the plan.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+func (c *ClientWithResponses) CreateCampaignWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCampaignResponse, error) {
+	rsp, err := c.CreateCampaignWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCampaignResponse(rsp)
+}
+
+// CreateCampaignWithResponse Make a campaign that re-issues many certificates
+//
+// What is chosen is noted at this moment. A campaign is Planned until it is started, or begins at once with `start`. With
+// `dry_run` nothing is stored, and the answer is the plan.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns (the `CreateCampaign` operationId).
+func (c *ClientWithResponses) CreateCampaignWithResponse(ctx context.Context, body CreateCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCampaignResponse, error) {
+	rsp, err := c.CreateCampaign(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCampaignResponse(rsp)
+}
+
+// GetCampaignWithResponse See how far a campaign is
+//
+// The counts are kept as the campaign goes on, so that this is cheap to ask often.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/campaigns/{id} (the `GetCampaign` operationId).
+func (c *ClientWithResponses) GetCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetCampaignResponse, error) {
+	rsp, err := c.GetCampaign(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCampaignResponse(rsp)
+}
+
+// ListCampaignItemsWithResponse List what became of each certificate
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/campaigns/{id}/items (the `ListCampaignItems` operationId).
+func (c *ClientWithResponses) ListCampaignItemsWithResponse(ctx context.Context, id ID, params *ListCampaignItemsParams, reqEditors ...RequestEditorFn) (*ListCampaignItemsResponse, error) {
+	rsp, err := c.ListCampaignItems(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCampaignItemsResponse(rsp)
+}
+
+// PauseCampaignWithResponse Have a campaign begin nothing more for now
+//
+// What is under way goes on.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/pause (the `PauseCampaign` operationId).
+func (c *ClientWithResponses) PauseCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*PauseCampaignResponse, error) {
+	rsp, err := c.PauseCampaign(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseCampaignResponse(rsp)
+}
+
+// GetCampaignReportWithResponse Report what came of a campaign
+//
+// As of now, also while it runs. JSON and Markdown sum it up; CSV has one line for each certificate, with its old and its
+// new version. Without `format`, `Accept` decides.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/campaigns/{id}/report (the `GetCampaignReport` operationId).
+func (c *ClientWithResponses) GetCampaignReportWithResponse(ctx context.Context, id ID, params *GetCampaignReportParams, reqEditors ...RequestEditorFn) (*GetCampaignReportResponse, error) {
+	rsp, err := c.GetCampaignReport(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCampaignReportResponse(rsp)
+}
+
+// ResumeCampaignWithResponse Have a campaign go on that was paused or stopped
+//
+// What had failed by then stops it no more, not in the canary either.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/resume (the `ResumeCampaign` operationId).
+func (c *ClientWithResponses) ResumeCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ResumeCampaignResponse, error) {
+	rsp, err := c.ResumeCampaign(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeCampaignResponse(rsp)
+}
+
+// RetryCampaignWithBodyWithResponse Have what failed begin again
+//
+// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+func (c *ClientWithResponses) RetryCampaignWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryCampaignResponse, error) {
+	rsp, err := c.RetryCampaignWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryCampaignResponse(rsp)
+}
+
+// RetryCampaignWithResponse Have what failed begin again
+//
+// In the wave that is worked on. A campaign that was stopped or completed goes on with them.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/retry (the `RetryCampaign` operationId).
+func (c *ClientWithResponses) RetryCampaignWithResponse(ctx context.Context, id ID, body RetryCampaignJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryCampaignResponse, error) {
+	rsp, err := c.RetryCampaign(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryCampaignResponse(rsp)
+}
+
+// StartCampaignWithResponse Begin a campaign that is planned
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/start (the `StartCampaign` operationId).
+func (c *ClientWithResponses) StartCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*StartCampaignResponse, error) {
+	rsp, err := c.StartCampaign(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartCampaignResponse(rsp)
+}
+
+// StopCampaignWithResponse End a campaign
+//
+// What has not begun stays as it is. What is under way goes on, and is counted as it ends.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/campaigns/{id}/stop (the `StopCampaign` operationId).
+func (c *ClientWithResponses) StopCampaignWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*StopCampaignResponse, error) {
+	rsp, err := c.StopCampaign(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopCampaignResponse(rsp)
+}
+
 // ListCertificatesWithResponse List certificates
 //
 // Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -28014,6 +30225,346 @@ func ParseGetCACertificateResponse(rsp *http.Response) (*GetCACertificateRespons
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCampaignsResponse parses an HTTP response from a ListCampaignsWithResponse call
+func ParseListCampaignsResponse(rsp *http.Response) (*ListCampaignsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCampaignsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CampaignList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateCampaignResponse parses an HTTP response from a CreateCampaignWithResponse call
+func ParseCreateCampaignResponse(rsp *http.Response) (*CreateCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CampaignPlan
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCampaignResponse parses an HTTP response from a GetCampaignWithResponse call
+func ParseGetCampaignResponse(rsp *http.Response) (*GetCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCampaignItemsResponse parses an HTTP response from a ListCampaignItemsWithResponse call
+func ParseListCampaignItemsResponse(rsp *http.Response) (*ListCampaignItemsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCampaignItemsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CampaignItemList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePauseCampaignResponse parses an HTTP response from a PauseCampaignWithResponse call
+func ParsePauseCampaignResponse(rsp *http.Response) (*PauseCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PauseCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCampaignReportResponse parses an HTTP response from a GetCampaignReportWithResponse call
+func ParseGetCampaignReportResponse(rsp *http.Response) (*GetCampaignReportResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCampaignReportResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CampaignReport
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/markdown) unsupported
+
+	}
+
+	return response, nil
+}
+
+// ParseResumeCampaignResponse parses an HTTP response from a ResumeCampaignWithResponse call
+func ParseResumeCampaignResponse(rsp *http.Response) (*ResumeCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryCampaignResponse parses an HTTP response from a RetryCampaignWithResponse call
+func ParseRetryCampaignResponse(rsp *http.Response) (*RetryCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartCampaignResponse parses an HTTP response from a StartCampaignWithResponse call
+func ParseStartCampaignResponse(rsp *http.Response) (*StartCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStopCampaignResponse parses an HTTP response from a StopCampaignWithResponse call
+func ParseStopCampaignResponse(rsp *http.Response) (*StopCampaignResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopCampaignResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Campaign
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -110,6 +110,90 @@ func (e BulkStatus) Valid() bool {
 	}
 }
 
+// Defines values for CampaignItemStatus.
+const (
+	CampaignItemStatusDone      CampaignItemStatus = "Done"
+	CampaignItemStatusFailed    CampaignItemStatus = "Failed"
+	CampaignItemStatusIssued    CampaignItemStatus = "Issued"
+	CampaignItemStatusPending   CampaignItemStatus = "Pending"
+	CampaignItemStatusRenewing  CampaignItemStatus = "Renewing"
+	CampaignItemStatusSkipped   CampaignItemStatus = "Skipped"
+	CampaignItemStatusWouldFail CampaignItemStatus = "WouldFail"
+	CampaignItemStatusWouldPass CampaignItemStatus = "WouldPass"
+)
+
+// Valid indicates whether the value is a known member of the CampaignItemStatus enum.
+func (e CampaignItemStatus) Valid() bool {
+	switch e {
+	case CampaignItemStatusDone:
+		return true
+	case CampaignItemStatusFailed:
+		return true
+	case CampaignItemStatusIssued:
+		return true
+	case CampaignItemStatusPending:
+		return true
+	case CampaignItemStatusRenewing:
+		return true
+	case CampaignItemStatusSkipped:
+		return true
+	case CampaignItemStatusWouldFail:
+		return true
+	case CampaignItemStatusWouldPass:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CampaignSelectionKeyAlgorithm.
+const (
+	ECDSA   CampaignSelectionKeyAlgorithm = "ECDSA"
+	Ed25519 CampaignSelectionKeyAlgorithm = "Ed25519"
+	RSA     CampaignSelectionKeyAlgorithm = "RSA"
+)
+
+// Valid indicates whether the value is a known member of the CampaignSelectionKeyAlgorithm enum.
+func (e CampaignSelectionKeyAlgorithm) Valid() bool {
+	switch e {
+	case ECDSA:
+		return true
+	case Ed25519:
+		return true
+	case RSA:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CampaignStatus.
+const (
+	CampaignStatusCompleted CampaignStatus = "Completed"
+	CampaignStatusPaused    CampaignStatus = "Paused"
+	CampaignStatusPlanned   CampaignStatus = "Planned"
+	CampaignStatusRunning   CampaignStatus = "Running"
+	CampaignStatusStopped   CampaignStatus = "Stopped"
+)
+
+// Valid indicates whether the value is a known member of the CampaignStatus enum.
+func (e CampaignStatus) Valid() bool {
+	switch e {
+	case CampaignStatusCompleted:
+		return true
+	case CampaignStatusPaused:
+		return true
+	case CampaignStatusPlanned:
+		return true
+	case CampaignStatusRunning:
+		return true
+	case CampaignStatusStopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateExportEncryption.
 const (
 	Legacy CertificateExportEncryption = "legacy"
@@ -903,6 +987,330 @@ type BulkStatus string
 // CSRSubmit defines model for CSRSubmit.
 type CSRSubmit struct {
 	CsrPem string `json:"csr_pem"`
+}
+
+// Campaign defines model for Campaign.
+type Campaign struct {
+	Canary      int        `json:"canary"`
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts            CampaignCounts `json:"counts"`
+	CreatedAt         time.Time      `json:"created_at"`
+	ID                string         `json:"id"`
+	InFlight          int            `json:"in_flight"`
+	LastWave          int            `json:"last_wave"`
+	MaxFailurePercent *int           `json:"max_failure_percent,omitempty"`
+	MaxFailures       *int           `json:"max_failures,omitempty"`
+	Name              string         `json:"name"`
+
+	// NextWaveAt When the wave begins that is waited for.
+	NextWaveAt          *time.Time `json:"next_wave_at,omitempty"`
+	PauseBetweenSeconds int        `json:"pause_between_seconds"`
+
+	// RatePerSecond How many have ended a second since it was last set going.
+	RatePerSecond *float64 `json:"rate_per_second,omitempty"`
+
+	// Reason Why it is Stopped.
+	Reason    *string `json:"reason,omitempty"`
+	Rehearsal bool    `json:"rehearsal"`
+
+	// RemainingSeconds How long it will take yet at that rate.
+	RemainingSeconds *float64 `json:"remaining_seconds,omitempty"`
+	RequestedBy      string   `json:"requested_by"`
+	ReuseCsr         bool     `json:"reuse_csr"`
+
+	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
+	Selection   CampaignSelection `json:"selection"`
+	StartedAt   *time.Time        `json:"started_at,omitempty"`
+	Status      CampaignStatus    `json:"status"`
+	ToIssuerID  *string           `json:"to_issuer_id,omitempty"`
+	ToProfileID *string           `json:"to_profile_id,omitempty"`
+
+	// Wave The wave that is worked on; 0 is the canary.
+	Wave     int `json:"wave"`
+	WaveSize int `json:"wave_size"`
+}
+
+// CampaignBudget What an issuer may be asked; what is left out has no limit.
+type CampaignBudget struct {
+	MaxConcurrent     *int     `json:"max_concurrent,omitempty"`
+	RateLimit         *int     `json:"rate_limit,omitempty"`
+	RateWindowSeconds *float64 `json:"rate_window_seconds,omitempty"`
+}
+
+// CampaignCA defines model for CampaignCA.
+type CampaignCA struct {
+	AuthorityKeyID string `json:"authority_key_id"`
+	Certificates   int    `json:"certificates"`
+	IssuerID       string `json:"issuer_id"`
+
+	// Versions old or new.
+	Versions string `json:"versions"`
+}
+
+// CampaignCanary The first wave, by number or by ids. A hundredth of all is the default, at least 1 and at most 10.
+type CampaignCanary struct {
+	Count *int      `json:"count,omitempty"`
+	Ids   *[]string `json:"ids,omitempty"`
+}
+
+// CampaignCost defines model for CampaignCost.
+type CampaignCost struct {
+	AtLeastSeconds float64 `json:"at_least_seconds"`
+
+	// Budget What an issuer may be asked; what is left out has no limit.
+	Budget   CampaignBudget `json:"budget"`
+	IssuerID string         `json:"issuer_id"`
+	Requests int            `json:"requests"`
+
+	// TookSeconds How long half of its latest certificates took at most, from beginning to end; left out if there are none.
+	TookSeconds *float64 `json:"took_seconds,omitempty"`
+}
+
+// CampaignCounts Of a rehearsal, `done` would pass and `failed` would not.
+type CampaignCounts struct {
+	Done   int `json:"done"`
+	Failed int `json:"failed"`
+
+	// Issued Have their new version, which their targets do not serve yet.
+	Issued   int `json:"issued"`
+	Pending  int `json:"pending"`
+	Renewing int `json:"renewing"`
+	Skipped  int `json:"skipped"`
+	Total    int `json:"total"`
+}
+
+// CampaignCreate defines model for CampaignCreate.
+type CampaignCreate struct {
+	// Canary The first wave, by number or by ids. A hundredth of all is the default, at least 1 and at most 10.
+	Canary   *CampaignCanary `json:"canary,omitempty"`
+	DryRun   *bool           `json:"dry_run,omitempty"`
+	InFlight *int            `json:"in_flight,omitempty"`
+
+	// MaxFailurePercent The campaign stops itself when more fail of those that have ended, from 20 on and at the end of each wave. 10 if neither
+	// limit is given.
+	MaxFailurePercent *int `json:"max_failure_percent,omitempty"`
+
+	// MaxFailures The campaign stops itself when more fail.
+	MaxFailures         *int   `json:"max_failures,omitempty"`
+	Name                string `json:"name"`
+	PauseBetweenSeconds *int   `json:"pause_between_seconds,omitempty"`
+
+	// Rehearsal Goes through everything but the signing, and changes no certificate.
+	Rehearsal *bool `json:"rehearsal,omitempty"`
+
+	// ReuseCsr Has certificates without targets issued again with the request of their version, so with the same key. Without it
+	// they are skipped, since their requesters hold the keys, and reported by owner so that they can be told.
+	ReuseCsr *bool `json:"reuse_csr,omitempty"`
+
+	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
+	Selection CampaignSelection `json:"selection"`
+	Start     *bool             `json:"start,omitempty"`
+
+	// ToIssuerID The issuer that each certificate's record gets as it is re-issued.
+	ToIssuerID *string `json:"to_issuer_id,omitempty"`
+
+	// ToProfileID The profile that it gets; empty for none.
+	ToProfileID *string `json:"to_profile_id,omitempty"`
+
+	// WaveSize How many certificates a wave has after the canary; 0 puts all of them into one. At most 1,000 waves.
+	WaveSize *int `json:"wave_size,omitempty"`
+}
+
+// CampaignItem defines model for CampaignItem.
+type CampaignItem struct {
+	BegunAt       *time.Time       `json:"begun_at,omitempty"`
+	CertificateID string           `json:"certificate_id"`
+	CommonName    string           `json:"common_name"`
+	EndedAt       *time.Time       `json:"ended_at,omitempty"`
+	Environment   string           `json:"environment"`
+	JobID         *string          `json:"job_id,omitempty"`
+	New           *CampaignVersion `json:"new,omitempty"`
+	Old           CampaignVersion  `json:"old"`
+	OwnerID       string           `json:"owner_id"`
+	Position      int              `json:"position"`
+
+	// Reason Why it failed or was skipped, or what it waits for.
+	Reason *string `json:"reason,omitempty"`
+
+	// Status WouldPass and WouldFail are the outcomes of a rehearsal.
+	Status CampaignItemStatus `json:"status"`
+	TeamID string             `json:"team_id"`
+	Wave   int                `json:"wave"`
+}
+
+// CampaignItemList defines model for CampaignItemList.
+type CampaignItemList struct {
+	Data []CampaignItem `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// CampaignItemStatus WouldPass and WouldFail are the outcomes of a rehearsal.
+type CampaignItemStatus string
+
+// CampaignList defines model for CampaignList.
+type CampaignList struct {
+	Data []Campaign `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// CampaignOwner defines model for CampaignOwner.
+type CampaignOwner struct {
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts CampaignCounts `json:"counts"`
+	Email  *string        `json:"email,omitempty"`
+
+	// KeysHeld How many were skipped because their requesters hold the keys.
+	KeysHeld int     `json:"keys_held"`
+	Name     *string `json:"name,omitempty"`
+	OwnerID  string  `json:"owner_id"`
+}
+
+// CampaignPlan defines model for CampaignPlan.
+type CampaignPlan struct {
+	ByCaKey       map[string]int `json:"by_ca_key"`
+	ByEnvironment map[string]int `json:"by_environment"`
+
+	// ByIssuer By who issued the versions in use.
+	ByIssuer map[string]int `json:"by_issuer"`
+	ByKey    map[string]int `json:"by_key"`
+
+	// ByOwner Of those that would be re-issued.
+	ByOwner map[string]int `json:"by_owner"`
+	ByTeam  map[string]int `json:"by_team"`
+	Canary  int            `json:"canary"`
+	Costs   []CampaignCost `json:"costs"`
+
+	// EstimatedSeconds About how long it takes, from its waves and what is known of its issuers.
+	EstimatedSeconds float64 `json:"estimated_seconds"`
+
+	// KeyHolders The owners who are to be told that their certificates are left out because the keys are theirs.
+	KeyHolders map[string]int `json:"key_holders"`
+
+	// Refusals The first 100.
+	Refusals []CampaignRefusal `json:"refusals"`
+
+	// RefusedBy What would fail or be skipped, by kind, one of archived, revoked, key_held_by_requester, under_way and policy.
+	RefusedBy map[string]int `json:"refused_by"`
+
+	// Total How many are chosen.
+	Total    int      `json:"total"`
+	Warnings []string `json:"warnings"`
+
+	// Waves How many certificates each wave has, the canary first.
+	Waves []int `json:"waves"`
+
+	// WouldFail How many the policy rules forbid.
+	WouldFail  int `json:"would_fail"`
+	WouldIssue int `json:"would_issue"`
+	WouldSkip  int `json:"would_skip"`
+}
+
+// CampaignReason defines model for CampaignReason.
+type CampaignReason struct {
+	Count  int    `json:"count"`
+	Reason string `json:"reason"`
+}
+
+// CampaignRefusal defines model for CampaignRefusal.
+type CampaignRefusal struct {
+	CertificateID string `json:"certificate_id"`
+	Kind          string `json:"kind"`
+	OwnerID       string `json:"owner_id"`
+	Reason        string `json:"reason"`
+}
+
+// CampaignReport defines model for CampaignReport.
+type CampaignReport struct {
+	At       time.Time    `json:"at"`
+	Campaign Campaign     `json:"campaign"`
+	Cas      []CampaignCA `json:"cas"`
+
+	// Durations Of one certificate, from its beginning until it was done, in seconds.
+	Durations struct {
+		Longest float64 `json:"longest"`
+		P50     float64 `json:"p50"`
+		P99     float64 `json:"p99"`
+	} `json:"durations"`
+
+	// Failed The first 1,000 that failed.
+	Failed      []CampaignItem   `json:"failed"`
+	Failures    []CampaignReason `json:"failures"`
+	OldVersions struct {
+		// NotReplaced How many versions have not been replaced and have not ended.
+		NotReplaced int `json:"not_replaced"`
+
+		// StillValid How many versions have been replaced and have not ended. A campaign revokes none.
+		StillValid int `json:"still_valid"`
+
+		// ValidUntil When the last of them ends.
+		ValidUntil *time.Time `json:"valid_until,omitempty"`
+	} `json:"old_versions"`
+	Owners  []CampaignOwner  `json:"owners"`
+	Plan    CampaignPlan     `json:"plan"`
+	Skipped []CampaignReason `json:"skipped"`
+	Waves   []CampaignWave   `json:"waves"`
+}
+
+// CampaignRetry defines model for CampaignRetry.
+type CampaignRetry struct {
+	// IncludeSkipped What was skipped is looked at again as well.
+	IncludeSkipped *bool `json:"include_skipped,omitempty"`
+}
+
+// CampaignSelection Certificates for whose version in use all holds that is given. At least one is needed.
+type CampaignSelection struct {
+	// AuthorityKeyID The key of the CA that signed it, its authority key identifier in hex, with or without colons.
+	AuthorityKeyID *string `json:"authority_key_id,omitempty"`
+
+	// CaFingerprintSha256 A certificate of that CA, by which its key is found.
+	CaFingerprintSha256  *string `json:"ca_fingerprint_sha256,omitempty"`
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+
+	// IssuerID Issued the version in use, whatever the record says now.
+	IssuerID     *string                        `json:"issuer_id,omitempty"`
+	KeyAlgorithm *CampaignSelectionKeyAlgorithm `json:"key_algorithm,omitempty"`
+	KeySize      *int                           `json:"key_size,omitempty"`
+
+	// Q A search expression, as in the list of certificates.
+	Q                    *string                `json:"q,omitempty"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// CampaignSelectionKeyAlgorithm defines model for CampaignSelection.KeyAlgorithm.
+type CampaignSelectionKeyAlgorithm string
+
+// CampaignStatus defines model for CampaignStatus.
+type CampaignStatus string
+
+// CampaignVersion defines model for CampaignVersion.
+type CampaignVersion struct {
+	AuthorityKeyID    *string    `json:"authority_key_id,omitempty"`
+	FingerprintSha256 *string    `json:"fingerprint_sha256,omitempty"`
+	IssuerID          *string    `json:"issuer_id,omitempty"`
+	NotAfter          *time.Time `json:"not_after,omitempty"`
+	VersionID         string     `json:"version_id"`
+}
+
+// CampaignWave defines model for CampaignWave.
+type CampaignWave struct {
+	CompletedAt *time.Time `json:"completed_at,omitempty"`
+
+	// Counts Of a rehearsal, `done` would pass and `failed` would not.
+	Counts    CampaignCounts `json:"counts"`
+	Number    int            `json:"number"`
+	StartedAt *time.Time     `json:"started_at,omitempty"`
 }
 
 // Certificate defines model for Certificate.
@@ -2372,6 +2780,41 @@ type ListBulkItemsParams struct {
 	Status *BulkItemStatus `form:"status,omitempty" json:"status,omitempty"`
 }
 
+// ListCampaignsParams defines parameters for ListCampaigns.
+type ListCampaignsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor         `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status *CampaignStatus `form:"status,omitempty" json:"status,omitempty"`
+}
+
+// ListCampaignItemsParams defines parameters for ListCampaignItems.
+type ListCampaignItemsParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor  *Cursor             `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Status  *CampaignItemStatus `form:"status,omitempty" json:"status,omitempty"`
+	OwnerID *string             `form:"owner_id,omitempty" json:"owner_id,omitempty"`
+
+	// Wave 0 is the canary; -1 are those that were skipped at once.
+	Wave *int `form:"wave,omitempty" json:"wave,omitempty"`
+}
+
+// GetCampaignReportParams defines parameters for GetCampaignReport.
+type GetCampaignReportParams struct {
+	Format *string `form:"format,omitempty" json:"format,omitempty"`
+}
+
 // ListCertificatesParams defines parameters for ListCertificates.
 type ListCertificatesParams struct {
 	// Page The page, from 1.
@@ -2673,6 +3116,12 @@ type ListViolationsParams struct {
 
 // BlockKeyJSONRequestBody defines body for BlockKey for application/json ContentType.
 type BlockKeyJSONRequestBody = BlockedKeyCreate
+
+// CreateCampaignJSONRequestBody defines body for CreateCampaign for application/json ContentType.
+type CreateCampaignJSONRequestBody = CampaignCreate
+
+// RetryCampaignJSONRequestBody defines body for RetryCampaign for application/json ContentType.
+type RetryCampaignJSONRequestBody = CampaignRetry
 
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
@@ -2997,6 +3446,164 @@ func (a BulkFilter) MarshalJSON() ([]byte, error) {
 	return json.Marshal(object)
 }
 
+// Getter for additional properties for CampaignSelection. Returns the specified
+// element and whether it was found
+func (a CampaignSelection) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for CampaignSelection
+func (a *CampaignSelection) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for CampaignSelection to handle AdditionalProperties
+func (a *CampaignSelection) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["authority_key_id"]; found {
+		err = json.Unmarshal(raw, &a.AuthorityKeyID)
+		if err != nil {
+			return fmt.Errorf("error reading 'authority_key_id': %w", err)
+		}
+		delete(object, "authority_key_id")
+	}
+
+	if raw, found := object["ca_fingerprint_sha256"]; found {
+		err = json.Unmarshal(raw, &a.CaFingerprintSha256)
+		if err != nil {
+			return fmt.Errorf("error reading 'ca_fingerprint_sha256': %w", err)
+		}
+		delete(object, "ca_fingerprint_sha256")
+	}
+
+	if raw, found := object["certificate_profile_id"]; found {
+		err = json.Unmarshal(raw, &a.CertificateProfileID)
+		if err != nil {
+			return fmt.Errorf("error reading 'certificate_profile_id': %w", err)
+		}
+		delete(object, "certificate_profile_id")
+	}
+
+	if raw, found := object["issuer_id"]; found {
+		err = json.Unmarshal(raw, &a.IssuerID)
+		if err != nil {
+			return fmt.Errorf("error reading 'issuer_id': %w", err)
+		}
+		delete(object, "issuer_id")
+	}
+
+	if raw, found := object["key_algorithm"]; found {
+		err = json.Unmarshal(raw, &a.KeyAlgorithm)
+		if err != nil {
+			return fmt.Errorf("error reading 'key_algorithm': %w", err)
+		}
+		delete(object, "key_algorithm")
+	}
+
+	if raw, found := object["key_size"]; found {
+		err = json.Unmarshal(raw, &a.KeySize)
+		if err != nil {
+			return fmt.Errorf("error reading 'key_size': %w", err)
+		}
+		delete(object, "key_size")
+	}
+
+	if raw, found := object["q"]; found {
+		err = json.Unmarshal(raw, &a.Q)
+		if err != nil {
+			return fmt.Errorf("error reading 'q': %w", err)
+		}
+		delete(object, "q")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for CampaignSelection to handle AdditionalProperties
+func (a CampaignSelection) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.AuthorityKeyID != nil {
+		object["authority_key_id"], err = json.Marshal(a.AuthorityKeyID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'authority_key_id': %w", err)
+		}
+	}
+
+	if a.CaFingerprintSha256 != nil {
+		object["ca_fingerprint_sha256"], err = json.Marshal(a.CaFingerprintSha256)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'ca_fingerprint_sha256': %w", err)
+		}
+	}
+
+	if a.CertificateProfileID != nil {
+		object["certificate_profile_id"], err = json.Marshal(a.CertificateProfileID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'certificate_profile_id': %w", err)
+		}
+	}
+
+	if a.IssuerID != nil {
+		object["issuer_id"], err = json.Marshal(a.IssuerID)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'issuer_id': %w", err)
+		}
+	}
+
+	if a.KeyAlgorithm != nil {
+		object["key_algorithm"], err = json.Marshal(a.KeyAlgorithm)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'key_algorithm': %w", err)
+		}
+	}
+
+	if a.KeySize != nil {
+		object["key_size"], err = json.Marshal(a.KeySize)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'key_size': %w", err)
+		}
+	}
+
+	if a.Q != nil {
+		object["q"], err = json.Marshal(a.Q)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'q': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// ListBlockedKeys List the keys that are not certified, the newest first
@@ -3023,6 +3630,36 @@ type ServerInterface interface {
 	// ListBulkItems List what became of each certificate
 	// (GET /api/v1/bulk-operations/{id}/items)
 	ListBulkItems(w http.ResponseWriter, r *http.Request, id ID, params ListBulkItemsParams)
+	// ListCampaigns List campaigns, newest first
+	// (GET /api/v1/campaigns)
+	ListCampaigns(w http.ResponseWriter, r *http.Request, params ListCampaignsParams)
+	// CreateCampaign Make a campaign that re-issues many certificates
+	// (POST /api/v1/campaigns)
+	CreateCampaign(w http.ResponseWriter, r *http.Request)
+	// GetCampaign See how far a campaign is
+	// (GET /api/v1/campaigns/{id})
+	GetCampaign(w http.ResponseWriter, r *http.Request, id ID)
+	// ListCampaignItems List what became of each certificate
+	// (GET /api/v1/campaigns/{id}/items)
+	ListCampaignItems(w http.ResponseWriter, r *http.Request, id ID, params ListCampaignItemsParams)
+	// PauseCampaign Have a campaign begin nothing more for now
+	// (POST /api/v1/campaigns/{id}/pause)
+	PauseCampaign(w http.ResponseWriter, r *http.Request, id ID)
+	// GetCampaignReport Report what came of a campaign
+	// (GET /api/v1/campaigns/{id}/report)
+	GetCampaignReport(w http.ResponseWriter, r *http.Request, id ID, params GetCampaignReportParams)
+	// ResumeCampaign Have a campaign go on that was paused or stopped
+	// (POST /api/v1/campaigns/{id}/resume)
+	ResumeCampaign(w http.ResponseWriter, r *http.Request, id ID)
+	// RetryCampaign Have what failed begin again
+	// (POST /api/v1/campaigns/{id}/retry)
+	RetryCampaign(w http.ResponseWriter, r *http.Request, id ID)
+	// StartCampaign Begin a campaign that is planned
+	// (POST /api/v1/campaigns/{id}/start)
+	StartCampaign(w http.ResponseWriter, r *http.Request, id ID)
+	// StopCampaign End a campaign
+	// (POST /api/v1/campaigns/{id}/stop)
+	StopCampaign(w http.ResponseWriter, r *http.Request, id ID)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(w http.ResponseWriter, r *http.Request, params ListCertificatesParams)
@@ -3287,6 +3924,66 @@ func (_ Unimplemented) CancelBulkOperation(w http.ResponseWriter, r *http.Reques
 // ListBulkItems List what became of each certificate
 // (GET /api/v1/bulk-operations/{id}/items)
 func (_ Unimplemented) ListBulkItems(w http.ResponseWriter, r *http.Request, id ID, params ListBulkItemsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListCampaigns List campaigns, newest first
+// (GET /api/v1/campaigns)
+func (_ Unimplemented) ListCampaigns(w http.ResponseWriter, r *http.Request, params ListCampaignsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateCampaign Make a campaign that re-issues many certificates
+// (POST /api/v1/campaigns)
+func (_ Unimplemented) CreateCampaign(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCampaign See how far a campaign is
+// (GET /api/v1/campaigns/{id})
+func (_ Unimplemented) GetCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListCampaignItems List what became of each certificate
+// (GET /api/v1/campaigns/{id}/items)
+func (_ Unimplemented) ListCampaignItems(w http.ResponseWriter, r *http.Request, id ID, params ListCampaignItemsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PauseCampaign Have a campaign begin nothing more for now
+// (POST /api/v1/campaigns/{id}/pause)
+func (_ Unimplemented) PauseCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCampaignReport Report what came of a campaign
+// (GET /api/v1/campaigns/{id}/report)
+func (_ Unimplemented) GetCampaignReport(w http.ResponseWriter, r *http.Request, id ID, params GetCampaignReportParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ResumeCampaign Have a campaign go on that was paused or stopped
+// (POST /api/v1/campaigns/{id}/resume)
+func (_ Unimplemented) ResumeCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetryCampaign Have what failed begin again
+// (POST /api/v1/campaigns/{id}/retry)
+func (_ Unimplemented) RetryCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StartCampaign Begin a campaign that is planned
+// (POST /api/v1/campaigns/{id}/start)
+func (_ Unimplemented) StartCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// StopCampaign End a campaign
+// (POST /api/v1/campaigns/{id}/stop)
+func (_ Unimplemented) StopCampaign(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4059,6 +4756,397 @@ func (siw *ServerInterfaceWrapper) ListBulkItems(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListBulkItems(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCampaigns operation middleware
+func (siw *ServerInterfaceWrapper) ListCampaigns(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCampaignsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCampaigns(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateCampaign operation middleware
+func (siw *ServerInterfaceWrapper) CreateCampaign(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateCampaign(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCampaign operation middleware
+func (siw *ServerInterfaceWrapper) GetCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCampaign(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCampaignItems operation middleware
+func (siw *ServerInterfaceWrapper) ListCampaignItems(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCampaignItemsParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", r.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "status"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "status", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "owner_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "owner_id", r.URL.Query(), &params.OwnerID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "owner_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "owner_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "wave" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wave", r.URL.Query(), &params.Wave, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "wave"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "wave", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCampaignItems(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PauseCampaign operation middleware
+func (siw *ServerInterfaceWrapper) PauseCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PauseCampaign(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCampaignReport operation middleware
+func (siw *ServerInterfaceWrapper) GetCampaignReport(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCampaignReportParams
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCampaignReport(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeCampaign operation middleware
+func (siw *ServerInterfaceWrapper) ResumeCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeCampaign(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryCampaign operation middleware
+func (siw *ServerInterfaceWrapper) RetryCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryCampaign(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StartCampaign operation middleware
+func (siw *ServerInterfaceWrapper) StartCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StartCampaign(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StopCampaign operation middleware
+func (siw *ServerInterfaceWrapper) StopCampaign(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StopCampaign(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6914,6 +8002,36 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/bulk-operations/{id}/cancel", wrapper.CancelBulkOperation)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/campaigns", wrapper.ListCampaigns)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns", wrapper.CreateCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/campaigns/{id}", wrapper.GetCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/campaigns/{id}/items", wrapper.ListCampaignItems)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/campaigns/{id}/report", wrapper.GetCampaignReport)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns/{id}/start", wrapper.StartCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns/{id}/pause", wrapper.PauseCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns/{id}/resume", wrapper.ResumeCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns/{id}/stop", wrapper.StopCampaign)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/campaigns/{id}/retry", wrapper.RetryCampaign)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/certificates/import", wrapper.ImportCertificates)
 	})
 	r.Group(func(r chi.Router) {
@@ -7419,6 +8537,453 @@ type ListBulkItemsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListBulkItemsdefaultApplicationProblemPlusJSONResponse) VisitListBulkItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCampaignsRequestObject struct {
+	Params ListCampaignsParams
+}
+
+type ListCampaignsResponseObject interface {
+	VisitListCampaignsResponse(w http.ResponseWriter) error
+}
+
+type ListCampaigns200JSONResponse CampaignList
+
+func (response ListCampaigns200JSONResponse) VisitListCampaignsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCampaignsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCampaignsdefaultApplicationProblemPlusJSONResponse) VisitListCampaignsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCampaignRequestObject struct {
+	Body *CreateCampaignJSONRequestBody
+}
+
+type CreateCampaignResponseObject interface {
+	VisitCreateCampaignResponse(w http.ResponseWriter) error
+}
+
+type CreateCampaign200JSONResponse CampaignPlan
+
+func (response CreateCampaign200JSONResponse) VisitCreateCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCampaign201JSONResponse Campaign
+
+func (response CreateCampaign201JSONResponse) VisitCreateCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateCampaigndefaultApplicationProblemPlusJSONResponse) VisitCreateCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCampaignRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetCampaignResponseObject interface {
+	VisitGetCampaignResponse(w http.ResponseWriter) error
+}
+
+type GetCampaign200JSONResponse Campaign
+
+func (response GetCampaign200JSONResponse) VisitGetCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCampaigndefaultApplicationProblemPlusJSONResponse) VisitGetCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCampaignItemsRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListCampaignItemsParams
+}
+
+type ListCampaignItemsResponseObject interface {
+	VisitListCampaignItemsResponse(w http.ResponseWriter) error
+}
+
+type ListCampaignItems200JSONResponse CampaignItemList
+
+func (response ListCampaignItems200JSONResponse) VisitListCampaignItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCampaignItemsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCampaignItemsdefaultApplicationProblemPlusJSONResponse) VisitListCampaignItemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseCampaignRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type PauseCampaignResponseObject interface {
+	VisitPauseCampaignResponse(w http.ResponseWriter) error
+}
+
+type PauseCampaign200JSONResponse Campaign
+
+func (response PauseCampaign200JSONResponse) VisitPauseCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PauseCampaigndefaultApplicationProblemPlusJSONResponse) VisitPauseCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCampaignReportRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetCampaignReportParams
+}
+
+type GetCampaignReportResponseObject interface {
+	VisitGetCampaignReportResponse(w http.ResponseWriter) error
+}
+
+type GetCampaignReport200JSONResponse CampaignReport
+
+func (response GetCampaignReport200JSONResponse) VisitGetCampaignReportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCampaignReport200TextCsvResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetCampaignReport200TextCsvResponse) VisitGetCampaignReportResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCampaignReport200TextMarkdownResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetCampaignReport200TextMarkdownResponse) VisitGetCampaignReportResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/markdown")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCampaignReportdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCampaignReportdefaultApplicationProblemPlusJSONResponse) VisitGetCampaignReportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeCampaignRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ResumeCampaignResponseObject interface {
+	VisitResumeCampaignResponse(w http.ResponseWriter) error
+}
+
+type ResumeCampaign200JSONResponse Campaign
+
+func (response ResumeCampaign200JSONResponse) VisitResumeCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeCampaigndefaultApplicationProblemPlusJSONResponse) VisitResumeCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryCampaignRequestObject struct {
+	ID   ID `json:"id"`
+	Body *RetryCampaignJSONRequestBody
+}
+
+type RetryCampaignResponseObject interface {
+	VisitRetryCampaignResponse(w http.ResponseWriter) error
+}
+
+type RetryCampaign200JSONResponse Campaign
+
+func (response RetryCampaign200JSONResponse) VisitRetryCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryCampaigndefaultApplicationProblemPlusJSONResponse) VisitRetryCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartCampaignRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type StartCampaignResponseObject interface {
+	VisitStartCampaignResponse(w http.ResponseWriter) error
+}
+
+type StartCampaign200JSONResponse Campaign
+
+func (response StartCampaign200JSONResponse) VisitStartCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StartCampaigndefaultApplicationProblemPlusJSONResponse) VisitStartCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopCampaignRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type StopCampaignResponseObject interface {
+	VisitStopCampaignResponse(w http.ResponseWriter) error
+}
+
+type StopCampaign200JSONResponse Campaign
+
+func (response StopCampaign200JSONResponse) VisitStopCampaignResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopCampaigndefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StopCampaigndefaultApplicationProblemPlusJSONResponse) VisitStopCampaignResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10585,6 +12150,36 @@ type StrictServerInterface interface {
 	// ListBulkItems List what became of each certificate
 	// (GET /api/v1/bulk-operations/{id}/items)
 	ListBulkItems(ctx context.Context, request ListBulkItemsRequestObject) (ListBulkItemsResponseObject, error)
+	// ListCampaigns List campaigns, newest first
+	// (GET /api/v1/campaigns)
+	ListCampaigns(ctx context.Context, request ListCampaignsRequestObject) (ListCampaignsResponseObject, error)
+	// CreateCampaign Make a campaign that re-issues many certificates
+	// (POST /api/v1/campaigns)
+	CreateCampaign(ctx context.Context, request CreateCampaignRequestObject) (CreateCampaignResponseObject, error)
+	// GetCampaign See how far a campaign is
+	// (GET /api/v1/campaigns/{id})
+	GetCampaign(ctx context.Context, request GetCampaignRequestObject) (GetCampaignResponseObject, error)
+	// ListCampaignItems List what became of each certificate
+	// (GET /api/v1/campaigns/{id}/items)
+	ListCampaignItems(ctx context.Context, request ListCampaignItemsRequestObject) (ListCampaignItemsResponseObject, error)
+	// PauseCampaign Have a campaign begin nothing more for now
+	// (POST /api/v1/campaigns/{id}/pause)
+	PauseCampaign(ctx context.Context, request PauseCampaignRequestObject) (PauseCampaignResponseObject, error)
+	// GetCampaignReport Report what came of a campaign
+	// (GET /api/v1/campaigns/{id}/report)
+	GetCampaignReport(ctx context.Context, request GetCampaignReportRequestObject) (GetCampaignReportResponseObject, error)
+	// ResumeCampaign Have a campaign go on that was paused or stopped
+	// (POST /api/v1/campaigns/{id}/resume)
+	ResumeCampaign(ctx context.Context, request ResumeCampaignRequestObject) (ResumeCampaignResponseObject, error)
+	// RetryCampaign Have what failed begin again
+	// (POST /api/v1/campaigns/{id}/retry)
+	RetryCampaign(ctx context.Context, request RetryCampaignRequestObject) (RetryCampaignResponseObject, error)
+	// StartCampaign Begin a campaign that is planned
+	// (POST /api/v1/campaigns/{id}/start)
+	StartCampaign(ctx context.Context, request StartCampaignRequestObject) (StartCampaignResponseObject, error)
+	// StopCampaign End a campaign
+	// (POST /api/v1/campaigns/{id}/stop)
+	StopCampaign(ctx context.Context, request StopCampaignRequestObject) (StopCampaignResponseObject, error)
 	// ListCertificates List certificates
 	// (GET /api/v1/certificates)
 	ListCertificates(ctx context.Context, request ListCertificatesRequestObject) (ListCertificatesResponseObject, error)
@@ -11046,6 +12641,283 @@ func (sh *strictHandler) ListBulkItems(w http.ResponseWriter, r *http.Request, i
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListBulkItemsResponseObject); ok {
 		if err := validResponse.VisitListBulkItemsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCampaigns operation middleware
+func (sh *strictHandler) ListCampaigns(w http.ResponseWriter, r *http.Request, params ListCampaignsParams) {
+	var request ListCampaignsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCampaigns(ctx, request.(ListCampaignsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCampaigns")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCampaignsResponseObject); ok {
+		if err := validResponse.VisitListCampaignsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateCampaign operation middleware
+func (sh *strictHandler) CreateCampaign(w http.ResponseWriter, r *http.Request) {
+	var request CreateCampaignRequestObject
+
+	var body CreateCampaignJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateCampaign(ctx, request.(CreateCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateCampaignResponseObject); ok {
+		if err := validResponse.VisitCreateCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCampaign operation middleware
+func (sh *strictHandler) GetCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetCampaignRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCampaign(ctx, request.(GetCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCampaignResponseObject); ok {
+		if err := validResponse.VisitGetCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCampaignItems operation middleware
+func (sh *strictHandler) ListCampaignItems(w http.ResponseWriter, r *http.Request, id ID, params ListCampaignItemsParams) {
+	var request ListCampaignItemsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCampaignItems(ctx, request.(ListCampaignItemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCampaignItems")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCampaignItemsResponseObject); ok {
+		if err := validResponse.VisitListCampaignItemsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseCampaign operation middleware
+func (sh *strictHandler) PauseCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request PauseCampaignRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseCampaign(ctx, request.(PauseCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PauseCampaignResponseObject); ok {
+		if err := validResponse.VisitPauseCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCampaignReport operation middleware
+func (sh *strictHandler) GetCampaignReport(w http.ResponseWriter, r *http.Request, id ID, params GetCampaignReportParams) {
+	var request GetCampaignReportRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCampaignReport(ctx, request.(GetCampaignReportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCampaignReport")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCampaignReportResponseObject); ok {
+		if err := validResponse.VisitGetCampaignReportResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeCampaign operation middleware
+func (sh *strictHandler) ResumeCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ResumeCampaignRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeCampaign(ctx, request.(ResumeCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeCampaignResponseObject); ok {
+		if err := validResponse.VisitResumeCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryCampaign operation middleware
+func (sh *strictHandler) RetryCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RetryCampaignRequestObject
+
+	request.ID = id
+
+	var body RetryCampaignJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryCampaign(ctx, request.(RetryCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryCampaignResponseObject); ok {
+		if err := validResponse.VisitRetryCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StartCampaign operation middleware
+func (sh *strictHandler) StartCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request StartCampaignRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StartCampaign(ctx, request.(StartCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StartCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StartCampaignResponseObject); ok {
+		if err := validResponse.VisitStartCampaignResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StopCampaign operation middleware
+func (sh *strictHandler) StopCampaign(w http.ResponseWriter, r *http.Request, id ID) {
+	var request StopCampaignRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StopCampaign(ctx, request.(StopCampaignRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopCampaign")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StopCampaignResponseObject); ok {
+		if err := validResponse.VisitStopCampaignResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

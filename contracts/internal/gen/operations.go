@@ -29,8 +29,12 @@ func operations() error {
 			if open := op.Security != nil && len(*op.Security) == 0; open != (permission == "open") {
 				return fmt.Errorf("%s: security and x-permission disagree", op.OperationID)
 			}
-			rows = append(rows, fmt.Sprintf("{ID: %q, Method: %q, Path: %q, Services: %#v, Permission: %q},",
-				op.OperationID, method, path, op.Tags, permission))
+			patience := ""
+			if seconds, ok := op.Extensions["x-patience-seconds"].(float64); ok {
+				patience = fmt.Sprintf(", PatienceSeconds: %v", seconds)
+			}
+			rows = append(rows, fmt.Sprintf("{ID: %q, Method: %q, Path: %q, Services: %#v, Permission: %q%s},",
+				op.OperationID, method, path, op.Tags, permission, patience))
 		}
 	}
 	slices.Sort(rows)

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/certctl/certctl/libs/authn"
+	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/obs"
@@ -267,6 +268,23 @@ func TestRoundTrip_CallersDeadlineEndsTheHandler(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("handler's context did not end")
+	}
+}
+
+func TestRoundTrip_WaitsAsLongAsItsRouteSays(t *testing.T) {
+	conn := natstest.Start(t).Connect(bus.Options{Name: "gateway"})
+	// Somebody who takes the request and says nothing.
+	if _, err := conn.NC.Subscribe("svc.silent.v1.listCertificates", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := natshttp.WithRoute(t.Context(), natshttp.Route{Service: "silent", Operation: "listCertificates", Patience: 50 * time.Millisecond})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://silent/x", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = mustFail(t, &rig{client: &http.Client{Transport: natshttp.NewTransport(conn.NC)}}, req)
+	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "silent did not answer within 50ms") {
+		t.Errorf("error %v", err)
 	}
 }
 

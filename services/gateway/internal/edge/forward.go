@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
@@ -37,7 +38,7 @@ func Forward(owners http.RoundTripper, service, operation string) http.Handler {
 // Ask sends a request to a service as the principal of its context. The caller closes
 // the answer's body.
 func Ask(owners http.RoundTripper, service, operation string, r *http.Request) (*http.Response, error) {
-	ctx := natshttp.WithRoute(r.Context(), natshttp.Route{Service: service, Operation: operation})
+	ctx := natshttp.WithRoute(r.Context(), natshttp.Route{Service: service, Operation: operation, Patience: httpapi.Patience(operation)})
 	out := r.Clone(ctx)
 	out.RequestURI = ""
 	for name := range out.Header {

@@ -34,6 +34,9 @@ var matrix = map[string][]string{
 	"certificates:import":     {Operator},
 	"certificates:export-key": {Operator},
 
+	"campaigns:read": {Operator, Approver, Viewer, MCP},
+	"campaigns:run":  {Operator},
+
 	"jobs:read":    {Operator, Approver, Viewer, MCP},
 	"jobs:cancel":  {Operator, MCP},
 	"jobs:retry":   {Operator, MCP},

@@ -18,6 +18,7 @@ import (
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
+	"github.com/certctl/certctl/services/issuer/internal/campaign"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
@@ -34,6 +35,7 @@ type Services struct {
 	Keys         *regulation.Keys
 	Renewal      issuance.PolicyDesk
 	Bulk         *bulk.Service
+	Campaigns    *campaign.Service
 }
 
 // New returns the handler of every operation that the issuer owns.
@@ -41,10 +43,10 @@ func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(httpx.NotFound)
 	r.MethodNotAllowed(httpx.NotFound)
-	r.Use(identified, deployBody)
+	r.Use(identified, deployBody, reportFormat)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
 		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal, keys: s.Keys,
-		bulk: s.Bulk, store: store, clock: c,
+		bulk: s.Bulk, campaigns: s.Campaigns, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
 		ResponseErrorHandlerFunc: httpx.WriteProblem,
@@ -82,6 +84,7 @@ type server struct {
 	rules        *regulation.Service
 	keys         *regulation.Keys
 	bulk         *bulk.Service
+	campaigns    *campaign.Service
 	store        *postgres.Store
 	clock        clock.Clock
 }

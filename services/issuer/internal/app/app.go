@@ -71,7 +71,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
 	// The workers are woken by the store that they work on.
 	var work, renewals *worker.Worker
-	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake() }}
+	wakeCampaigns := func() {}
+	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake(); wakeCampaigns() }}
 	meters, err := newMeters(deps.Metrics)
 	if err != nil {
 		return err
@@ -91,20 +92,19 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
+	campaigns, campaignWork := newCampaigns(store, certificates, issuers, deps)
+	wakeCampaigns = campaignWork.Wake
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger
-	if err = records.Provide(ctx); err == nil {
-		err = openDefault(ctx, issuers, store, deps)
-	}
-	if err != nil {
+	if err := provide(ctx, records, issuers, store, deps); err != nil {
 		// It may have been told to stop before it had started.
 		return unlessStopped(ctx, err)
 	}
 
 	answers := api.New(api.Services{
 		Certificates: certificates, Issuers: records,
-		Organisation: organisation.New(store, deps.Clock), Rules: rules, Keys: keys, Bulk: bulkOperations,
+		Organisation: organisation.New(store, deps.Clock), Rules: rules, Keys: keys, Bulk: bulkOperations, Campaigns: campaigns,
 		Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 	}, store, deps.Clock)
 	return together(
@@ -119,7 +119,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, watchEnds(store, settings, deps),
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run, newAuthorities(store, deps).Run,
+		watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }
@@ -134,6 +135,14 @@ func (s *Settings) issuance(ctx context.Context, m *meters, deps service.Deps) i
 		Asked: m.asked, Circuit: m.circuit, FellBack: m.fellBack, Found: m.found,
 		ServerKeys: s.ServerKeys, Sealer: deps.Sealer,
 	}
+}
+
+// provide has the issuers ready that there are from the beginning.
+func provide(ctx context.Context, records *registry.Service, issuers *registry.Registry, store *postgres.Store, deps service.Deps) error {
+	if err := records.Provide(ctx); err != nil {
+		return err
+	}
+	return openDefault(ctx, issuers, store, deps)
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.

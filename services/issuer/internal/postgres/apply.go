@@ -17,7 +17,7 @@ var applySQL = `WITH input AS (
 		` + versionParameters(14) + `, ` + waitParameters(14+len(versionTypes)+eventWidth) + `)
 	AS i (job_id, token, status, attempts, agent_id, csr_pem, last_error,
 		next_action_at, at, certificate_status, reason, told, renewal,
-		` + versionNames + `, asks, setbacks, waiting_since)
+		` + versionNames + `, asks, setbacks, waiting_since, authority_key_id)
 ), job AS (
 	UPDATE jobs j SET status = i.status, attempts = i.attempts, agent_id = i.agent_id, csr_pem = i.csr_pem,
 		version_id = i.version_id, last_error = i.last_error, next_action_at = i.next_action_at,
@@ -44,9 +44,9 @@ var applySQL = `WITH input AS (
 	RETURNING job.id AS job_id, c.version
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at)
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
 	SELECT i.version_id, job.certificate_id, i.job_id, i.version_issuer, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
-		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.lint_findings, i.ca_key_id, i.at
+		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.lint_findings, i.ca_key_id, i.at, i.authority_key_id
 	FROM input i JOIN job ON job.id = i.job_id
 	WHERE i.version_id <> ''
 ), event AS (
@@ -117,16 +117,18 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 		column(changes, func(r *row) bool { return r.Fact != nil }),
 		column(changes, func(r *row) bool { return r.Renewal }),
 	}
-	args = append(args, versionArgs(column(changes, func(r *row) *issuance.Version { return r.Version }))...)
-	args = append(args, eventArgs...)
+	versions := column(changes, func(r *row) *issuance.Version { return r.Version })
+	args = append(append(args, versionArgs(versions)...), eventArgs...)
 	return append(args,
 		text(func(r *row) string { return r.Asks }),
 		column(changes, func(r *row) int { return r.Setbacks }),
 		column(changes, func(r *row) *time.Time { return orNull(r.WaitingSince) }),
+		authorityKeyIDs(versions),
 	), nil
 }
 
-// waitParameters are the arguments of unnest for what a job waits for, from parameter number first.
+// waitParameters are the arguments of unnest for what a job waits for, and for the keys that signed, from parameter number
+// first.
 func waitParameters(first int) string {
-	return fmt.Sprintf("$%d::text[], $%d::int[], $%d::timestamptz[]", first, first+1, first+2)
+	return fmt.Sprintf("$%d::text[], $%d::int[], $%d::timestamptz[], $%d::text[]", first, first+1, first+2, first+3)
 }

@@ -24,11 +24,11 @@ var createSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
 		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-		$25::text[], ` + versionParameters(26) + `, $44::text[], $45::text[])
+		$25::text[], ` + versionParameters(26) + `, $44::text[], $45::text[], $46::text[])
 	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
 		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
 		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
-		trace_parent, ` + versionNames + `, certificate_profile_id, policy_in_force)
+		trace_parent, ` + versionNames + `, certificate_profile_id, policy_in_force, authority_key_id)
 ), profile AS (
 	SELECT id FROM certificate_profiles WHERE id IN (SELECT certificate_profile_id FROM input) AND enabled FOR KEY SHARE
 ), cert AS (
@@ -60,9 +60,9 @@ var createSQL = `WITH input AS (
 	WHERE i.targets <> ''
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at)
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
 	SELECT version_id, i.id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at, authority_key_id
 	FROM input i JOIN cert USING (id)
 	WHERE version_id <> ''
 ), event AS (
@@ -200,9 +200,10 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
 	}
-	args = append(args, versionArgs(column(batch, func(r *row) *issuance.Version { return r.Version }))...)
+	versions := column(batch, func(r *row) *issuance.Version { return r.Version })
+	args = append(args, versionArgs(versions)...)
 	args = append(append(args, told.keys), columns.Args()...)
-	return append(args, text(func(r *row) string { return r.Certificate.ProfileID }), text(func(r *row) string { return r.Job.PolicyID })), nil
+	return append(args, text(func(r *row) string { return r.Certificate.ProfileID }), text(func(r *row) string { return r.Job.PolicyID }), authorityKeyIDs(versions)), nil
 }
 
 func encodeTags(tags map[string]string) (string, error) {

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(workerURL); url != "" {
 		workUntilKilled(url)
 	}
+	if url := os.Getenv(campaignURL); url != "" {
+		campaignUntilKilled(url)
+	}
 	goleak.VerifyTestMain(pgtest.M{M: m})
 }
 
