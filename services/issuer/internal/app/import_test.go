@@ -181,7 +181,11 @@ func TestImport_AnswersEachCertificateByItself(t *testing.T) {
 	titled := issued(t, &ca, func(c *x509.Certificate) {
 		c.Subject, c.DNSNames = pkix.Name{CommonName: "Web Server 7"}, []string{"seven.example.com", "7.example.com"}
 	})
-	r := w.importing(pemOf(t, good, nameless, mail, spiffe, many, ended, ending, titled, stray), nil)
+	// As openssl req -x509 makes them.
+	own := issued(t, nil, func(c *x509.Certificate) {
+		c.Subject, c.DNSNames, c.IsCA = pkix.Name{CommonName: "own.example.com"}, []string{"own.example.com"}, true
+	})
+	r := w.importing(pemOf(t, good, nameless, mail, spiffe, many, ended, ending, titled, own, stray), nil)
 	want := []struct{ name, status, says, becomes string }{
 		{"www.example.com", "imported", "", "Active"},
 		{"", "refused", "no host name", ""},
@@ -191,9 +195,10 @@ func TestImport_AnswersEachCertificateByItself(t *testing.T) {
 		{"old.example.com", "imported", "", "Expired"},
 		{"soon.example.com", "imported", "", "Expiring"},
 		{"seven.example.com", "imported", "", "Active"},
+		{"own.example.com", "imported", "", "Active"},
 		{"", "refused", "is a CA certificate", ""},
 	}
-	if len(r.Data) != len(want) || r.Imported != 4 || r.Refused != 5 {
+	if len(r.Data) != len(want) || r.Imported != 5 || r.Refused != 5 {
 		t.Fatalf("%+v", r)
 	}
 	for i, wanted := range want {

@@ -41,7 +41,7 @@ func (c *Content) Leaves() (leaves []Leaf, rest []*x509.Certificate) {
 	}
 	used := map[*x509.Certificate]bool{}
 	for _, cert := range c.Certificates {
-		if cert.IsCA || above[cert] {
+		if cert.IsCA && !x509x.ServesItself(cert) || above[cert] {
 			continue
 		}
 		leaf := Leaf{Certificate: cert, Key: c.keyOf(cert)}
@@ -55,7 +55,7 @@ func (c *Content) Leaves() (leaves []Leaf, rest []*x509.Certificate) {
 		leaves = append(leaves, leaf)
 	}
 	for _, cert := range c.Certificates {
-		if (cert.IsCA || above[cert]) && !used[cert] {
+		if (cert.IsCA && !x509x.ServesItself(cert) || above[cert]) && !used[cert] {
 			rest = append(rest, cert)
 		}
 	}

@@ -183,7 +183,7 @@ const maxChainPEM = 128 << 10
 // arrive is what is to be stored of an arrival. Its error is Invalid if that may not be managed.
 func (s *Service) arrive(ctx context.Context, o Origin, r *ImportRequest, a *Arrival, policy *renewal.Policy, now time.Time) (Import, error) {
 	cert := a.Certificate
-	if cert.IsCA {
+	if cert.IsCA && !x509x.ServesItself(cert) {
 		return Import{}, fault.New(fault.Invalid, "is a CA certificate; what is managed here is issued by one")
 	}
 	commonName, names := ArrivalNames(cert)
