@@ -217,7 +217,7 @@ func TestImport_AnswersEachCertificateByItself(t *testing.T) {
 			t.Errorf("%d: %s %s %q %s, want %+v", i, name, got.Status, reason, status, wanted)
 		}
 	}
-	if n := w.count(`SELECT count(*) FROM certificates`); n != 4 {
+	if n := w.count(`SELECT count(*) FROM certificates`); n != 5 {
 		t.Errorf("%d certificates are stored", n)
 	}
 	// The engine takes them up like any other: it tells of the one that has ended, and renews the one that is about to.
