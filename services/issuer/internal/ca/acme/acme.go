@@ -50,8 +50,9 @@ type Config struct {
 	Roots *x509.CertPool
 	// Chain is what was learned of the CA's chain before, issuing certificate first; nil if nothing was.
 	Chain []*x509.Certificate
-	// Timeout is for one certificate; zero is DefaultTimeout.
-	Timeout time.Duration
+	// Timeout is for one certificate; zero is DefaultTimeout. Settle is how much of it the CA is waited for that works on an
+	// order, before the caller is told to come again; zero is DefaultSettle.
+	Timeout, Settle time.Duration
 }
 
 // Deps are what an Authority needs of its process.
@@ -77,6 +78,9 @@ type Authority struct {
 func Open(ctx context.Context, cfg Config, deps Deps) (*Authority, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = DefaultSettle
 	}
 	a := &Authority{config: cfg, deps: deps, registering: make(chan struct{}, 1)}
 	if cfg.Chain != nil {
@@ -112,7 +116,8 @@ func (a *Authority) Chain() []*x509.Certificate {
 
 // Issue implements [ca.Issuer].
 //
-// An order whose time is up is left to the CA, which drops it when it expires; what was presented for it is withdrawn.
+// The order is kept as soon as the CA has given it a place. When the time is up, what was presented for it is withdrawn,
+// and the next attempt goes on with the order.
 func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) {
 	if err := a.check(r); err != nil {
 		return ca.Issued{}, err

@@ -11,6 +11,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // The types of the protocol's problems (RFC 8555 section 6.7), without their common beginning.
@@ -19,6 +20,7 @@ const (
 	accountDoesNotExist = "accountDoesNotExist"
 	alreadyRevoked      = "alreadyRevoked"
 	badReason           = "badRevocationReason"
+	orderNotReady       = "orderNotReady"
 	rateLimited         = "rateLimited"
 )
 
@@ -49,6 +51,9 @@ func coded(err error) error {
 		return nil
 	}
 	if _, already := errors.AsType[*fault.Error](err); already {
+		return err
+	}
+	if _, pending := errors.AsType[*ca.Pending](err); pending {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
