@@ -47,7 +47,7 @@ func (j *job) issue(t *testing.T, a *acme.Authority) {
 // Each stage is one at which the connection is cut, after the CA has done what it was asked for.
 func TestOrder_IsGoneOnWithAfterTheConnectionWasLost(t *testing.T) {
 	for stage, path := range map[string]string{
-		"an authorization was looked at": "/authZ/", "a challenge was answered": "/chalZ/", "the order was looked at": "/my-order/",
+		"an authorization was looked at": "/authZ/", "the order was looked at": "/my-order/",
 		"it was finalized": "/finalize-order/", "the certificate was fetched": "/certZ/",
 	} {
 		t.Run(stage, func(t *testing.T) {
@@ -77,6 +77,25 @@ func TestOrder_IsGoneOnWithAfterTheConnectionWasLost(t *testing.T) {
 				t.Errorf("asked again: %d certificates of %d orders", s.Issued(), j.kept)
 			}
 		})
+	}
+}
+
+// The CA looks from then on, and whoever withdrew would fail.
+func TestOrder_BearsThatTheConnectionIsLostWhenTheCAIsToldToLook(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	var cut atomic.Bool
+	c := config(s)
+	c.Directory = s.Behind(func(r *http.Request, answer *httptest.ResponseRecorder) {
+		if strings.HasPrefix(r.URL.Path, "/chalZ/") && answer.Code < 300 && cut.CompareAndSwap(true, false) {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	a := open(t, c, newDeps())
+	j := newJob(t, "www.example.com", "api.example.com")
+	cut.Store(true)
+	j.issue(t, a)
+	if s.Issued() != 1 || j.kept != 1 || cut.Load() {
+		t.Errorf("%d certificates of %d orders", s.Issued(), j.kept)
 	}
 }
 

@@ -48,12 +48,25 @@ func (a *Authority) prove(ctx context.Context, s *session, authorizations []stri
 	defer withdraw()
 	return sideBySide(ctx, len(claims), func(ctx context.Context, i int) error {
 		if claims[i].challenge.Status == protocol.StatusPending {
-			if _, err := s.core.Challenges.New(claims[i].challenge.URL); err != nil {
+			if err := s.look(claims[i].challenge.URL); err != nil {
 				return err
 			}
 		}
 		return s.until(ctx, func() (bool, error) { return s.authorized(claims[i].authorization) })
 	})
+}
+
+// look has the CA look. If the connection was lost it may be looking already, and would find nothing if the proof were
+// withdrawn; so it is told once more, and what it makes of that shows in the authorization.
+func (s *session) look(challenge string) error {
+	_, err := s.core.Challenges.New(challenge)
+	if err == nil || problem(err) != nil {
+		return err
+	}
+	if _, again := s.core.Challenges.New(challenge); again != nil && problem(again) == nil {
+		return err
+	}
+	return nil
 }
 
 func sideBySide(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
