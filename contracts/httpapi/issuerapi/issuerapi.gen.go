@@ -533,8 +533,11 @@ type Certificate struct {
 	LastRenewalAt    *time.Time `json:"last_renewal_at,omitempty"`
 	Name             string     `json:"name"`
 	OwnerID          string     `json:"owner_id"`
-	RenewalPolicyID  string     `json:"renewal_policy_id"`
-	Sans             []string   `json:"sans"`
+
+	// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+	RenewalAdvice   *RenewalAdvice `json:"renewal_advice,omitempty"`
+	RenewalPolicyID string         `json:"renewal_policy_id"`
+	Sans            []string       `json:"sans"`
 
 	// SerialNumber Of the newest version, canonical lower-case hex.
 	SerialNumber *string           `json:"serial_number,omitempty"`
@@ -1180,6 +1183,23 @@ type ProfileUpdate struct {
 	Name                 *string                `json:"name,omitempty"`
 	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
 	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
+}
+
+// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+type RenewalAdvice struct {
+	// ExplanationURL A page of the CA that says why.
+	ExplanationURL *string `json:"explanation_url,omitempty"`
+
+	// LastError Why the CA has not answered since. What it said before holds on.
+	LastError *string `json:"last_error,omitempty"`
+
+	// RenewAt The moment that was drawn from the window, at which it is renewed if its policy renews of its own accord.
+	RenewAt time.Time `json:"renew_at"`
+
+	// ToldAt When the CA last said so.
+	ToldAt      time.Time `json:"told_at"`
+	WindowEnd   time.Time `json:"window_end"`
+	WindowStart time.Time `json:"window_start"`
 }
 
 // RenewalPlan defines model for RenewalPlan.

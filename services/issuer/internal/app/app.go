@@ -13,6 +13,7 @@ import (
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/advice"
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
@@ -38,6 +39,8 @@ type Settings struct {
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+	// AdviceSweep is how often it is seen that there is a new version whose CA may say when to renew it.
+	AdviceSweep time.Duration
 }
 
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
@@ -102,6 +105,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
 		work.Run, renewals.Run, bulkWork.Run,
+		func(ctx context.Context) error {
+			desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
+			return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, settings.AdviceSweep).Run(ctx)
+		},
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
 }

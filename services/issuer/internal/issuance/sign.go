@@ -22,16 +22,22 @@ type signing struct {
 	commonName                     string
 	sans                           []string
 	csr                            string
+	// previousID is the version before, agentID who looks after the first target; empty if there is none.
+	previousID, agentID string
 	// ca is the issuer's, or whyNot says why there is none; both are nil if it has not been looked up.
 	ca     ca.Issuer
 	whyNot error
 }
 
 func (w *Work) signing(csr string) signing {
-	return signing{
+	what := signing{
 		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID, profileID: w.ProfileID,
-		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca,
+		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca, previousID: w.CurrentVersionID,
 	}
+	if len(w.Targets) > 0 {
+		what.agentID = w.Targets[0].AgentID
+	}
+	return what
 }
 
 // examine checks a request against its record and its profile.
@@ -64,11 +70,13 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		// Whatever it is, it may be in service again by the next attempt.
 		return nil, fault.Wrap(what.whyNot, fault.Unavailable, "issuer %s is not in service: %s", what.issuerID, fault.From(what.whyNot).Message)
 	}
-	began := time.Now()
-	issued, err := what.ca.Issue(ctx, ca.Request{
+	request := ca.Request{
 		CSR: csr, CommonName: what.commonName, Names: names,
 		Lifetime: rules.Lifetime(), Usages: rules.Usages(), ShortLived: rules.IsShortLived(),
-	})
+	}
+	s.outside(ctx, &what, &request)
+	began := time.Now()
+	issued, err := what.ca.Issue(ctx, request)
 	s.settings.Asked(what.issuerID, time.Since(began), err)
 	if err != nil {
 		return nil, err
