@@ -107,6 +107,7 @@ func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
 	for setting, value := range map[string]any{
 		"directory_url": "http://acme.example.com/directory", "email": "nobody", "challenge_type": "tls-alpn-01", "eab_hmac_key": "?",
 		"profile": "a\nb", "ca_certificate_pem": "none", "dns_present_script": "/bin/sh", "preferred_chain": 7,
+		"http01_via": "carrier pigeon",
 	} {
 		config := map[string]any{"directory_url": "https://acme.example.com/directory", setting: value}
 		p := w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, map[string]any{"name": "x", "type": "ACME", "config": config})

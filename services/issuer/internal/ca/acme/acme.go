@@ -154,7 +154,7 @@ func (a *Authority) check(r ca.Request) error {
 			return fault.New(fault.Invalid, "%s: %s", name.Value, reason)
 		}
 	}
-	return nil
+	return a.noAgent(r.AgentID)
 }
 
 // as does something in a session of the account. If the CA does not know the account any more, it is registered again

@@ -23,6 +23,8 @@ const (
 	SettingDirectory = "directory_url"
 	SettingEmail     = "email"
 	SettingChallenge = "challenge_type"
+	// SettingVia is who answers http-01: ViaListener or ViaAgent.
+	SettingVia = "http01_via"
 	SettingKeyID     = "eab_kid"
 	SettingMACKey    = "eab_hmac_key"
 	SettingProfile   = "profile"
@@ -31,15 +33,24 @@ const (
 	SettingRoots = "ca_certificate_pem"
 )
 
+// Who answers http-01.
+const (
+	// ViaListener is this process.
+	ViaListener = "listener"
+	// ViaAgent is the agent of the certificate's first target.
+	ViaAgent = "agent"
+)
+
 const maxText = 255
 
 // Kind opens ACME issuers. It implements [registry.Keeper].
 type Kind struct {
 	Deps
-	// HTTP and DNS are what every issuer proves names with. DNS has no SetUp if the operator has named no programs: nobody
+	// HTTP, Hosts and DNS are what every issuer proves names with. DNS has no SetUp if the operator has named no programs: nobody
 	// else can.
-	HTTP *Listener
-	DNS  *Hooks
+	HTTP  *Listener
+	Hosts *Hosts
+	DNS   *Hooks
 }
 
 func (k *Kind) read(config map[string]any) (Config, error) {
@@ -53,6 +64,16 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 	}
 	if at, err := mail.ParseAddress(c.Email); c.Email != "" && (err != nil || at.Address != c.Email) {
 		r.Bad(SettingEmail, "must be a mail address")
+	}
+	switch r.Text(SettingVia) {
+	case "", ViaListener:
+	case ViaAgent:
+		c.Solver = k.Hosts
+		if r.Text(SettingChallenge) == DNS01 {
+			r.Bad(SettingVia, "says who answers "+HTTP01+", and this issuer's challenge_type is "+DNS01)
+		}
+	default:
+		r.Bad(SettingVia, "must be "+ViaListener+" or "+ViaAgent)
 	}
 	switch r.Text(SettingChallenge) {
 	case "", HTTP01:
