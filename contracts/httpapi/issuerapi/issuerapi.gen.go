@@ -720,8 +720,9 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs), `eab_kid`
-	// and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs),
+	// `http01_via` (listener: the issuer answers http-01; agent: the agent of the certificate's first target does),
+	// `eab_kid` and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
 	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
@@ -1212,7 +1213,7 @@ type RenewalPlan struct {
 	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
 	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
 
-	// OpensAt When the renewal window opens. Left out without a version.
+	// OpensAt When the renewal window opens, or the moment that the CA advises. Left out without a version.
 	OpensAt *time.Time `json:"opens_at,omitempty"`
 	Reason  string     `json:"reason"`
 

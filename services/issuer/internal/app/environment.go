@@ -42,7 +42,8 @@ type OpenSSL struct {
 // ACME says how names are proven to ACME CAs, and which of them the environment sets up; without a directory there is
 // none.
 type ACME struct {
-	Directory, Email, Challenge string
+	Directory, Email            string
+	Challenge, Via              string
 	KeyID, MACKey               string
 	Profile, PreferredChain     string
 	CACertPath                  string
@@ -96,7 +97,8 @@ func (a *ACME) config() (map[string]any, error) {
 		return nil, err
 	}
 	return filled(map[string]any{
-		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge, acme.SettingKeyID: a.KeyID,
+		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge,
+		acme.SettingVia: a.Via, acme.SettingKeyID: a.KeyID,
 		acme.SettingMACKey: a.MACKey, acme.SettingProfile: a.Profile, acme.SettingChain: a.PreferredChain, acme.SettingRoots: roots,
 	}), nil
 }
