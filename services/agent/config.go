@@ -29,8 +29,8 @@ type Config struct {
 	AgentAllowedCommands []string `split_words:"true" desc:"Absolute paths of commands that targets may name besides nginx, openresty, systemctl and service of the system."`
 	AgentAllowedPaths    []string `split_words:"true" desc:"Folders that certificates and keys may be installed under. Empty is any, but a file that is there and is no PEM is never replaced."`
 
-	AgentHttp01Address string `split_words:"true" desc:"host:port, such as :80, on which this host answers ACME CAs over HTTP-01 while there is something to prove. Empty is not to."`
-	AgentHttp01Webroot string `split_words:"true" desc:"Folder that a web server of this host serves as /, to leave the answers in instead."`
+	AgentHttp01Address string `split_words:"true" desc:"host:port, such as :80, on which this host answers ACME CAs over HTTP-01 while there is something to prove. Empty is not to."` //nolint:staticcheck // the variable is to be _HTTP01_, and HTTP01 would be split into HTT and P01
+	AgentHttp01Webroot string `split_words:"true" desc:"Folder that a web server of this host serves as /, to leave the answers in instead."`                                          //nolint:staticcheck // the variable is to be _HTTP01_, and HTTP01 would be split into HTT and P01
 
 	LogLevel  string `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	LogFormat string `split_words:"true" default:"json" desc:"json or text."`

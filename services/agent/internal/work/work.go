@@ -41,12 +41,12 @@ type Worker struct {
 	Journal  *journal.Journal
 	Keys     *keystore.Store
 	// Targets by type, as the API spells it.
-	Targets  map[string]target.Kind
+	Targets map[string]target.Kind
 	// Responder may be nil: the host answers no CA then.
 	Responder Responder
 	Reporter  Reporter
-	Clock    clock.Clock
-	Log      *slog.Logger
+	Clock     clock.Clock
+	Log       *slog.Logger
 }
 
 // memory is how long a finished order is remembered. It is longer than any leaf keeps

@@ -144,10 +144,11 @@ func (d *Desk) untilStopped(ctx context.Context) (context.Context, func()) {
 }
 
 func (d *Desk) chance() float64 {
-	if d.Chance == nil {
-		return rand.Float64()
+	chance := d.Chance
+	if chance == nil {
+		chance = rand.Float64
 	}
-	return d.Chance()
+	return chance()
 }
 
 // silences are the issuers that cannot be asked, so that one of them does not hold up a batch by its own many.

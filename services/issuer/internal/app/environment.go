@@ -42,11 +42,11 @@ type OpenSSL struct {
 // ACME says how names are proven to ACME CAs, and which of them the environment sets up; without a directory there is
 // none.
 type ACME struct {
-	Directory, Email            string
-	Challenge, Via              string
-	KeyID, MACKey               string
-	Profile, PreferredChain     string
-	CACertPath                  string
+	Directory, Email        string
+	Challenge, Via          string
+	KeyID, MACKey           string
+	Profile, PreferredChain string
+	CACertPath              string
 	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
 	HTTPAddress string
 	// DNS are the programs that every issuer proves names with by DNS-01; an API caller can name none.

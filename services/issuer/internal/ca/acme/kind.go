@@ -24,11 +24,11 @@ const (
 	SettingEmail     = "email"
 	SettingChallenge = "challenge_type"
 	// SettingVia is who answers http-01: ViaListener or ViaAgent.
-	SettingVia = "http01_via"
-	SettingKeyID     = "eab_kid"
-	SettingMACKey    = "eab_hmac_key"
-	SettingProfile   = "profile"
-	SettingChain     = "preferred_chain"
+	SettingVia     = "http01_via"
+	SettingKeyID   = "eab_kid"
+	SettingMACKey  = "eab_hmac_key"
+	SettingProfile = "profile"
+	SettingChain   = "preferred_chain"
 	// SettingRoots are what the directory's TLS certificate must lead to, in PEM; without it, the system's.
 	SettingRoots = "ca_certificate_pem"
 )

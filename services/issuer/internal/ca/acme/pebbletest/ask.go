@@ -7,7 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -159,7 +159,7 @@ func (s *Server) front(handler func(behind http.Handler) http.Handler) string {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = behind.Scheme, behind.Host, r.In.Host
 	}}
 	front := httptest.NewUnstartedServer(handler(proxy))
-	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	front.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
 	front.StartTLS()
 	s.t.Cleanup(front.Close)
