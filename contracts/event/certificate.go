@@ -66,6 +66,9 @@ type CertificateIssued struct {
 	TargetIDs     []string `json:"target_ids"`
 	// KeyAgentID is the agent that holds the key, empty if the CSR came from outside.
 	KeyAgentID string `json:"key_agent_id,omitempty"`
+	// FallbackFor is the certificate's own issuer, if IssuerID issued in its place for FallbackReason.
+	FallbackFor    string `json:"fallback_for,omitempty"`
+	FallbackReason string `json:"fallback_reason,omitempty"`
 	Version
 }
 

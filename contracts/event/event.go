@@ -68,6 +68,7 @@ func All() []Event {
 		TargetUpdated{},
 		TargetDeleted{},
 		IssuerConfigured{},
+		IssuerCircuitChanged{},
 		TeamChanged{},
 		OwnerChanged{},
 		IssuerChanged{},

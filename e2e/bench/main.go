@@ -36,6 +36,7 @@ func measures() []measure {
 		{"stepca", measureStepCA},
 		{"renew", measureRenew},
 		{"served", measureServed},
+		{"bulk", measureBulk},
 		{"read", measureRead},
 	}
 }

@@ -232,6 +232,27 @@ func (e CertificateStatus) Valid() bool {
 	}
 }
 
+// Defines values for IssuerHealthCircuit.
+const (
+	Closed   IssuerHealthCircuit = "closed"
+	HalfOpen IssuerHealthCircuit = "half_open"
+	Open     IssuerHealthCircuit = "open"
+)
+
+// Valid indicates whether the value is a known member of the IssuerHealthCircuit enum.
+func (e IssuerHealthCircuit) Valid() bool {
+	switch e {
+	case Closed:
+		return true
+	case HalfOpen:
+		return true
+	case Open:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for JobStatus.
 const (
 	JobStatusAwaitingApproval JobStatus = "AwaitingApproval"
@@ -1344,10 +1365,18 @@ type Issuer struct {
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
 	Enabled   bool                   `json:"enabled"`
-	ID        string                 `json:"id"`
-	Name      string                 `json:"name"`
-	Type      string                 `json:"type"`
-	UpdatedAt time.Time              `json:"updated_at"`
+
+	// Health How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+	// tried with one request (half_open), and asked again by all once that has succeeded.
+	Health *IssuerHealth `json:"health,omitempty"`
+	ID     string        `json:"id"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits    *IssuerLimits `json:"limits,omitempty"`
+	Name      string        `json:"name"`
+	Type      string        `json:"type"`
+	UpdatedAt time.Time     `json:"updated_at"`
 }
 
 // IssuerCreate defines model for IssuerCreate.
@@ -1372,12 +1401,55 @@ type IssuerCreate struct {
 	Enabled *bool                   `json:"enabled,omitempty"`
 
 	// ID Your own id for it, of lower-case letters, digits, `-` and `_`.
-	ID   *string `json:"id,omitempty"`
-	Name string  `json:"name"`
+	ID *string `json:"id,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   string        `json:"name"`
 
 	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
 	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
+}
+
+// IssuerHealth How a CA elsewhere stands. After five failures in a row its circuit is open: it is left alone until `retry_at`, then
+// tried with one request (half_open), and asked again by all once that has succeeded.
+type IssuerHealth struct {
+	BudgetRenewedAt *time.Time `json:"budget_renewed_at,omitempty"`
+
+	// BudgetUsed Requests that were begun in the present window, if there is a rate limit.
+	BudgetUsed *int                `json:"budget_used,omitempty"`
+	Circuit    IssuerHealthCircuit `json:"circuit"`
+
+	// Failures How many requests in a row it has not answered well.
+	Failures      int        `json:"failures"`
+	LastError     *string    `json:"last_error,omitempty"`
+	LastFailureAt *time.Time `json:"last_failure_at,omitempty"`
+	LastSuccessAt *time.Time `json:"last_success_at,omitempty"`
+	RetryAt       *time.Time `json:"retry_at,omitempty"`
+
+	// UnderWay Requests that it is being asked now.
+	UnderWay int `json:"under_way"`
+
+	// Waiting Jobs that wait for a place, or for it to be back.
+	Waiting int `json:"waiting"`
+}
+
+// IssuerHealthCircuit defines model for IssuerHealth.Circuit.
+type IssuerHealthCircuit string
+
+// IssuerLimits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+// attempt. A CA whose key is in the issuer service needs none.
+type IssuerLimits struct {
+	// MaxConcurrent How many requests may be under way at once; 0 is the default, 20.
+	MaxConcurrent *int `json:"max_concurrent,omitempty"`
+
+	// RateLimit How many may be begun in each window; 0 is no bound.
+	RateLimit *int `json:"rate_limit,omitempty"`
+
+	// RateWindowSeconds The length of a window, 3600 by default.
+	RateWindowSeconds *int `json:"rate_window_seconds,omitempty"`
 }
 
 // IssuerList defines model for IssuerList.
@@ -1408,8 +1480,12 @@ type IssuerTested struct {
 type IssuerUpdate struct {
 	Config  *map[string]interface{} `json:"config,omitempty"`
 	Enabled *bool                   `json:"enabled,omitempty"`
-	Name    *string                 `json:"name,omitempty"`
-	Type    *string                 `json:"type,omitempty"`
+
+	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
+	// attempt. A CA whose key is in the issuer service needs none.
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   *string       `json:"name,omitempty"`
+	Type   *string       `json:"type,omitempty"`
 }
 
 // Job defines model for Job.
@@ -1891,6 +1967,8 @@ type RenewalPolicy struct {
 	ApprovalRequired          bool                `json:"approval_required"`
 	AutoRenew                 bool                `json:"auto_renew"`
 	CreatedAt                 time.Time           `json:"created_at"`
+	FallbackAfterMinutes      int                 `json:"fallback_after_minutes"`
+	FallbackIssuerIds         []string            `json:"fallback_issuer_ids"`
 	ID                        string              `json:"id"`
 	MaintenanceWindows        []MaintenanceWindow `json:"maintenance_windows"`
 	MaxRetries                int                 `json:"max_retries"`
@@ -1920,8 +1998,15 @@ type RenewalPolicyCreate struct {
 	ApprovalRequired *bool `json:"approval_required,omitempty"`
 
 	// AutoRenew Whether certificates are renewed without being asked.
-	AutoRenew *bool   `json:"auto_renew,omitempty"`
-	ID        *string `json:"id,omitempty"`
+	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
+	ID                *string   `json:"id,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that
@@ -1979,6 +2064,13 @@ type RenewalPolicyUpdate struct {
 
 	// AutoRenew Whether certificates are renewed without being asked.
 	AutoRenew *bool `json:"auto_renew,omitempty"`
+
+	// FallbackAfterMinutes How long a job waits before another issuer is asked; 60 by default, 0 is not to wait.
+	FallbackAfterMinutes *int `json:"fallback_after_minutes,omitempty"`
+
+	// FallbackIssuerIds Issuers that are asked, in this order, once a job has waited `fallback_after_minutes` for the certificate's own: its CA
+	// is away, or its budget is spent. The certificate stays with its issuer, and the policy rules hold for the other too.
+	FallbackIssuerIds *[]string `json:"fallback_issuer_ids,omitempty"`
 
 	// MaintenanceWindows When renewals of their own accord may begin; always, without any. If none opens at least an hour before the end (or a
 	// 24th of the lifetime, if that is less), a renewal begins outside of them when it is due, and says so. A renewal that

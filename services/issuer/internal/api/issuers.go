@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
@@ -25,8 +27,17 @@ func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequest
 	out := issuerapi.ListIssuers200JSONResponse{
 		Data: make([]issuerapi.Issuer, len(found.Rows)), Total: found.Total, Page: at.Number, PerPage: at.Size, NextCursor: next(found.Next),
 	}
+	ids := make([]string, len(found.Rows))
+	for i := range found.Rows {
+		ids[i] = found.Rows[i].ID
+	}
+	standings, err := s.store.Standings(ctx, ids, s.clock.Now())
+	if err != nil {
+		return nil, err
+	}
 	for i := range found.Rows {
 		out.Data[i] = issuer(&found.Rows[i])
+		out.Data[i].Health = s.health(&found.Rows[i], standings)
 	}
 	return out, nil
 }
@@ -37,6 +48,7 @@ func (s *server) CreateIssuer(ctx context.Context, r issuerapi.CreateIssuerReque
 	b := r.Body
 	i, err := s.issuers.Add(ctx, p, origin, registry.Request{
 		ID: value(b.ID), Name: b.Name, Type: b.Type, Config: object(b.Config), Enabled: b.Enabled != nil && *b.Enabled,
+		Limits: limits(b.Limits),
 	})
 	if err != nil {
 		return nil, err
@@ -56,8 +68,14 @@ func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObje
 	if err != nil {
 		return nil, err
 	}
+	standings, err := s.store.Standings(ctx, []string{i.ID}, s.clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	body := issuer(&i)
+	body.Health = s.health(&i, standings)
 	return issuerapi.GetIssuer200JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: body, Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -69,7 +87,7 @@ func (s *server) UpdateIssuer(ctx context.Context, r issuerapi.UpdateIssuerReque
 	p, origin := asking(ctx)
 	b := r.Body
 	i, err := s.issuers.Change(ctx, p, origin, r.ID,
-		registry.Update{Name: b.Name, Type: b.Type, Config: object(b.Config), Enabled: b.Enabled}, seen(r.Params.IfMatch))
+		registry.Update{Name: b.Name, Type: b.Type, Config: object(b.Config), Enabled: b.Enabled, Limits: limits(b.Limits)}, seen(r.Params.IfMatch))
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +131,38 @@ func object(config *map[string]any) map[string]any {
 	return *config
 }
 
+func limits(l *issuerapi.IssuerLimits) registry.LimitsUpdate {
+	if l == nil {
+		return registry.LimitsUpdate{}
+	}
+	u := registry.LimitsUpdate{MaxConcurrent: l.MaxConcurrent, Rate: l.RateLimit}
+	if l.RateWindowSeconds != nil {
+		u.Window = new(time.Duration(*l.RateWindowSeconds) * time.Second)
+	}
+	return u
+}
+
+// health is how an issuer's CA stands, nil if it has never been asked.
+func (s *server) health(i *registry.Issuer, standings map[string]postgres.IssuerStanding) *issuerapi.IssuerHealth {
+	st, known := standings[i.ID]
+	if !known {
+		return nil
+	}
+	now := s.clock.Now()
+	h := &issuerapi.IssuerHealth{
+		Circuit: issuerapi.IssuerHealthCircuit(st.State(now)), Failures: st.Failures, UnderWay: st.UnderWay, Waiting: st.Waiting,
+		RetryAt: moment(st.RetryAt), LastFailureAt: moment(st.LastFailureAt), LastSuccessAt: moment(st.LastSuccessAt),
+	}
+	if st.Failures > 0 {
+		h.LastError = text(st.LastError)
+	}
+	if i.Limits.Rate > 0 {
+		used, renewed := st.Budget(i.Limits, now)
+		h.BudgetUsed, h.BudgetRenewedAt = &used, moment(renewed)
+	}
+	return h
+}
+
 func issuer(i *registry.Issuer) issuerapi.Issuer {
 	config := i.Config
 	if config == nil {
@@ -121,5 +171,8 @@ func issuer(i *registry.Issuer) issuerapi.Issuer {
 	return issuerapi.Issuer{
 		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
 		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+		Limits: &issuerapi.IssuerLimits{
+			MaxConcurrent: &i.Limits.MaxConcurrent, RateLimit: &i.Limits.Rate, RateWindowSeconds: new(int(i.Limits.Window / time.Second)),
+		},
 	}
 }

@@ -15,7 +15,7 @@ import (
 func newPolicy() renewal.Policy {
 	return renewal.Policy{
 		AutoRenew: true, WindowDays: 30, MaxRetries: 3, RetryInterval: 5 * time.Second, RetryMaxInterval: 10 * time.Minute,
-		RetryJitterPercent: 30, ThresholdDays: []int{30, 14, 7, 0}, ApprovalExpiresAfter: 72 * time.Hour,
+		RetryJitterPercent: 30, ThresholdDays: []int{30, 14, 7, 0}, ApprovalExpiresAfter: 72 * time.Hour, FallbackAfter: time.Hour,
 	}
 }
 
@@ -52,6 +52,7 @@ func (s *server) CreateRenewalPolicy(ctx context.Context, r issuerapi.CreateRene
 		MaxRetries: b.MaxRetries, RetryIntervalSeconds: b.RetryIntervalSeconds, RetryMaxIntervalSeconds: b.RetryMaxIntervalSeconds,
 		RetryJitterPercent: b.RetryJitterPercent, AlertThresholdsDays: b.AlertThresholdsDays, ApprovalRequired: b.ApprovalRequired,
 		ApprovalExpiresAfterHours: b.ApprovalExpiresAfterHours, MaintenanceWindows: b.MaintenanceWindows, AgentGroupID: b.AgentGroupID,
+		FallbackIssuerIds: b.FallbackIssuerIds, FallbackAfterMinutes: b.FallbackAfterMinutes,
 	})
 	if err != nil {
 		return nil, err
@@ -142,6 +143,8 @@ func merge(p *renewal.Policy, b *issuerapi.RenewalPolicyUpdate) error {
 	set(&p.ApprovalRequired, b.ApprovalRequired)
 	set(&p.AgentGroupID, b.AgentGroupID)
 	set(&p.ThresholdDays, b.AlertThresholdsDays)
+	set(&p.Fallbacks, b.FallbackIssuerIds)
+	span(&p.FallbackAfter, b.FallbackAfterMinutes, time.Minute)
 	span(&p.RetryInterval, b.RetryIntervalSeconds, time.Second)
 	span(&p.RetryMaxInterval, b.RetryMaxIntervalSeconds, time.Second)
 	span(&p.ApprovalExpiresAfter, b.ApprovalExpiresAfterHours, time.Hour)
@@ -186,7 +189,8 @@ func renewalPolicy(p *renewal.Policy) issuerapi.RenewalPolicy {
 		AlertThresholdsDays: append([]int{}, p.ThresholdDays...), ApprovalRequired: p.ApprovalRequired,
 		ApprovalExpiresAfterHours: int(p.ApprovalExpiresAfter / time.Hour), AgentGroupID: p.AgentGroupID,
 		MaintenanceWindows: make([]issuerapi.MaintenanceWindow, len(p.Windows)),
-		CreatedAt:          p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
+		FallbackIssuerIds:  append([]string{}, p.Fallbacks...), FallbackAfterMinutes: int(p.FallbackAfter / time.Minute),
+		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
 	for i, w := range p.Windows {
 		days, start, end, zone := w.Names()

@@ -116,10 +116,13 @@ func TestACME_ProvesNamesThroughTheAgentOfTheFirstTarget(t *testing.T) {
 	if _, agents := hosts.left(); len(agents) < 2 || agents[0] != "agent-1" {
 		t.Errorf("told %v", agents)
 	}
-	// A certificate that is used nowhere is refused, and no order is spent on it.
-	p := w.refused(http.StatusBadRequest, http.MethodPost, "createCertificate", "/api/v1/certificates",
-		map[string]any{"common_name": "api.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "api.example.com")})
-	if !strings.Contains(p.Message, "http01_via") {
-		t.Errorf("refused with %+v", p)
+	// A certificate that is used nowhere fails, and no order is spent on it.
+	nowhere := w.create(map[string]any{"common_name": "api.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "api.example.com")})
+	failed, _ := hear(w, func(e event.CertificateFailed) bool { return e.CertificateID == nowhere.ID })
+	if !strings.Contains(failed.Reason, "http01_via") {
+		t.Errorf("failed with %+v", failed)
+	}
+	if n := w.count(`SELECT count(*) FROM jobs WHERE certificate_id = $1 AND attempts > 1`, nowhere.ID); n != 0 {
+		t.Error("it is tried again")
 	}
 }

@@ -55,10 +55,7 @@ func TestACME_SetUpByTheAPIIssuesAndRenewsAndKeepsItsAccount(t *testing.T) {
 	}
 	w.test(i.ID)
 	account := w.text(accountURL)
-	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")})
-	if c.Version == nil {
-		t.Fatalf("issued %+v", c)
-	}
+	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
 	// The chain is put on record when the CA has shown it.
 	w.issues(i.ID)
 	certs, err := x509x.ParseCertificates([]byte(c.Version.PemChain))
@@ -93,12 +90,9 @@ func TestACME_SetUpByTheEnvironmentProvesNamesByScripts(t *testing.T) {
 	if d := cmp.Diff(want, i.Config); d != "" || i.Type != "ACME" || !i.Enabled {
 		t.Errorf("set up %+v (-want +got):\n%s", i, d)
 	}
-	c := w.create(map[string]any{
+	w.signed(w.create(map[string]any{
 		"common_name": "example.com", "sans": []string{"*.example.com"}, "issuer_id": i.ID, "csr_pem": csrFor(t, "example.com", "*.example.com"),
-	})
-	if c.Version == nil {
-		t.Errorf("issued %+v", c)
-	}
+	}))
 }
 
 func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
@@ -170,10 +164,7 @@ func TestACME_RenewsWhenTheCASaysSoAndSaysWhatItReplaces(t *testing.T) {
 	})
 	body["config"].(map[string]any)["profile"] = "default"
 	i := w.issuer(body)
-	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")})
-	if c.Version == nil {
-		t.Fatalf("issued %+v", c)
-	}
+	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
 	// The CA's own window is in the future; it is shown, and nothing is renewed.
 	w.await("advice", func() bool { return w.certificate(c.ID).RenewalAdvice != nil })
 	first := *w.certificate(c.ID).RenewalAdvice

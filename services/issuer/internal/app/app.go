@@ -55,7 +55,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	// The workers are woken by the store that they work on.
 	var work, renewals *worker.Worker
 	hooks := postgres.Hooks{Told: relay.Wake, Due: func() { work.Wake() }, Look: func() { renewals.Wake() }}
-	asked, err := meter(deps.Metrics)
+	meters, err := newMeters(deps.Metrics)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,10 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals, Asked: asked})
+		issuance.Settings{
+			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
+			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack,
+		})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
@@ -104,7 +107,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, renewals.Run, bulkWork.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
 		func(ctx context.Context) error {
 			desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
 			return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, settings.AdviceSweep).Run(ctx)

@@ -44,13 +44,23 @@ func (w *world) read(issuerID string) (i issuerapi.Issuer) {
 }
 
 // issues has an issuer certify a key of the requester's and one of an agent's, and renew the former.
+// signed waits until a certificate has the version that its CA is asked for in the background.
+func (w *world) signed(c issuerapi.Certificate) issuerapi.Certificate {
+	w.t.Helper()
+	e, _ := hear(w, func(e event.CertificateIssued) bool { return e.CertificateID == c.ID })
+	c.Version = &issuerapi.CertificateVersion{ID: e.VersionID, SerialNumber: e.SerialNumber, PemChain: e.PEMChain}
+	return c
+}
+
 func (w *world) issues(issuerID string) {
 	w.t.Helper()
 	t := w.t.(*testing.T)
-	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": issuerID, "csr_pem": csrFor(t, "www.example.com")})
+	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": issuerID, "csr_pem": csrFor(t, "www.example.com")}))
+	w.await("its CA to be known", func() bool { return w.read(issuerID).CaChainPem != nil })
 	leaf := verified(t, c, w.read(issuerID))
-	renewed := w.renew(c.ID, map[string]any{"csr_pem": csrFor(t, "www.example.com")})
-	if renewed.Version == nil || renewed.Version.SerialNumber == x509x.SerialHex(leaf.SerialNumber) {
+	w.renew(c.ID, map[string]any{"csr_pem": csrFor(t, "www.example.com")})
+	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
+	if renewed.SerialNumber == x509x.SerialHex(leaf.SerialNumber) || renewed.PreviousVersionID != c.Version.ID {
 		t.Errorf("renewed to %+v", renewed)
 	}
 	w.target("tgt-1", "agent-1")
@@ -78,7 +88,7 @@ func TestStepCA_SetUpByTheAPIIssuesAndRenews(t *testing.T) {
 		t.Errorf("told of %q, shown %v", configured.CAChainPEM, now.CaChainPem)
 	}
 	w.issues(i.ID)
-	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")})
+	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
 	leaf := verified(t, c, w.read(i.ID))
 	if life := time.Until(leaf.NotAfter); life < 47*time.Hour || life > 48*time.Hour {
 		t.Errorf("%s are left of what was to last two days", life)

@@ -72,6 +72,15 @@ type Pending struct {
 
 func (p *Pending) Error() string { return "the CA has not decided yet: " + p.Says }
 
+// Unproven is the error of names that the CA does not believe are the requester's. It is an answer: the CA is well, and
+// others may get what they ask for.
+type Unproven struct{ Err error }
+
+func (u *Unproven) Error() string { return u.Err.Error() }
+
+// Unwrap returns what it is about.
+func (u *Unproven) Unwrap() error { return u.Err }
+
 // Issued is a certificate as it was issued.
 type Issued struct {
 	// DER is the leaf.

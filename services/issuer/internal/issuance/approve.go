@@ -30,7 +30,7 @@ func (s *Service) Reject(ctx context.Context, p authn.Principal, o Origin, jobID
 }
 
 func (s *Service) decideJob(ctx context.Context, p authn.Principal, o Origin, jobID string, d Decision) error {
-	d.By, d.Reason = p.ID, clean(d.Reason)
+	d.By, d.Reason = p.ID, Clean(d.Reason)
 	for range cancelTries {
 		w, err := s.store.Job(ctx, p.Scope, jobID)
 		if err != nil {

@@ -52,6 +52,10 @@ type Change struct {
 	LastError    string
 	NextActionAt time.Time
 	At           time.Time
+	// Asks is the issuer for whose CA it waits for a place; see [Work] for the others.
+	Asks         string
+	Setbacks     int
+	WaitingSince time.Time
 
 	// CertificateStatus is the certificate's new state, empty to leave it as it is.
 	CertificateStatus CertificateStatus

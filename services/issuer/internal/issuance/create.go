@@ -131,10 +131,11 @@ type beginning struct {
 func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, error) {
 	now := w.CreatedAt
 	var c Change
+	var err error
 	switch {
 	case w.approval > 0:
 		if csr != "" {
-			if _, _, _, err := s.examine(ctx, w.signing(csr)); err != nil {
+			if _, _, _, err = s.examine(ctx, w.signing(csr)); err != nil {
 				return beginning{}, err
 			}
 			w.CSRPEM = canonical(csr)
@@ -144,15 +145,8 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		c.Reason = waitsForApproval + c.NextActionAt.Format(time.RFC3339)
 	case csr != "":
 		w.Attempts, w.StartedAt = 1, now
-		v, err := s.sign(ctx, w.signing(csr))
-		switch {
-		case err == nil:
-			c = complete(w, v, now, "")
-		case fault.CodeOf(err) == fault.Invalid:
+		if c, err = s.handIn(ctx, w, csr, now); err != nil {
 			return beginning{}, err
-		default:
-			w.CSRPEM = canonical(csr)
-			c = s.setback(w, err, now, "")
 		}
 	case len(w.Targets) > 0:
 		c = w.change(JobPending, now)
@@ -170,6 +164,37 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		b.job.CompletedAt = now
 	}
 	return b, nil
+}
+
+// handIn is what becomes of a job whose requester hands in a signing request: it is signed at once if its CA is in this
+// process, else as soon as a worker takes it up. Its error is Invalid: the request is no good, and nothing is to be
+// stored.
+func (s *Service) handIn(ctx context.Context, w *Work, csr string, now time.Time) (Change, error) {
+	if s.queues(ctx, w) {
+		if _, _, _, err := s.examine(ctx, w.signing(csr)); err != nil {
+			return Change{}, err
+		}
+		return queue(w, csr, now), nil
+	}
+	v, err := s.sign(ctx, w.signing(csr))
+	switch {
+	case err == nil:
+		return complete(w, v, now, ""), nil
+	case fault.CodeOf(err) == fault.Invalid:
+		return Change{}, err
+	default:
+		w.CSRPEM = canonical(csr)
+		return s.setback(w, err, now, ""), nil
+	}
+}
+
+// queues reports whether the request of a job is left to a worker, because its CA is elsewhere or not in service.
+func (s *Service) queues(ctx context.Context, w *Work) bool {
+	if w.ca == nil {
+		_, away := s.divide(ctx, []*Work{w})
+		return len(away) > 0
+	}
+	return elsewhere(w.ca)
 }
 
 // asField says of an error about a signing request where in the input it is.

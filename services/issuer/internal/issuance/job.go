@@ -134,8 +134,20 @@ type Work struct {
 	// approval is how long it waits for a person before it begins; zero is not at all.
 	approval time.Duration
 
-	// ca is the issuer's, if it has just been looked up.
-	ca ca.Issuer
+	// Setbacks are how often in a row its CA was away, WaitingSince since when it waits for one; zero if it does not.
+	Setbacks     int
+	WaitingSince time.Time
+	// Order is what it takes to go on with an order that the CA of OrderIssuerID has taken for CSRPEM.
+	Order         []byte
+	OrderIssuerID string
+
+	// ca is the issuer's, if it has just been looked up, or whyNot says why there is none.
+	ca     ca.Issuer
+	whyNot error
+	// fallbackFor is the certificate's issuer while another is asked, for the reason fallbackWhy.
+	fallbackFor, fallbackWhy string
+	// breaches are put on record with what becomes of it.
+	breaches []Breach
 }
 
 func (w *Work) targetIDs() []string {

@@ -36,10 +36,9 @@ func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) (due
 	if err != nil {
 		return false, err
 	}
-	var toSign []signing
-	var open []*Answer
 	var works []*Work
 	var changes []Change
+	open := map[string]*Answer{}
 	now := s.clock.Now()
 	for i := range answers {
 		a := &answers[i]
@@ -54,15 +53,10 @@ func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) (due
 			changes = append(changes, s.setback(&w, fault.New(fault.Unavailable, "agent %s could not make a key: %s", a.AgentID, a.Reason), now, a.MessageID))
 			continue
 		}
-		toSign, open, works = append(toSign, w.signing(a.CSRPEM)), append(open, a), append(works, &w)
+		works = append(works, &w)
+		open[w.ID] = a
 	}
-	for i, result := range s.signAll(ctx, toSign) {
-		w := works[i]
-		if result.err != nil && fault.CodeOf(result.err) != fault.Invalid {
-			w.CSRPEM = canonical(open[i].CSRPEM)
-		}
-		changes = append(changes, s.outcome(w, result, now, open[i].MessageID))
-	}
+	changes = append(changes, s.answered(ctx, works, open, now)...)
 	if len(changes) == 0 {
 		return false, nil
 	}
@@ -79,6 +73,33 @@ func (s *Service) Receive(ctx context.Context, jobs Jobs, answers []Answer) (due
 	return due, nil
 }
 
+// answered is what becomes of jobs for which a request was handed in. What a CA elsewhere is to sign is left to a worker,
+// once it is known to be worth asking for.
+func (s *Service) answered(ctx context.Context, works []*Work, open map[string]*Answer, now time.Time) []Change {
+	here, away := s.divide(ctx, works)
+	changes := make([]Change, 0, len(works))
+	toSign := make([]signing, len(here))
+	for i, w := range here {
+		toSign[i] = w.signing(open[w.ID].CSRPEM)
+	}
+	for i, result := range s.signAll(ctx, toSign) {
+		w := here[i]
+		if result.err != nil && fault.CodeOf(result.err) != fault.Invalid {
+			w.CSRPEM = canonical(open[w.ID].CSRPEM)
+		}
+		changes = append(changes, s.outcome(w, result, now, open[w.ID].MessageID))
+	}
+	for _, w := range away {
+		a := open[w.ID]
+		if _, _, _, err := s.examine(ctx, w.signing(a.CSRPEM)); err != nil {
+			changes = append(changes, s.setback(w, err, now, a.MessageID))
+			continue
+		}
+		changes = append(changes, queue(w, a.CSRPEM, now))
+	}
+	return changes
+}
+
 // Deployed is what became of the installation of a version on a target.
 type Deployed struct {
 	CertificateID, VersionID, TargetID string
@@ -90,7 +111,7 @@ type Deployed struct {
 }
 
 // Because completes a reason with what an agent has to say, made fit to be stored.
-func Because(what, agentSays string) string { return clean(what + ": " + agentSays) }
+func Because(what, agentSays string) string { return Clean(what + ": " + agentSays) }
 
 // Activation is the fact to be told when the last target serves a version.
 func Activation(certificateID, versionID string, o Origin, causation string, at time.Time) Fact {

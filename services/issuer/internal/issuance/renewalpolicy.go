@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,6 +119,9 @@ func checkPolicy(p *renewal.Policy) []fault.Field {
 	if p.AgentGroupID != "" && !id.Valid(p.AgentGroupID) {
 		bad = append(bad, fault.Field{Name: "agent_group_id", Reason: "is no valid id"})
 	}
+	if slices.ContainsFunc(p.Fallbacks, func(issuer string) bool { return !id.Valid(issuer) }) {
+		bad = append(bad, fault.Field{Name: "fallback_issuer_ids", Reason: "holds what is no valid id"})
+	}
 	return bad
 }
 
@@ -154,6 +158,7 @@ func policyFields(p *renewal.Policy) record.Fields {
 		"retry_max_interval_seconds": int(p.RetryMaxInterval / time.Second), "retry_jitter_percent": p.RetryJitterPercent,
 		"alert_thresholds_days": append([]int{}, p.ThresholdDays...), "approval_required": p.ApprovalRequired,
 		"approval_expires_after_hours": int(p.ApprovalExpiresAfter / time.Hour), "maintenance_windows": windows,
-		"agent_group_id": p.AgentGroupID,
+		"agent_group_id": p.AgentGroupID, "fallback_issuer_ids": append([]string{}, p.Fallbacks...),
+		"fallback_after_minutes": int(p.FallbackAfter / time.Minute),
 	}
 }

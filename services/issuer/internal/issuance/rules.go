@@ -124,7 +124,7 @@ func forbids(breaches []Breach) error {
 	if len(fields) == 0 {
 		return nil
 	}
-	f := fault.New(fault.Conflict, "%s", clean("refused: "+strings.Join(reasons, "; ")))
+	f := fault.New(fault.Conflict, "%s", Clean("refused: "+strings.Join(reasons, "; ")))
 	f.Fields = fields
 	return f
 }

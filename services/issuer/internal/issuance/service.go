@@ -10,6 +10,7 @@ import (
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
+	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
 // Issuers finds the CA behind an issuer's id.
@@ -38,6 +39,7 @@ type Jobs interface {
 // Store keeps certificates and their jobs. Its errors are faults where a caller must tell them apart.
 type Store interface {
 	Jobs
+	Places
 	rulebook.Source
 	// Record puts breaches on record, in a transaction of its own.
 	Record(ctx context.Context, breaches []Breach) error
@@ -83,17 +85,25 @@ type Store interface {
 type Settings struct {
 	// CSRDeadline is how long an agent may take to answer a request for a key. The default is ten minutes.
 	CSRDeadline time.Duration
+	// AnswerTimeout is how long a CA elsewhere may take to answer before it counts as away. The default is five minutes.
+	AnswerTimeout time.Duration
 	// MaxRenewals bounds the renewals of one issuer that are under way of their own accord. The default is 500.
 	MaxRenewals int
 	// Chance spreads retries; nil is the process's own source.
 	Chance func() float64
 	// Asked is called each time a CA has been asked for a certificate. Nil is nobody.
 	Asked func(issuerID string, took time.Duration, err error)
+	// Circuit is called when the state of an issuer's circuit has been seen, FellBack when a fallback has issued for an
+	// issuer. Nil is nobody.
+	Circuit  func(issuerID string, state standing.State)
+	FellBack func(issuerID, fallbackID string)
 }
 
 const (
 	defaultCSRDeadline = 10 * time.Minute
 	defaultMaxRenewals = 500
+
+	defaultAnswerTimeout = 5 * time.Minute
 )
 
 // Service has the use cases. It is safe for concurrent use.
@@ -105,6 +115,7 @@ type Service struct {
 	clock    clock.Clock
 	log      *slog.Logger
 	settings Settings
+	asking   asking
 }
 
 // New returns a Service.
@@ -115,11 +126,20 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.MaxRenewals == 0 {
 		s.MaxRenewals = defaultMaxRenewals
 	}
+	if s.AnswerTimeout == 0 {
+		s.AnswerTimeout = defaultAnswerTimeout
+	}
 	if s.Chance == nil {
 		s.Chance = rand.Float64
 	}
 	if s.Asked == nil {
 		s.Asked = func(string, time.Duration, error) {}
+	}
+	if s.Circuit == nil {
+		s.Circuit = func(string, standing.State) {}
+	}
+	if s.FellBack == nil {
+		s.FellBack = func(string, string) {}
 	}
 	return &Service{store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), clock: c, log: log, settings: s}
 }

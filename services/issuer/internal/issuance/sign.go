@@ -3,12 +3,12 @@ package issuance
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
 
 	"github.com/certctl/certctl/contracts/event"
-	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
@@ -24,9 +24,10 @@ type signing struct {
 	csr                            string
 	// previousID is the version before, agentID who looks after the first target; empty if there is none.
 	previousID, agentID string
-	// ca is the issuer's, or whyNot says why there is none; both are nil if it has not been looked up.
-	ca     ca.Issuer
-	whyNot error
+	ca                  ca.Issuer
+	// order and keep are those of [ca.Request].
+	order []byte
+	keep  func(ctx context.Context, order []byte) error
 }
 
 func (w *Work) signing(csr string) signing {
@@ -56,28 +57,24 @@ func (s *Service) examine(ctx context.Context, what signing) (*x509.CertificateR
 	return csr, names, rules, rules.CheckNames(names)
 }
 
-// sign checks a request against its record and its profile and has it signed. Every certificate is signed here, on
+// sign checks a request against its record and its profile and has it signed by the CA that is given. Every certificate is signed here, on
 // whichever way its request came. An Invalid error means that it never can be.
 func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 	csr, names, rules, err := s.examine(ctx, what)
 	if err != nil {
 		return nil, err
 	}
-	if what.ca == nil && what.whyNot == nil {
-		what.ca, what.whyNot = s.issuers.Issuer(ctx, what.issuerID)
-	}
-	if what.whyNot != nil {
-		// Whatever it is, it may be in service again by the next attempt.
-		return nil, fault.Wrap(what.whyNot, fault.Unavailable, "issuer %s is not in service: %s", what.issuerID, fault.From(what.whyNot).Message)
-	}
 	request := ca.Request{
 		CSR: csr, CommonName: what.commonName, Names: names,
 		Lifetime: rules.Lifetime(), Usages: rules.Usages(), ShortLived: rules.IsShortLived(),
+		Order: what.order, Keep: what.keep,
 	}
 	s.outside(ctx, &what, &request)
 	began := time.Now()
 	issued, err := what.ca.Issue(ctx, request)
-	s.settings.Asked(what.issuerID, time.Since(began), err)
+	if _, pending := errors.AsType[*ca.Pending](err); !pending {
+		s.settings.Asked(what.issuerID, time.Since(began), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +103,6 @@ type signed struct {
 // signAll signs side by side, on as many processors as there are.
 func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	out := make([]signed, len(what))
-	s.lookUp(ctx, what)
 	next := make(chan int, len(what))
 	for i := range what {
 		next <- i
@@ -124,20 +120,6 @@ func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 	return out
 }
 
-// lookUp finds the CAs of many signatures, each once.
-func (s *Service) lookUp(ctx context.Context, what []signing) {
-	found := map[string]signing{}
-	for i := range what {
-		w := &what[i]
-		f, ok := found[w.issuerID]
-		if !ok {
-			f.ca, f.whyNot = s.issuers.Issuer(ctx, w.issuerID)
-			found[w.issuerID] = f
-		}
-		w.ca, w.whyNot = f.ca, f.whyNot
-	}
-}
-
 func (v *Version) event() event.Version {
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
@@ -149,7 +131,7 @@ func (v *Version) event() event.Version {
 func issuedEvent(w *Work, v *Version) event.Event {
 	issued := event.CertificateIssued{
 		CertificateID: w.CertificateID, JobID: w.ID, IssuerID: w.IssuerID, CommonName: w.CommonName, SANs: w.SANs,
-		TargetIDs: w.targetIDs(), KeyAgentID: w.AgentID, Version: v.event(),
+		TargetIDs: w.targetIDs(), KeyAgentID: w.AgentID, FallbackFor: w.fallbackFor, FallbackReason: w.fallbackWhy, Version: v.event(),
 	}
 	if w.Type == Renewal {
 		return event.CertificateRenewed{CertificateIssued: issued, PreviousVersionID: w.CurrentVersionID}

@@ -89,7 +89,7 @@ func unanswered(w *Work) string {
 func (s *Service) setback(w *Work, err error, now time.Time, causation string) Change {
 	f := fault.From(err)
 	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
-	w.LastError = clean(f.Message)
+	w.LastError = Clean(f.Message)
 	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
 		return failure(w, w.LastError, now, causation)
 	}
@@ -133,8 +133,8 @@ func (w *Work) servedEverywhere() bool {
 // maxReason bounds what agents and foreign CAs have to say for themselves.
 const maxReason = 1000
 
-// clean makes a text that comes from elsewhere, in whole or in part, fit to be stored and shown.
-func clean(s string) string {
+// Clean makes a text that comes from elsewhere, in whole or in part, fit to be stored and shown.
+func Clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

@@ -30,16 +30,9 @@ func (s *Service) Submit(ctx context.Context, p authn.Principal, o Origin, certi
 		return Triggered{}, err
 	}
 	w.Attempts++
-	v, err := s.sign(ctx, w.signing(csr))
-	var c Change
-	switch {
-	case err == nil:
-		c = complete(&w, v, now, "")
-	case fault.CodeOf(err) == fault.Invalid:
+	c, err := s.handIn(ctx, &w, csr, now)
+	if err != nil {
 		return Triggered{}, asField(err)
-	default:
-		w.CSRPEM = canonical(csr)
-		c = s.setback(&w, err, now, "")
 	}
 	c.Breaches = warnings
 	applied, err := s.store.Apply(ctx, []Change{c})

@@ -14,15 +14,17 @@ import (
 var applySQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::boolean[], $13::boolean[],
-		` + versionParameters(14) + `)
+		` + versionParameters(14) + `, ` + waitParameters(14+len(versionTypes)+eventWidth) + `)
 	AS i (job_id, token, status, attempts, agent_id, csr_pem, last_error,
 		next_action_at, at, certificate_status, reason, told, renewal,
-		` + versionNames + `)
+		` + versionNames + `, asks, setbacks, waiting_since)
 ), job AS (
 	UPDATE jobs j SET status = i.status, attempts = i.attempts, agent_id = i.agent_id, csr_pem = i.csr_pem,
 		version_id = i.version_id, last_error = i.last_error, next_action_at = i.next_action_at,
 		lease_until = NULL, lease_token = j.lease_token + 1, started_at = COALESCE(j.started_at, i.at),
-		completed_at = CASE WHEN i.status IN ('Completed', 'Failed', 'Cancelled') THEN i.at END
+		completed_at = CASE WHEN i.status IN ('Completed', 'Failed', 'Cancelled') THEN i.at END,
+		asks = i.asks, setbacks = i.setbacks, waiting_since = i.waiting_since,
+		ca_order = CASE WHEN i.csr_pem = j.csr_pem AND i.version_id = '' THEN j.ca_order END
 	FROM input i
 	WHERE j.id = i.job_id AND j.lease_token = i.token
 		AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')
@@ -48,7 +50,7 @@ var applySQL = `WITH input AS (
 	FROM input i JOIN job ON job.id = i.job_id
 	WHERE i.version_id <> ''
 ), event AS (
-	` + insertEvents("cert", "job_id", 24) + `
+	` + insertEvents("cert", "job_id", 14+len(versionTypes)) + `
 )
 SELECT id FROM job`
 
@@ -113,5 +115,15 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 		column(changes, func(r *row) bool { return r.Renewal }),
 	}
 	args = append(args, versionArgs(column(changes, func(r *row) *issuance.Version { return r.Version }))...)
-	return append(args, eventArgs...), nil
+	args = append(args, eventArgs...)
+	return append(args,
+		text(func(r *row) string { return r.Asks }),
+		column(changes, func(r *row) int { return r.Setbacks }),
+		column(changes, func(r *row) *time.Time { return orNull(r.WaitingSince) }),
+	), nil
+}
+
+// waitParameters are the arguments of unnest for what a job waits for, from parameter number first.
+func waitParameters(first int) string {
+	return fmt.Sprintf("$%d::text[], $%d::int[], $%d::timestamptz[]", first, first+1, first+2)
 }

@@ -49,6 +49,8 @@ func (m *moody) Issuer(_ context.Context, id string) (ca.Issuer, error) {
 	return m, nil
 }
 
+func (m *moody) InProcess() {}
+
 func (m *moody) Chain() []*x509.Certificate { return nil }
 
 func (m *moody) answer(err error) {

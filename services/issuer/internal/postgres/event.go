@@ -54,6 +54,9 @@ func (e *events) args() ([]any, error) {
 	return append([]any{e.keys}, columns.Args()...), nil
 }
 
+// eventWidth is how many arguments insertEvents expects.
+const eventWidth = 6
+
 // insertEvents is a WITH part that writes the events whose keys are in the column key of a part, with the version in
 // that part's column version. Its six arguments begin at parameter number first.
 func insertEvents(part, key string, first int) string {

@@ -18,11 +18,15 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
-const issuerColumns = `i.id, i.name, i.type, i.config, i.enabled, i.ca_chain_pem, i.signs_crl, i.created_at, i.updated_at, i.revision, i.sealed_settings`
+const issuerColumns = `i.id, i.name, i.type, i.config, i.enabled, i.ca_chain_pem, i.signs_crl, i.created_at, i.updated_at, i.revision, i.sealed_settings,
+	i.max_concurrent, i.rate_limit, i.rate_window_seconds`
 
 func scanIssuer(row pgx.CollectableRow) (registry.Issuer, error) {
 	var i registry.Issuer
-	err := row.Scan(&i.ID, &i.Name, &i.Type, &i.Config, &i.Enabled, &i.CAChainPEM, &i.SignsCRL, &i.CreatedAt, &i.UpdatedAt, &i.Revision, &i.Sealed)
+	var window int
+	err := row.Scan(&i.ID, &i.Name, &i.Type, &i.Config, &i.Enabled, &i.CAChainPEM, &i.SignsCRL, &i.CreatedAt, &i.UpdatedAt, &i.Revision, &i.Sealed,
+		&i.Limits.MaxConcurrent, &i.Limits.Rate, &window)
+	i.Limits.Window = time.Duration(window) * time.Second
 	return i, err
 }
 
@@ -119,9 +123,9 @@ func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t 
 		return err
 	}
 	return s.transact(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO issuers (id, name, type, config, enabled, ca_chain_pem, signs_crl, version, revision, created_at, updated_at, sealed_settings)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, i.ID, i.Name, i.Type, config, i.Enabled, i.CAChainPEM, i.SignsCRL,
-			0, i.Revision, i.CreatedAt, i.UpdatedAt, i.Sealed)
+		_, err := tx.Exec(ctx, `INSERT INTO issuers (id, name, type, config, enabled, ca_chain_pem, signs_crl, version, revision, created_at, updated_at, sealed_settings,
+			max_concurrent, rate_limit, rate_window_seconds) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`, i.ID, i.Name, i.Type, config, i.Enabled, i.CAChainPEM, i.SignsCRL,
+			0, i.Revision, i.CreatedAt, i.UpdatedAt, i.Sealed, i.Limits.MaxConcurrent, i.Limits.Rate, int(i.Limits.Window/time.Second))
 		if pg.IsUnique(err) {
 			return fault.New(fault.Conflict, "there is an issuer %s already", i.ID)
 		}
@@ -168,8 +172,9 @@ func (s *Store) ChangeIssuer(
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE issuers SET name = $2, config = $3, enabled = $4, revision = $5, updated_at = $6, sealed_settings = $7
-			WHERE id = $1`, id, i.Name, config, i.Enabled, i.Revision, i.UpdatedAt, i.Sealed)
+		_, err = tx.Exec(ctx, `UPDATE issuers SET name = $2, config = $3, enabled = $4, revision = $5, updated_at = $6, sealed_settings = $7,
+			max_concurrent = $8, rate_limit = $9, rate_window_seconds = $10
+			WHERE id = $1`, id, i.Name, config, i.Enabled, i.Revision, i.UpdatedAt, i.Sealed, i.Limits.MaxConcurrent, i.Limits.Rate, int(i.Limits.Window/time.Second))
 		if err != nil {
 			return fmt.Errorf("change issuer %s: %w", id, err)
 		}
@@ -187,7 +192,7 @@ func (s *Store) RemoveIssuer(
 		if err != nil {
 			return err
 		}
-		by, err := uses(ctx, tx, id, certificatesOfIssuer, versionsOfIssuer)
+		by, err := uses(ctx, tx, id, certificatesOfIssuer, versionsOfIssuer, policiesOfIssuer)
 		if err != nil {
 			return err
 		}

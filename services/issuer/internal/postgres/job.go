@@ -21,7 +21,7 @@ const workColumns = `j.id, j.type, j.certificate_id, j.attempts, j.max_attempts,
 	c.common_name, c.sans, c.issuer_id, c.version_id, c.expires_at, c.name, c.environment, c.owner_id, c.team_id,
 	c.certificate_profile_id, c.renewal_policy_id, c.tags, t.ids, t.agents, t.enabled, t.versions,
 	j.renewal_policy_id, COALESCE(rp.retry_interval_seconds, 5), COALESCE(rp.retry_max_interval_seconds, 600),
-	COALESCE(rp.retry_jitter_percent, 30)`
+	COALESCE(rp.retry_jitter_percent, 30), j.setbacks, j.waiting_since, j.ca_order, j.ca_order_issuer`
 
 const workTargets = `LEFT JOIN LATERAL (
 		SELECT array_agg(ct.target_id ORDER BY ct.position) AS ids,
@@ -42,18 +42,19 @@ func scanWork(row pgx.CollectableRow) (issuance.Work, error) {
 	var enabled []bool
 	var plan renewal.Policy
 	var interval, longest int
+	var waiting *time.Time
 	err := row.Scan(&w.Status, &w.ID, &w.Type, &w.CertificateID, &w.Attempts, &w.MaxAttempts, &w.AgentID, &w.CSRPEM, &w.VersionID,
 		&w.LastError, &w.Token, &w.Origin.Actor, &w.Origin.CorrelationID, &w.Origin.TraceParent, &w.CreatedAt,
 		&w.CommonName, &w.SANs, &w.IssuerID, &w.CurrentVersionID, &w.ExpiresAt, &w.Name, &w.Environment, &w.OwnerID, &w.TeamID,
 		&w.ProfileID, &w.RenewalPolicyID, &tags, &ids, &agents, &enabled, &versions,
-		&w.PolicyID, &interval, &longest, &plan.RetryJitterPercent)
+		&w.PolicyID, &interval, &longest, &plan.RetryJitterPercent, &w.Setbacks, &waiting, &w.Order, &w.OrderIssuerID)
 	if err != nil {
 		return w, err
 	}
 	if w.Tags, err = decodeTags(tags); err != nil {
 		return w, fmt.Errorf("tags of %s: %w", w.CertificateID, err)
 	}
-	plan.MaxRetries = w.MaxAttempts
+	plan.MaxRetries, w.WaitingSince = w.MaxAttempts, orZero(waiting)
 	plan.RetryInterval, plan.RetryMaxInterval = time.Duration(interval)*time.Second, time.Duration(longest)*time.Second
 	w.Retry = plan.Retry()
 	w.Targets = targetsOf(ids, agents, enabled, versions)
@@ -133,7 +134,7 @@ const claimSQL = `WITH due AS (
 	FOR UPDATE SKIP LOCKED
 ), j AS (
 	UPDATE jobs SET status = CASE due.status WHEN 'AwaitingApproval' THEN due.status ELSE 'Running' END,
-		lease_until = $2, next_action_at = $2, lease_token = jobs.lease_token + 1,
+		lease_until = $2, next_action_at = $2, lease_token = jobs.lease_token + 1, asks = '',
 		started_at = CASE due.status WHEN 'AwaitingApproval' THEN jobs.started_at ELSE COALESCE(jobs.started_at, $1) END
 	FROM due WHERE jobs.id = due.id
 	RETURNING jobs.*, due.status AS before

@@ -18,7 +18,8 @@ import (
 
 const renewalPolicyColumns = `p.id, p.name, p.auto_renew, p.renewal_window_days, p.renewal_window_percent, p.max_retries,
 	p.retry_interval_seconds, p.retry_max_interval_seconds, p.retry_jitter_percent, p.alert_thresholds_days,
-	p.approval_required, p.approval_expires_after_hours, p.maintenance_windows, p.agent_group_id, p.revision, p.created_at, p.updated_at`
+	p.approval_required, p.approval_expires_after_hours, p.maintenance_windows, p.agent_group_id, p.revision, p.created_at, p.updated_at,
+	p.fallback_issuer_ids, p.fallback_after_minutes`
 
 // storedWindow is a maintenance window as its column spells it.
 type storedWindow struct {
@@ -31,14 +32,15 @@ type storedWindow struct {
 func scanRenewalPolicy(row pgx.CollectableRow) (renewal.Policy, error) {
 	var p renewal.Policy
 	var windows []byte
-	var interval, longest, hours int
+	var interval, longest, hours, patience int
 	err := row.Scan(&p.ID, &p.Name, &p.AutoRenew, &p.WindowDays, &p.WindowPercent, &p.MaxRetries, &interval, &longest, &p.RetryJitterPercent,
-		&p.ThresholdDays, &p.ApprovalRequired, &hours, &windows, &p.AgentGroupID, &p.Revision, &p.CreatedAt, &p.UpdatedAt)
+		&p.ThresholdDays, &p.ApprovalRequired, &hours, &windows, &p.AgentGroupID, &p.Revision, &p.CreatedAt, &p.UpdatedAt,
+		&p.Fallbacks, &patience)
 	if err != nil {
 		return p, err
 	}
 	p.RetryInterval, p.RetryMaxInterval = time.Duration(interval)*time.Second, time.Duration(longest)*time.Second
-	p.ApprovalExpiresAfter = time.Duration(hours) * time.Hour
+	p.ApprovalExpiresAfter, p.FallbackAfter = time.Duration(hours)*time.Hour, time.Duration(patience)*time.Minute
 	if string(windows) == "[]" {
 		return p, nil
 	}
@@ -107,7 +109,7 @@ func (s *Store) RenewalPolicies(ctx context.Context, groupID *string, p Page) (L
 	})
 }
 
-// renewalPolicyArgs are the parameters 1 to 16 of the statements that write a policy.
+// renewalPolicyArgs are the parameters 1 to 18 of the statements that write a policy.
 func renewalPolicyArgs(p *renewal.Policy) ([]any, error) {
 	windows, err := encodeWindows(p.Windows)
 	if err != nil {
@@ -118,18 +120,20 @@ func renewalPolicyArgs(p *renewal.Policy) ([]any, error) {
 		p.ID, p.Name, p.AutoRenew, p.WindowDays, p.WindowPercent, p.MaxRetries,
 		int(p.RetryInterval / time.Second), int(p.RetryMaxInterval / time.Second), p.RetryJitterPercent, thresholds,
 		p.ApprovalRequired, int(p.ApprovalExpiresAfter / time.Hour), windows, p.AgentGroupID, p.Revision, p.UpdatedAt,
+		append([]string{}, p.Fallbacks...), int(p.FallbackAfter / time.Minute),
 	}, nil
 }
 
 var createRenewalPolicySQL = `WITH policy AS (
 	INSERT INTO renewal_policies (id, name, auto_renew, renewal_window_days, renewal_window_percent, max_retries,
 		retry_interval_seconds, retry_max_interval_seconds, retry_jitter_percent, alert_thresholds_days,
-		approval_required, approval_expires_after_hours, maintenance_windows, agent_group_id, revision, created_at, updated_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15, $16, $16)
+		approval_required, approval_expires_after_hours, maintenance_windows, agent_group_id, revision, created_at, updated_at,
+		fallback_issuer_ids, fallback_after_minutes)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14, $15, $16, $16, $17, $18)
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, revision AS version
 ), event AS (
-	` + insertEvents("policy", "id", 17) + `
+	` + insertEvents("policy", "id", 19) + `
 )
 SELECT count(*) FROM policy`
 
@@ -147,11 +151,11 @@ var updateRenewalPolicySQL = `WITH policy AS (
 	UPDATE renewal_policies SET name = $2, auto_renew = $3, renewal_window_days = $4, renewal_window_percent = $5, max_retries = $6,
 		retry_interval_seconds = $7, retry_max_interval_seconds = $8, retry_jitter_percent = $9, alert_thresholds_days = $10,
 		approval_required = $11, approval_expires_after_hours = $12, maintenance_windows = $13::jsonb, agent_group_id = $14,
-		revision = $15, updated_at = $16
+		revision = $15, updated_at = $16, fallback_issuer_ids = $17, fallback_after_minutes = $18
 	WHERE id = $1 AND revision = $15 - 1
 	RETURNING id, revision AS version
 ), event AS (
-	` + insertEvents("policy", "id", 17) + `
+	` + insertEvents("policy", "id", 19) + `
 )
 SELECT count(*) FROM policy`
 
@@ -168,7 +172,27 @@ func (s *Store) UpdateRenewalPolicy(ctx context.Context, p renewal.Policy, f iss
 	return nil
 }
 
+// checkFallbacks is Invalid if a policy names issuers that do not exist.
+func (s *Store) checkFallbacks(ctx context.Context, p *renewal.Policy) error {
+	if len(p.Fallbacks) == 0 {
+		return nil
+	}
+	var unknown []string
+	err := s.pool.QueryRow(ctx, `SELECT COALESCE(array_agg(f), '{}') FROM unnest($1::text[]) f WHERE NOT EXISTS (SELECT FROM issuers WHERE id = f)`,
+		p.Fallbacks).Scan(&unknown)
+	if err != nil {
+		return pg.Fault(fmt.Errorf("look up the fallbacks of %s: %w", p.ID, err))
+	}
+	if len(unknown) > 0 {
+		return fault.InvalidFields(fault.Field{Name: "fallback_issuer_ids", Reason: "unknown issuer " + unknown[0]})
+	}
+	return nil
+}
+
 func (s *Store) writeRenewalPolicy(ctx context.Context, sql string, p *renewal.Policy, f issuance.Fact) (bool, error) {
+	if err := s.checkFallbacks(ctx, p); err != nil {
+		return false, err
+	}
 	args, err := renewalPolicyArgs(p)
 	if err != nil {
 		return false, err

@@ -10,6 +10,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/record"
+	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
 // Given is an issuer that the environment sets up. Its settings are the environment's to change; its secrets are read
@@ -39,7 +40,7 @@ func (s *Service) provide(ctx context.Context, g Given) error {
 		return fault.New(fault.Unavailable, "this build has no connector for %s", g.Type)
 	}
 	now := s.clock.Now()
-	i := Issuer{ID: g.ID, Name: g.Name, Type: g.Type, Enabled: true, CreatedAt: now, UpdatedAt: now, Revision: 1}
+	i := Issuer{ID: g.ID, Name: g.Name, Type: g.Type, Enabled: true, Limits: standing.Limits{Window: usualWindow}, CreatedAt: now, UpdatedAt: now, Revision: 1}
 	made, err := kind.Make(i, g.Config)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
 // Issuer is a configured CA.
@@ -23,6 +24,8 @@ type Issuer struct {
 	// Sealed are the secrets; nil if there are none.
 	Sealed  []byte
 	Enabled bool
+	// Limits are what its CA may be asked, if that is not in this process.
+	Limits standing.Limits
 	// What the CA behind it says of itself; empty before it has been opened.
 	CAChainPEM           string
 	SignsCRL             bool

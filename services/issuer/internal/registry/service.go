@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -17,11 +18,18 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/record"
+	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
 const (
 	issuerPrefix = "iss-"
 	maxName      = 255
+
+	maxConcurrent = 1000
+	maxRate       = 1_000_000
+	maxWindow     = 31 * 24 * time.Hour
+	// usualWindow is the window of a rate for which none is given.
+	usualWindow = time.Hour
 )
 
 // Told is what an issuer's change has to say: what was set, and, if that is new to relying parties, how it can be used.
@@ -61,6 +69,39 @@ type Request struct {
 	ID, Name, Type string
 	Config         map[string]any
 	Enabled        bool
+	Limits         LimitsUpdate
+}
+
+// LimitsUpdate is what is to be different about an issuer's limits. Nil leaves a limit as it is.
+type LimitsUpdate struct {
+	MaxConcurrent, Rate *int
+	Window              *time.Duration
+}
+
+// merge sets limits. Its error is Invalid and names the fields at fault.
+func (u LimitsUpdate) merge(l *standing.Limits) error {
+	var bad []fault.Field
+	bounded := func(field string, v, least, most int) {
+		if v < least || v > most {
+			bad = append(bad, fault.Field{Name: "limits." + field, Reason: "must be " + strconv.Itoa(least) + " to " + strconv.Itoa(most)})
+		}
+	}
+	if u.MaxConcurrent != nil {
+		l.MaxConcurrent = *u.MaxConcurrent
+		bounded("max_concurrent", l.MaxConcurrent, 0, maxConcurrent)
+	}
+	if u.Rate != nil {
+		l.Rate = *u.Rate
+		bounded("rate_limit", l.Rate, 0, maxRate)
+	}
+	if u.Window != nil {
+		l.Window = *u.Window
+		bounded("rate_window_seconds", int(l.Window/time.Second), 1, int(maxWindow/time.Second))
+	}
+	if len(bad) > 0 {
+		return fault.InvalidFields(bad...)
+	}
+	return nil
 }
 
 // Update is what is to be different about an issuer. Nil leaves a field as it is.
@@ -68,6 +109,7 @@ type Update struct {
 	Name, Type *string
 	Config     map[string]any
 	Enabled    *bool
+	Limits     LimitsUpdate
 }
 
 // mayChange refuses whoever is not to change what others issue with: an issuer serves all teams, environments and
@@ -135,7 +177,10 @@ func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin,
 	if err != nil {
 		return Issuer{}, err
 	}
-	i.Type = t
+	i.Type, i.Limits.Window = t, usualWindow
+	if err := r.Limits.merge(&i.Limits); err != nil {
+		return Issuer{}, err
+	}
 	if err := checkPlaceholders(kind, r.Config); err != nil {
 		return Issuer{}, err
 	}
@@ -163,7 +208,10 @@ func (s *Service) fact(e event.Event, o issuance.Origin, at time.Time) issuance.
 }
 
 func (i *Issuer) fields() record.Fields {
-	f := record.Fields{"name": i.Name, "type": i.Type, "enabled": i.Enabled}
+	f := record.Fields{
+		"name": i.Name, "type": i.Type, "enabled": i.Enabled, "limits.max_concurrent": i.Limits.MaxConcurrent,
+		"limits.rate_limit": i.Limits.Rate, "limits.rate_window_seconds": int(i.Limits.Window / time.Second),
+	}
 	for setting, v := range i.Config {
 		f["config."+setting] = v
 	}
@@ -222,6 +270,9 @@ func (s *Service) merged(i Issuer, u Update) (Issuer, []string, error) {
 	}
 	if u.Enabled != nil {
 		i.Enabled = *u.Enabled
+	}
+	if err := u.Limits.merge(&i.Limits); err != nil {
+		return i, nil, err
 	}
 	if u.Type != nil && *u.Type != "" {
 		if t, ok := TypeOf(*u.Type); !ok || t != i.Type {

@@ -40,7 +40,11 @@ type Policy struct {
 	// Windows are when renewals of its own accord may begin. Without any they may at all times.
 	Windows []Window
 	// AgentGroupID limits the policy to certificates whose agent is in the group; for others the default holds.
-	AgentGroupID         string
+	AgentGroupID string
+	// Fallbacks are issuers that are asked, in this order, when a certificate's own has been away for FallbackAfter or its
+	// budget has been spent for so long.
+	Fallbacks            []string
+	FallbackAfter        time.Duration
 	CreatedAt, UpdatedAt time.Time
 	// Revision grows with each change.
 	Revision int64
@@ -79,6 +83,8 @@ const (
 	maxHours    = 90 * 24
 	maxWindows  = 50
 	maxMarks    = 20
+	maxMinutes  = 30 * 24 * 60
+	maxFallback = 5
 )
 
 // Check returns what is wrong with a policy, by the names of its fields in the API, and brings its thresholds in order.
@@ -102,6 +108,10 @@ func (p *Policy) Check() []fault.Field {
 	object(len(p.ThresholdDays) > maxMarks, "alert_thresholds_days", "has more than 20 entries")
 	object(slices.ContainsFunc(p.ThresholdDays, func(d int) bool { return d < 0 || d > maxDays }),
 		"alert_thresholds_days", "must hold days from 0 to 3650")
+	object(len(p.Fallbacks) > maxFallback, "fallback_issuer_ids", "has more than 5 entries")
+	object(len(p.Fallbacks) > 1 && len(slices.Compact(slices.Sorted(slices.Values(p.Fallbacks)))) < len(p.Fallbacks),
+		"fallback_issuer_ids", "has an issuer twice")
+	object(p.FallbackAfter < 0 || p.FallbackAfter > maxMinutes*time.Minute, "fallback_after_minutes", "must be 0 to 43200")
 	slices.Sort(p.ThresholdDays)
 	p.ThresholdDays = slices.Compact(p.ThresholdDays)
 	slices.Reverse(p.ThresholdDays)

@@ -89,7 +89,10 @@ func (a *Authority) register(ctx context.Context) error {
 	defer s.close()
 	now := *a.account.Load()
 	if now.URL == "" {
-		now.URL, err = a.introduce(s)
+		if now.URL, err = a.introduce(s); is(err, serverInternal) {
+			// Another replica that registers the same key at the same moment gets in its way at some CAs.
+			now.URL, err = a.introduce(s)
+		}
 	} else {
 		_, err = s.core.Accounts.Update(now.URL, protocol.Account{Contact: a.contact()})
 	}

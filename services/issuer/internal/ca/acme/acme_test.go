@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -311,6 +312,10 @@ func TestACME_SaysWhyTheCADoesNotIssue(t *testing.T) {
 			_, err := open(t, c.config, newDeps()).Issue(t.Context(), request(t, c.name))
 			if fault.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v (%s)", err, fault.CodeOf(err))
+			}
+			// That a name is not proven says nothing about how the CA is.
+			if _, unproven := errors.AsType[*ca.Unproven](err); unproven != (c.code == fault.Unavailable) {
+				t.Errorf("got %v, unproven %t", err, unproven)
 			}
 		})
 	}

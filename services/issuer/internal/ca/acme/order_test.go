@@ -264,3 +264,22 @@ func TestOrder_ProvesItsNamesSideBySide(t *testing.T) {
 		t.Errorf("the CA was asked to look %d times", asked.Load())
 	}
 }
+
+func TestACME_RegistersOnceMoreIfTheCAStumblesOverAReplica(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	c := config(s)
+	var stumbled atomic.Bool
+	c.Directory = s.Between(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/sign-me-up") || !stumbled.CompareAndSwap(false, true) {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_ = json.NewEncoder(w).Encode(map[string]any{"type": "urn:ietf:params:acme:error:serverInternal", "detail": "Error saving account", "status": 500})
+		return true
+	})
+	open(t, c, newDeps())
+	if !stumbled.Load() {
+		t.Error("it was not asked to register")
+	}
+}

@@ -22,6 +22,7 @@ const (
 	badReason           = "badRevocationReason"
 	orderNotReady       = "orderNotReady"
 	rateLimited         = "rateLimited"
+	serverInternal      = "serverInternal"
 )
 
 // never are the problems that the same request will meet again. Any other may pass: what a name resolves to, who answers

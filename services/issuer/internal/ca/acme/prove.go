@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // atOnce bounds how many names of an order are seen to side by side.
@@ -42,6 +43,10 @@ func (a *Authority) prove(ctx context.Context, s *session, authorizations []stri
 		return nil
 	}
 	withdraw, err := a.config.Solver.Present(ctx, proofs)
+	if err != nil && ctx.Err() == nil {
+		// Whatever it is, it is not the CA's doing.
+		return &ca.Unproven{Err: coded(err)}
+	}
 	if err != nil {
 		return err
 	}
@@ -107,6 +112,7 @@ func (s *session) authorized(location string) (bool, error) {
 	return believed(&authorization)
 }
 
+// believed is authorized of an authorization that is at hand.
 func believed(authorization *protocol.Authorization) (bool, error) {
 	switch authorization.Status {
 	case protocol.StatusValid:
@@ -119,8 +125,10 @@ func believed(authorization *protocol.Authorization) (bool, error) {
 		if c.Error != nil {
 			told := *c.Error
 			told.Detail = name + ": " + told.Detail
-			return false, &told
+			return false, &ca.Unproven{Err: coded(&told)}
 		}
 	}
-	return false, fault.New(fault.Unavailable, "the ACME CA does not believe that %s is ours: its authorization is %s", name, authorization.Status)
+	return false, &ca.Unproven{Err: fault.New(
+		fault.Unavailable, "the ACME CA does not believe that %s is ours: its authorization is %s", name, authorization.Status,
+	)}
 }

@@ -158,8 +158,10 @@ func (s *Server) front(handler func(behind http.Handler) http.Handler) string {
 	proxy := &httputil.ReverseProxy{Transport: s.client().Transport, Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = behind.Scheme, behind.Host, r.In.Host
 	}}
+	// Connections are cut on purpose.
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	front := httptest.NewUnstartedServer(handler(proxy))
-	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	front.Config.ErrorLog = proxy.ErrorLog
 	front.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
 	front.StartTLS()
 	s.t.Cleanup(front.Close)
