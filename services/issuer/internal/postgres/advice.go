@@ -10,6 +10,7 @@ import (
 
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/advice"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
 const adviceColumns = `a.window_start, a.window_end, a.renew_at, a.explanation_url, a.told_at, a.failures, a.last_error`
@@ -118,6 +119,17 @@ func (s *Store) Advice(ctx context.Context, certificateID, versionID string) (*a
 		return nil, pg.Fault(fmt.Errorf("read renewal advice: %w", err))
 	}
 	return &k, nil
+}
+
+// Advised implements [issuance.Store].
+func (s *Store) Advised(ctx context.Context, certificateID string) (a renewal.Advice, err error) {
+	var at, until *time.Time
+	err = s.pool.QueryRow(ctx, `SELECT advised_renewal_at, advised_renewal_until FROM certificates WHERE id = $1`, certificateID).Scan(&at, &until)
+	if err != nil {
+		return a, pg.Fault(fmt.Errorf("read renewal advice: %w", err))
+	}
+	a.At, a.End = orZero(at), orZero(until)
+	return a, nil
 }
 
 // Questions is when CAs are to be asked about renewal.

@@ -250,3 +250,24 @@ func TestAdvice_IsSoughtFromACMECAsOnly(t *testing.T) {
 		t.Errorf("waiting %t, %v", waiting, err)
 	}
 }
+
+func TestAdvice_ThatARenewalIsUrgentOverridesTheMaintenanceWindowOnceItIsApproved(t *testing.T) {
+	e := newEngine(t)
+	a, desk := e.advised()
+	e.policy("rp-asked", `approval_required = true,
+		maintenance_windows = '[{"weekdays":["Wed"],"start":"01:00","end":"03:00","time_zone":"UTC"}]'`)
+	e.holdReal(holder{id: "mc-1", policy: "rp-asked", issued: 10 * day, lifetime: 90 * day})
+	a.say(e.clock.Now().Add(-3*day), nil)
+	e.ask(desk)
+	e.look()
+	asked := e.renewals("mc-1")[0]
+	if asked.Status != issuance.JobAwaitingApproval {
+		t.Fatalf("job %+v", asked)
+	}
+	if err := e.service.Approve(t.Context(), somebody, issuance.Origin{Actor: somebody.ID}, asked.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if j := e.job(asked.ID); j.Status != issuance.JobPending || j.NextActionAt.After(e.clock.Now()) {
+		t.Errorf("job %+v", j)
+	}
+}
