@@ -57,6 +57,9 @@ type KeyRequest struct {
 	// KeyAlgorithm is ECDSA, RSA or Ed25519; KeySize is in bits.
 	KeyAlgorithm string `json:"key_algorithm"`
 	KeySize      int    `json:"key_size"`
+	// ReuseSPKISHA256 asks to make no new key but use the one whose SubjectPublicKeyInfo has this SHA-256, in lower-case
+	// hex. One who does not have it makes a new one. Empty asks for a new key.
+	ReuseSPKISHA256 string `json:"reuse_spki_sha256,omitempty"`
 }
 
 // Deploy is the body of [VerbDeploy] and [VerbVerify].

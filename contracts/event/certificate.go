@@ -21,8 +21,8 @@ type CertificateRequested struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
-// CertificateKeyRequested asks the agent of the certificate's target to make a key
-// and a certificate signing request. The key never leaves the agent's host.
+// CertificateKeyRequested asks the agent of the certificate's target to make a key, or to
+// take the one that it has, and a certificate signing request. The key never leaves the agent's host.
 type CertificateKeyRequested struct {
 	CertificateID string `json:"certificate_id"`
 	JobID         string `json:"job_id"`
@@ -34,6 +34,9 @@ type CertificateKeyRequested struct {
 	// KeyAlgorithm is ECDSA, RSA or Ed25519; KeySize is in bits.
 	KeyAlgorithm string `json:"key_algorithm"`
 	KeySize      int    `json:"key_size"`
+	// ReuseSPKISHA256 asks to make no new key but use the one that it identifies, as SPKISHA256 of a version does; an agent
+	// that does not have it makes a new one. Empty asks for a new key.
+	ReuseSPKISHA256 string `json:"reuse_spki_sha256,omitempty"`
 	// ExpiresAt is when the agent should refuse to start on it.
 	ExpiresAt time.Time `json:"expires_at"`
 }
@@ -54,6 +57,18 @@ type Version struct {
 	// ShortLived tells that it ends before anybody would have heard of a revocation: it
 	// points to no CRL and no OCSP, and need not stand in them.
 	ShortLived bool `json:"short_lived,omitempty"`
+	// LintFindings are what linters had to say against it when it was issued.
+	LintFindings []LintFinding `json:"lint_findings,omitempty"`
+}
+
+// LintFinding is a rule that a certificate breaks, or comes near to breaking.
+type LintFinding struct {
+	// Lint is the rule's name, such as e_underscore_not_permissible_in_dnsname.
+	Lint string `json:"lint"`
+	// Level is notice, warn, error or fatal.
+	Level string `json:"level"`
+	// Detail is what was found, if there is more to say than the name does.
+	Detail string `json:"detail,omitempty"`
 }
 
 // CertificateIssued tells of the first version of a certificate.

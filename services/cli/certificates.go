@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -120,7 +121,25 @@ func (s *session) printCert(cert client.Certificate, versions client.Certificate
 	for i, v := range versions.Data {
 		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v)}
 	}
-	return s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY"}, rows)
+	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY"}, rows); err != nil {
+		return err
+	}
+	return s.printFindings(versions.Data[0])
+}
+
+// printFindings shows what linters have to say against a version, if anything.
+func (s *session) printFindings(v client.CertificateVersion) error {
+	if v.LintFindings == nil {
+		return nil
+	}
+	if _, err := fmt.Fprintf(s.Out, "\nLint findings about %s:\n", printable(v.ID)); err != nil {
+		return err
+	}
+	rows := make([][]string, len(*v.LintFindings))
+	for i, f := range *v.LintFindings {
+		rows[i] = []string{string(f.Level), f.Lint, cmp.Or(text(f.Detail), f.Text)}
+	}
+	return s.table([]string{"LEVEL", "LINT", "SAYS"}, rows)
 }
 
 func key(v client.CertificateVersion) string {

@@ -191,6 +191,26 @@ cv-1     ab01    2026-11-23 11:30  2026-11-23 12:30  ECDSA 256
 	}
 }
 
+func TestGetCert_PrintsWhatLintersSayAgainstTheNewestVersion(t *testing.T) {
+	a := newAPI(t)
+	detail := "a_b.test has\x1b[2J one"
+	a.on("GET /api/v1/certificates/mc-1", 200, certificate("mc-1", "a_b.test"))
+	a.on("GET /api/v1/certificates/mc-1/versions", 200, client.CertificateVersionList{Data: []client.CertificateVersion{
+		{ID: "cv-2", SerialNumber: "ab02", NotBefore: day, NotAfter: day, LintFindings: &[]client.LintFinding{
+			{Lint: "e_underscore", Level: client.LintFindingLevelError, Text: "No underscores", Detail: &detail, Source: "CABF_BR"},
+			{Lint: "w_advice", Level: client.LintFindingLevelWarn, Text: "Advice", Source: "RFC5280"},
+		}},
+		{ID: "cv-1", SerialNumber: "ab01", NotBefore: day, NotAfter: day, LintFindings: &[]client.LintFinding{{Lint: "w_former"}}},
+	}, Total: 2})
+	out, _ := a.want(0, "get-cert", "mc-1")
+	_, found, _ := strings.Cut(out, "\n\nLint findings about ")
+	equal(t, `cv-2:
+LEVEL  LINT          SAYS
+error  e_underscore  a_b.test has?[2J one
+warn   w_advice      Advice
+`, found)
+}
+
 func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 	a := newAPI(t)
 	a.on("POST /api/v1/certificates", 201, certificate("mc-9", "a.test"))

@@ -310,6 +310,66 @@ func (e JobType) Valid() bool {
 	}
 }
 
+// Defines values for LintFindingLevel.
+const (
+	LintFindingLevelError  LintFindingLevel = "error"
+	LintFindingLevelFatal  LintFindingLevel = "fatal"
+	LintFindingLevelNotice LintFindingLevel = "notice"
+	LintFindingLevelWarn   LintFindingLevel = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LintFindingLevel enum.
+func (e LintFindingLevel) Valid() bool {
+	switch e {
+	case LintFindingLevelError:
+		return true
+	case LintFindingLevelFatal:
+		return true
+	case LintFindingLevelNotice:
+		return true
+	case LintFindingLevelWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LintMode.
+const (
+	LintModeBlock LintMode = "block"
+	LintModeWarn  LintMode = "warn"
+)
+
+// Valid indicates whether the value is a known member of the LintMode enum.
+func (e LintMode) Valid() bool {
+	switch e {
+	case LintModeBlock:
+		return true
+	case LintModeWarn:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LintRuleset.
+const (
+	Cabf LintRuleset = "cabf"
+	Rfc  LintRuleset = "rfc"
+)
+
+// Valid indicates whether the value is a known member of the LintRuleset enum.
+func (e LintRuleset) Valid() bool {
+	switch e {
+	case Cabf:
+		return true
+	case Rfc:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Membership.
 const (
 	MembershipDynamic Membership = "dynamic"
@@ -1239,8 +1299,11 @@ type CertificateVersion struct {
 	ID                string    `json:"id"`
 	KeyAlgorithm      *string   `json:"key_algorithm,omitempty"`
 	KeySize           *int      `json:"key_size,omitempty"`
-	NotAfter          time.Time `json:"not_after"`
-	NotBefore         time.Time `json:"not_before"`
+
+	// LintFindings What linters had to say against it when it was issued; left out if there was nothing.
+	LintFindings *[]LintFinding `json:"lint_findings,omitempty"`
+	NotAfter     time.Time      `json:"not_after"`
+	NotBefore    time.Time      `json:"not_before"`
 
 	// PemChain The leaf, then its issuers, without the root.
 	PemChain     string `json:"pem_chain"`
@@ -1546,6 +1609,43 @@ type JobStatus string
 // JobType defines model for JobType.
 type JobType string
 
+// LintFinding A rule that the certificate breaks, or comes near to breaking.
+type LintFinding struct {
+	// Citation Where it is written.
+	Citation *string `json:"citation,omitempty"`
+
+	// Detail What was found instead.
+	Detail *string `json:"detail,omitempty"`
+
+	// Level A notice or warn is advice, an error breaks the rule, and after a fatal it could not be told.
+	Level LintFindingLevel `json:"level"`
+
+	// Lint The name of the rule, as zlint has it.
+	//
+	// Examples: e_underscore_not_permissible_in_dnsname
+	Lint string `json:"lint"`
+
+	// Source Whose rule it is.
+	//
+	// Examples: RFC5280, CABF_BR
+	Source string `json:"source"`
+
+	// Text What the rule asks for.
+	Text string `json:"text"`
+}
+
+// LintFindingLevel A notice or warn is advice, an error breaks the rule, and after a fatal it could not be told.
+type LintFindingLevel string
+
+// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+// `lint_findings`. Unless you say so, `warn`.
+type LintMode string
+
+// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+// you say so, `rfc`.
+type LintRuleset string
+
 // MaintenanceWindow A span of time that comes again every week, by the clocks of its zone. With an `end` that is not later than `start` it
 // ends on the day after. A time that the clocks skip is the moment of the change; one that comes twice is the first as a
 // start and the second as an end.
@@ -1838,11 +1938,22 @@ type Profile struct {
 	Description          string                `json:"description"`
 	Enabled              bool                  `json:"enabled"`
 	ID                   string                `json:"id"`
-	MaxTTLSeconds        int64                 `json:"max_ttl_seconds"`
-	Name                 string                `json:"name"`
-	RequiredSanPatterns  []string              `json:"required_san_patterns"`
-	SpiffeURIPattern     string                `json:"spiffe_uri_pattern"`
-	UpdatedAt            time.Time             `json:"updated_at"`
+	LintIgnore           []string              `json:"lint_ignore"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode LintMode `json:"lint_mode"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset         LintRuleset `json:"lint_ruleset"`
+	MaxTTLSeconds       int64       `json:"max_ttl_seconds"`
+	Name                string      `json:"name"`
+	RequiredSanPatterns []string    `json:"required_san_patterns"`
+	ReuseKey            bool        `json:"reuse_key"`
+	SpiffeURIPattern    string      `json:"spiffe_uri_pattern"`
+	UpdatedAt           time.Time   `json:"updated_at"`
 }
 
 // ProfileCreate defines model for ProfileCreate.
@@ -1861,6 +1972,18 @@ type ProfileCreate struct {
 	Enabled              *bool                  `json:"enabled,omitempty"`
 	ID                   *string                `json:"id,omitempty"`
 
+	// LintIgnore Names of lints whose findings neither block nor are told.
+	LintIgnore *[]string `json:"lint_ignore,omitempty"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode *LintMode `json:"lint_mode,omitempty"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset *LintRuleset `json:"lint_ruleset,omitempty"`
+
 	// MaxTTLSeconds How long a certificate may hold. The CA is asked for no more; with 0 it decides. Less than an hour needs
 	// `allow_short_lived`.
 	MaxTTLSeconds *int64 `json:"max_ttl_seconds,omitempty"`
@@ -1869,6 +1992,10 @@ type ProfileCreate struct {
 	// RequiredSanPatterns Regular expressions (RE2). Each of them must match one of the names of a certificate, and the whole of it: they are
 	// anchored at both ends. Names are in lower case.
 	RequiredSanPatterns *[]string `json:"required_san_patterns,omitempty"`
+
+	// ReuseKey Has agents keep the key of a certificate when it is renewed, as long as the profile allows it. Without it each
+	// renewal has a new key. Whoever makes their own signing requests decides about their key themselves.
+	ReuseKey *bool `json:"reuse_key,omitempty"`
 
 	// SpiffeURIPattern A SPIFFE id in which `*` stands for one segment of the path, and `**` at the end for what is left. With it a
 	// certificate may have one URI among its names, which must fit; without it, none.
@@ -1905,10 +2032,21 @@ type ProfileUpdate struct {
 	AllowedKeyAlgorithms *[]ProfileKeyAlgorithm `json:"allowed_key_algorithms,omitempty"`
 	Description          *string                `json:"description,omitempty"`
 	Enabled              *bool                  `json:"enabled,omitempty"`
-	MaxTTLSeconds        *int64                 `json:"max_ttl_seconds,omitempty"`
-	Name                 *string                `json:"name,omitempty"`
-	RequiredSanPatterns  *[]string              `json:"required_san_patterns,omitempty"`
-	SpiffeURIPattern     *string                `json:"spiffe_uri_pattern,omitempty"`
+	LintIgnore           *[]string              `json:"lint_ignore,omitempty"`
+
+	// LintMode With `block` a certificate that breaks such a rule is refused. With `warn` it is issued, and its version tells of it in
+	// `lint_findings`. Unless you say so, `warn`.
+	LintMode *LintMode `json:"lint_mode,omitempty"`
+
+	// LintRuleset The rules of others that certificates are held against before they are accepted, and by a Local CA before they are
+	// signed: those of the RFCs, or with `cabf` also those of the CA/Browser Forum for publicly trusted certificates. Unless
+	// you say so, `rfc`.
+	LintRuleset         *LintRuleset `json:"lint_ruleset,omitempty"`
+	MaxTTLSeconds       *int64       `json:"max_ttl_seconds,omitempty"`
+	Name                *string      `json:"name,omitempty"`
+	RequiredSanPatterns *[]string    `json:"required_san_patterns,omitempty"`
+	ReuseKey            *bool        `json:"reuse_key,omitempty"`
+	SpiffeURIPattern    *string      `json:"spiffe_uri_pattern,omitempty"`
 }
 
 // Readiness defines model for Readiness.

@@ -136,6 +136,19 @@ func (spec Spec) generate() (crypto.Signer, error) {
 // Find returns the key of a certificate that belongs to a public key. The error wraps
 // fs.ErrNotExist if the store has none.
 func (s *Store) Find(certificateID string, public crypto.PublicKey) (Key, error) {
+	return s.find(certificateID, func(p crypto.PublicKey) bool { return x509x.SameKey(p, public) })
+}
+
+// FindHash returns the key of a certificate whose SubjectPublicKeyInfo has the SHA-256, in
+// lower-case hex. The error is like that of Find.
+func (s *Store) FindHash(certificateID, hash string) (Key, error) {
+	return s.find(certificateID, func(p crypto.PublicKey) bool {
+		info, err := x509.MarshalPKIXPublicKey(p)
+		return err == nil && x509x.SPKIHash(info) == hash
+	})
+}
+
+func (s *Store) find(certificateID string, suits func(crypto.PublicKey) bool) (Key, error) {
 	if !subject.Token(certificateID) {
 		return Key{}, fault.New(fault.Invalid, "the certificate %q cannot name a key", certificateID)
 	}
@@ -156,7 +169,7 @@ func (s *Store) Find(certificateID string, public crypto.PublicKey) (Key, error)
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
 			broken = append(broken, err)
-		case x509x.SameKey(key.Signer.Public(), public):
+		case suits(key.Signer.Public()):
 			return key, nil
 		}
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/certctl/certctl/services/agent/internal/order"
 )
 
-// keyRequest makes a key and a request for its certificate. Only the request is told.
+// keyRequest makes a key, or takes the one that it is asked to use again, and makes a request
+// for its certificate. Only the request is told.
 func (w *Worker) keyRequest(o order.Order) command.AgentReport {
 	var body command.KeyRequest
 	if err := json.Unmarshal(o.Body, &body); err != nil {
@@ -29,8 +30,7 @@ func (w *Worker) keyRequest(o order.Order) command.AgentReport {
 	if err != nil {
 		return w.failure(o, err, true)
 	}
-	spec := keystore.Spec{Algorithm: body.KeyAlgorithm, Bits: body.KeySize}
-	key, err := w.Keys.Make(body.CertificateID, o.JobID, o.Attempt, spec)
+	key, err := w.key(o, body)
 	if err != nil {
 		return w.failure(o, err, fault.CodeOf(err) == fault.Invalid)
 	}
@@ -41,6 +41,19 @@ func (w *Worker) keyRequest(o order.Order) command.AgentReport {
 	r := o.Report(command.OutcomeCSR, w.Clock.Now())
 	r.CSRPEM = string(csr)
 	return r
+}
+
+// key is the key that an order is about. One that is to be used again and is not there, or
+// cannot be read, is no reason for having none.
+func (w *Worker) key(o order.Order, body command.KeyRequest) (keystore.Key, error) {
+	if body.ReuseSPKISHA256 != "" {
+		key, err := w.Keys.FindHash(body.CertificateID, body.ReuseSPKISHA256)
+		if err == nil {
+			return key, nil
+		}
+		w.log(o).Warn("the key that was to be used again is not at hand; making a new one", "error", err)
+	}
+	return w.Keys.Make(body.CertificateID, o.JobID, o.Attempt, keystore.Spec{Algorithm: body.KeyAlgorithm, Bits: body.KeySize})
 }
 
 // request builds the certificate request. Every name stands in the part of the

@@ -103,7 +103,15 @@ func (b *bench) do(o order.Order) command.AgentReport {
 // request has the worker make a key, and returns an order to deploy its certificate.
 func (b *bench) request(job string) command.Deploy {
 	b.t.Helper()
-	r := b.do(b.order(command.VerbKeyRequest, job, 1, command.KeyRequest{CertificateID: "mc-1", CommonName: "www.example.test"}))
+	return b.requestAgain(job, "")
+}
+
+// requestAgain has it use the key of a hash again, if it is not empty.
+func (b *bench) requestAgain(job, hash string) command.Deploy {
+	b.t.Helper()
+	r := b.do(b.order(command.VerbKeyRequest, job, 1, command.KeyRequest{
+		CertificateID: "mc-1", CommonName: "www.example.test", ReuseSPKISHA256: hash,
+	}))
 	csr, err := x509x.ParseCSR([]byte(r.CSRPEM))
 	if err != nil {
 		b.t.Fatalf("%+v: %v", r, err)

@@ -17,7 +17,7 @@ import (
 func keyRequested(job string, attempt int, agent string) event.CertificateKeyRequested {
 	return event.CertificateKeyRequested{
 		CertificateID: "mc-1", JobID: job, Attempt: attempt, AgentID: agent, CommonName: "www.example.org",
-		SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256, ExpiresAt: start.Add(time.Hour),
+		SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: start.Add(time.Hour),
 	}
 }
 
@@ -38,7 +38,7 @@ func TestKeyRequest_BecomesASignedOrderToItsAgent(t *testing.T) {
 	if err := json.Unmarshal(o.command.Body, &body); err != nil {
 		t.Fatal(err)
 	}
-	want := command.KeyRequest{CertificateID: "mc-1", CommonName: "www.example.org", SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256}
+	want := command.KeyRequest{CertificateID: "mc-1", CommonName: "www.example.org", SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc"}
 	if diff := cmp.Diff(want, body); diff != "" {
 		t.Error(diff)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 func certificate(c *issuance.Certificate) issuerapi.Certificate {
@@ -27,8 +28,23 @@ func version(v *issuance.Version) *issuerapi.CertificateVersion {
 	return &issuerapi.CertificateVersion{
 		ID: v.ID, CertificateID: v.CertificateID, SerialNumber: v.SerialNumber, FingerprintSha256: v.Fingerprint,
 		NotBefore: v.NotBefore.UTC(), NotAfter: v.NotAfter.UTC(), PemChain: v.PEMChain, CsrPem: v.CSRPEM,
-		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, CreatedAt: v.CreatedAt.UTC(),
+		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, LintFindings: findings(v.Findings),
+		CreatedAt: v.CreatedAt.UTC(),
 	}
+}
+
+// findings leaves out the list if it is empty.
+func findings(found []lint.Finding) *[]issuerapi.LintFinding {
+	if len(found) == 0 {
+		return nil
+	}
+	out := make([]issuerapi.LintFinding, len(found))
+	for i, f := range found {
+		out[i] = issuerapi.LintFinding{
+			Lint: f.Lint, Level: issuerapi.LintFindingLevel(f.Level), Text: f.Text, Detail: text(f.Detail), Source: f.Source, Citation: text(f.Citation),
+		}
+	}
+	return &out
 }
 
 func job(j *issuance.Job) issuerapi.Job {

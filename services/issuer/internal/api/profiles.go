@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
 	"github.com/certctl/certctl/services/issuer/internal/regulation"
 )
@@ -45,6 +46,7 @@ func (s *server) CreateProfile(ctx context.Context, r issuerapi.CreateProfileReq
 		AllowedKeyAlgorithms: b.AllowedKeyAlgorithms, MaxTTLSeconds: b.MaxTTLSeconds, AllowedEkus: b.AllowedEkus,
 		RequiredSanPatterns: b.RequiredSanPatterns, SpiffeURIPattern: b.SpiffeURIPattern,
 		AllowShortLived: b.AllowShortLived, Enabled: b.Enabled,
+		LintRuleset: b.LintRuleset, LintMode: b.LintMode, LintIgnore: b.LintIgnore, ReuseKey: b.ReuseKey,
 	})
 	made, err := s.rules.CreateProfile(ctx, p, origin, spec)
 	if err != nil {
@@ -123,6 +125,14 @@ func mergeProfile(spec *profile.Spec, b *issuerapi.ProfileUpdate) {
 	assign(&spec.SPIFFE, b.SpiffeURIPattern)
 	assign(&spec.AllowShortLived, b.AllowShortLived)
 	assign(&spec.Enabled, b.Enabled)
+	if b.LintRuleset != nil {
+		spec.LintRuleset = lint.Ruleset(*b.LintRuleset)
+	}
+	if b.LintMode != nil {
+		spec.LintMode = profile.LintMode(*b.LintMode)
+	}
+	assign(&spec.LintIgnore, b.LintIgnore)
+	assign(&spec.ReuseKey, b.ReuseKey)
 }
 
 // seconds is a duration, or one that is refused where it would overflow.
@@ -142,6 +152,8 @@ func profileModel(p *profile.Profile) issuerapi.Profile {
 		ID: p.ID, Name: p.Name, Description: p.Description, AllowedKeyAlgorithms: keys,
 		MaxTTLSeconds: int64(p.MaxTTL / time.Second), AllowedEkus: list(p.EKUs), RequiredSanPatterns: list(p.RequiredSANs),
 		SpiffeURIPattern: p.SPIFFE, AllowShortLived: p.AllowShortLived, Enabled: p.Enabled,
+		LintRuleset: issuerapi.LintRuleset(p.LintRuleset), LintMode: issuerapi.LintMode(p.LintMode),
+		LintIgnore: list(p.LintIgnore), ReuseKey: p.ReuseKey,
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
 }

@@ -70,7 +70,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
 		issuance.Settings{
 			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
-			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack,
+			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
 		})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	var bulkWork *worker.Worker

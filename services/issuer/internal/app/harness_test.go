@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -89,6 +90,8 @@ type issuer struct {
 	stop  context.CancelFunc
 	done  chan error
 	ended func()
+	// metrics are those that the issuer serves.
+	metrics *prometheus.Registry
 }
 
 // start runs an issuer until the test ends, or until it is stopped.
@@ -96,9 +99,9 @@ func (w *world) start(settings app.Settings) *issuer {
 	w.t.Helper()
 	conn := w.nats.Connect(bus.Options{Name: "issuer", Log: w.log})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
-	i := &issuer{t: w.t, stop: cancel, done: make(chan error, 1)}
+	i := &issuer{t: w.t, stop: cancel, done: make(chan error, 1), metrics: obs.NewRegistry()}
 	deps := service.Deps{
-		Log: w.log, DB: w.pool, Bus: conn, Metrics: obs.NewRegistry(), Health: health.New(w.log),
+		Log: w.log, DB: w.pool, Bus: conn, Metrics: i.metrics, Health: health.New(w.log),
 		Clock: clock.System, Sealer: w.sealer,
 	}
 	go func() { i.done <- app.Run(ctx, settings, deps) }()

@@ -7,14 +7,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
 
-// meters count what CAs are asked and how they stand.
+// meters count what CAs are asked and how they stand, and what linters find.
 type meters struct {
 	seconds   *prometheus.HistogramVec
 	circuits  *prometheus.GaugeVec
 	fallbacks *prometheus.CounterVec
+	findings  *prometheus.CounterVec
 }
 
 func newMeters(r prometheus.Registerer) (*meters, error) {
@@ -32,8 +34,12 @@ func newMeters(r prometheus.Registerer) (*meters, error) {
 			Name: "certctl_issuer_fallbacks_total",
 			Help: "Certificates that a fallback has issued in place of the certificate's own issuer.",
 		}, []string{"issuer_id", "fallback_id"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "certctl_issuer_lint_findings_total",
+			Help: "Findings about certificates that were issued or refused, by lint and level.",
+		}, []string{"lint", "level"}),
 	}
-	for _, c := range []prometheus.Collector{m.seconds, m.circuits, m.fallbacks} {
+	for _, c := range []prometheus.Collector{m.seconds, m.circuits, m.fallbacks, m.findings} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of CAs: %w", err)
 		}
@@ -64,3 +70,5 @@ func (m *meters) circuit(issuerID string, state standing.State) {
 func (m *meters) fellBack(issuerID, fallbackID string) {
 	m.fallbacks.WithLabelValues(issuerID, fallbackID).Inc()
 }
+
+func (m *meters) found(f lint.Finding) { m.findings.WithLabelValues(f.Lint, string(f.Level)).Inc() }

@@ -81,7 +81,8 @@ func TestProfiles_AreSetUpReadChangedAndRemoved(t *testing.T) {
 	want := issuerapi.Profile{
 		ID: "prof-web", Name: "Web", AllowedEkus: []string{"serverAuth"}, RequiredSanPatterns: []string{},
 		AllowedKeyAlgorithms: []issuerapi.ProfileKeyAlgorithm{{Algorithm: "ECDSA", MinSize: 256}, {Algorithm: "RSA", MinSize: 2048}},
-		CreatedAt:            made.CreatedAt, UpdatedAt: made.UpdatedAt,
+		LintRuleset:          issuerapi.Rfc, LintMode: issuerapi.LintModeWarn, LintIgnore: []string{},
+		CreatedAt: made.CreatedAt, UpdatedAt: made.UpdatedAt,
 	}
 	if d := cmp.Diff(want, made); d != "" {
 		t.Errorf("defaults:\n%s", d)

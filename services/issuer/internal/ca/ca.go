@@ -1,7 +1,7 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: InProcess, Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the
+// of its own, asked for with a type assertion: InProcess, Drafter, Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the
 // suite in catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
@@ -103,6 +103,20 @@ type Issuer interface {
 // minutes, or be away.
 type InProcess interface {
 	InProcess()
+}
+
+// Drafter is an Issuer that shows a certificate before its key signs it, so that one that is not to be is never signed.
+type Drafter interface {
+	// Draft returns what Issue would issue for a request, as a draft. Its errors are those of Issue.
+	Draft(ctx context.Context, r Request) (Draft, error)
+}
+
+// Draft is a certificate as it is going to be issued, signed by a key that nobody trusts instead of the CA's.
+type Draft struct {
+	// DER is the whole of it. What its signature covers is to the byte what will be issued.
+	DER []byte
+	// Sign issues it, once at the most. A draft that is not signed leaves no trace.
+	Sign func(ctx context.Context) (Issued, error)
 }
 
 // Revocation asks a CA to withdraw its trust in a certificate.

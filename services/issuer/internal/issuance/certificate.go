@@ -13,6 +13,8 @@ package issuance
 import (
 	"slices"
 	"time"
+
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 // Prefixes of the ids that are made here.
@@ -111,7 +113,9 @@ type Version struct {
 	KeySize          int
 	// ShortLived is known of a version that was just made; it is told, and not stored.
 	ShortLived bool
-	CreatedAt  time.Time
+	// Findings are what linters had to say when it was issued.
+	Findings  []lint.Finding
+	CreatedAt time.Time
 }
 
 // served is what a certificate is once nothing is under way for it: by whether its newest version still holds.

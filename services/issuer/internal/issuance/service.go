@@ -9,6 +9,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 	"github.com/certctl/certctl/services/issuer/internal/standing"
@@ -96,6 +97,8 @@ type Settings struct {
 	Chance func() float64
 	// Asked is called each time a CA has been asked for a certificate. Nil is nobody.
 	Asked func(issuerID string, took time.Duration, err error)
+	// Found is called for each finding of a linter, also about what is refused for it. Nil is nobody.
+	Found func(lint.Finding)
 	// Circuit is called when the state of an issuer's circuit has been seen, FellBack when a fallback has issued for an
 	// issuer. Nil is nobody.
 	Circuit  func(issuerID string, state standing.State)
@@ -137,6 +140,9 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	}
 	if s.Asked == nil {
 		s.Asked = func(string, time.Duration, error) {}
+	}
+	if s.Found == nil {
+		s.Found = func(lint.Finding) {}
 	}
 	if s.Circuit == nil {
 		s.Circuit = func(string, standing.State) {}

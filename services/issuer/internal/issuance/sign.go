@@ -70,8 +70,12 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		Order: what.order, Keep: what.keep,
 	}
 	s.outside(ctx, &what, &request)
+	proposed, err := s.propose(ctx, what.issuerID, what.ca, request, rules)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
-	issued, err := what.ca.Issue(ctx, request)
+	issued, err := proposed.issue(ctx)
 	if _, pending := errors.AsType[*ca.Pending](err); !pending {
 		s.settings.Asked(what.issuerID, time.Since(began), err)
 	}
@@ -79,6 +83,10 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		return nil, err
 	}
 	if err := rules.CheckIssued(issued.DER, s.clock.Now()); err != nil {
+		return nil, err
+	}
+	findings, err := s.accept(&proposed, issued, rules)
+	if err != nil {
 		return nil, err
 	}
 	algorithm, size, _ := x509x.KeyAlgorithm(csr.PublicKey)
@@ -92,6 +100,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
 		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
+		Findings: findings,
 	}, nil
 }
 
@@ -121,9 +130,14 @@ func (s *Service) signAll(ctx context.Context, what []signing) []signed {
 }
 
 func (v *Version) event() event.Version {
+	var findings []event.LintFinding
+	for _, f := range v.Findings {
+		findings = append(findings, event.LintFinding{Lint: f.Lint, Level: string(f.Level), Detail: f.Detail})
+	}
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
 		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, ShortLived: v.ShortLived,
+		LintFindings: findings,
 	}
 }
 

@@ -144,7 +144,7 @@ func TestChanges_AreMovesOfTheTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("approve", JobAwaitingApproval, approved)
-		check("ask", JobRunning, ask(work(kind, JobRunning, 0), profile.Key{Algorithm: "ECDSA", MinSize: 256}, now, now.Add(time.Minute)))
+		check("ask", JobRunning, ask(work(kind, JobRunning, 0), profile.Key{Algorithm: "ECDSA", MinSize: 256}, "", now, now.Add(time.Minute)))
 		for _, from := range JobStatuses {
 			if from.CanBecome(JobCancelled) {
 				check("cancel", from, cancelled(work(kind, from, 1), "cancelled by somebody", now))

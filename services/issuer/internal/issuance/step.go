@@ -48,8 +48,8 @@ func decide(w *Work) next {
 	}
 }
 
-// ask is the change of a job whose key an agent is asked for.
-func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
+// ask is the change of a job whose key an agent is asked for: a new one, unless kept names the one that it is to keep.
+func ask(w *Work, key profile.Key, kept string, now, deadline time.Time) Change {
 	w.Attempts++
 	w.AgentID = w.Targets[0].AgentID
 	c := w.change(JobAwaitingCSR, now)
@@ -60,7 +60,7 @@ func ask(w *Work, key profile.Key, now, deadline time.Time) Change {
 	}
 	c.Fact = w.fact(event.CertificateKeyRequested{
 		CertificateID: w.CertificateID, JobID: w.ID, Attempt: w.Attempts, AgentID: w.AgentID,
-		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ExpiresAt: deadline,
+		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ReuseSPKISHA256: kept, ExpiresAt: deadline,
 	}, now, "")
 	return c
 }

@@ -103,11 +103,15 @@ func (s *Service) signHere(ctx context.Context, works []*Work) []Change {
 // askFor has the agent of the first target asked for a key that the certificate's profile allows.
 func (s *Service) askFor(ctx context.Context, w *Work, now time.Time) Change {
 	p, err := s.profile(ctx, w.ProfileID)
+	var kept string
+	if err == nil {
+		kept, err = s.kept(ctx, w, p)
+	}
 	if err != nil {
 		w.Attempts++
 		return s.setback(w, err, now, "")
 	}
-	return ask(w, p.AgentKey(), now, now.Add(s.settings.CSRDeadline))
+	return ask(w, p.AgentKey(), kept, now, now.Add(s.settings.CSRDeadline))
 }
 
 // outcome is what becomes of a job whose request was signed, or was not.

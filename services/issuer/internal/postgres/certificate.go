@@ -128,16 +128,6 @@ func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issu
 	})
 }
 
-const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,
-	v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at`
-
-func scanVersion(row pgx.CollectableRow) (issuance.Version, error) {
-	var v issuance.Version
-	err := row.Scan(&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI,
-		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt)
-	return v, err
-}
-
 // Versions returns a page of the versions of a certificate, newest first, or NotFound if there is no such certificate
 // within the scope.
 func (s *Store) Versions(ctx context.Context, scope authn.Scope, certificateID string, p Page) (List[issuance.Version], error) {
@@ -146,7 +136,7 @@ func (s *Store) Versions(ctx context.Context, scope authn.Scope, certificateID s
 	c.scope(scope)
 	list, err := listPage(ctx, s, listing[issuance.Version]{
 		columns: versionColumns, from: "certificate_versions v JOIN certificates c ON c.id = v.certificate_id",
-		conditions: c, sort: "v.created_at", id: "v.id", descending: true, page: p, scan: scanVersion,
+		conditions: c, sort: "v.created_at", id: "v.id", descending: true, page: p, scan: collectVersion,
 		place: func(row *issuance.Version) page.Cursor { return page.At(row.CreatedAt, row.ID) },
 	})
 	if err == nil && len(list.Rows) == 0 {

@@ -51,12 +51,13 @@ func (s *Store) Profile(ctx context.Context, scope authn.Scope, id string) (*pro
 
 var addProfileSQL = `WITH profile AS (
 	INSERT INTO certificate_profiles (id, name, description, allowed_key_algorithms, max_ttl_seconds, allowed_ekus,
-		required_san_patterns, spiffe_uri_pattern, allow_short_lived, enabled, created_at, updated_at)
-	VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, $10, $11, $11)
+		required_san_patterns, spiffe_uri_pattern, allow_short_lived, enabled, lint_ruleset, lint_mode, lint_ignore, reuse_key,
+		created_at, updated_at)
+	VALUES ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)
 	ON CONFLICT (id) DO NOTHING
 	RETURNING id, version
 ), event AS (
-	` + insertEvents("profile", "id", 12) + `
+	` + insertEvents("profile", "id", 16) + `
 )
 SELECT version FROM profile`
 
@@ -72,11 +73,11 @@ func (s *Store) AddProfile(ctx context.Context, p *profile.Profile, f issuance.F
 var changeProfileSQL = `WITH profile AS (
 	UPDATE certificate_profiles SET name = $2, description = $3, allowed_key_algorithms = $4::jsonb, max_ttl_seconds = $5,
 		allowed_ekus = $6, required_san_patterns = $7, spiffe_uri_pattern = $8, allow_short_lived = $9, enabled = $10,
-		updated_at = $11, version = version + 1
-	WHERE id = $1 AND version = $12
+		lint_ruleset = $11, lint_mode = $12, lint_ignore = $13, reuse_key = $14, updated_at = $15, version = version + 1
+	WHERE id = $1 AND version = $16
 	RETURNING id, version
 ), event AS (
-	` + insertEvents("profile", "id", 13) + `
+	` + insertEvents("profile", "id", 17) + `
 )
 SELECT version FROM profile`
 
@@ -90,13 +91,10 @@ func (s *Store) writeProfile(ctx context.Context, sql string, p *profile.Profile
 	if err != nil {
 		return false, fmt.Errorf("encode the keys of profile %s: %w", p.ID, err)
 	}
-	patterns := p.RequiredSANs
-	if patterns == nil {
-		patterns = []string{}
-	}
+	list := func(s []string) []string { return append([]string{}, s...) }
 	args := append([]any{
-		p.ID, p.Name, p.Description, string(keys), int64(p.MaxTTL / time.Second), p.EKUs, patterns, p.SPIFFE,
-		p.AllowShortLived, p.Enabled, f.At,
+		p.ID, p.Name, p.Description, string(keys), int64(p.MaxTTL / time.Second), p.EKUs, list(p.RequiredSANs), p.SPIFFE,
+		p.AllowShortLived, p.Enabled, p.LintRuleset, p.LintMode, list(p.LintIgnore), p.ReuseKey, f.At,
 	}, more...)
 	revision, err := s.writeRecord(ctx, sql, p.ID, f, args)
 	if revision > 0 {

@@ -94,7 +94,7 @@ func newest(ctx context.Context, tx pgx.Tx, h *issuance.Held) error {
 	if h.VersionID == "" {
 		return nil
 	}
-	version, err := one(ctx, tx, row[issuance.Version]{"version", h.VersionID, scanVersion},
+	version, err := one(ctx, tx, row[issuance.Version]{"version", h.VersionID, collectVersion},
 		`SELECT `+versionColumns+` FROM certificate_versions v WHERE v.id = $1`, h.VersionID)
 	if err != nil {
 		return err

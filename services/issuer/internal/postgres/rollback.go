@@ -62,10 +62,8 @@ FROM certificate_versions v JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 AND v
 
 // Version implements [issuance.Store].
 func (s *Store) Version(ctx context.Context, certificateID, id string) (issuance.Version, string, error) {
-	var v issuance.Version
 	var keyAgent string
-	err := s.pool.QueryRow(ctx, versionSQL, certificateID, id).Scan(&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber,
-		&v.Fingerprint, &v.SPKI, &v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt, &keyAgent)
+	v, err := scanVersion(s.pool.QueryRow(ctx, versionSQL, certificateID, id), &keyAgent)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return v, "", fault.New(fault.NotFound, "there is no version %s of certificate %s", id, certificateID)
 	}

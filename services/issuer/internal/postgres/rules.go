@@ -63,7 +63,8 @@ func readRules[T any](ctx context.Context, s *Store, sql string, scan func(pgx.C
 }
 
 const profileColumns = `p.id, p.name, p.description, p.allowed_key_algorithms, p.max_ttl_seconds, p.allowed_ekus,
-	p.required_san_patterns, p.spiffe_uri_pattern, p.allow_short_lived, p.enabled, p.version, p.created_at, p.updated_at`
+	p.required_san_patterns, p.spiffe_uri_pattern, p.allow_short_lived, p.enabled, p.lint_ruleset, p.lint_mode, p.lint_ignore,
+	p.reuse_key, p.version, p.created_at, p.updated_at`
 
 func scanProfile(row pgx.CollectableRow) (*profile.Profile, error) {
 	var spec profile.Spec
@@ -71,7 +72,7 @@ func scanProfile(row pgx.CollectableRow) (*profile.Profile, error) {
 	var seconds, revision int64
 	var created, updated time.Time
 	err := row.Scan(&spec.ID, &spec.Name, &spec.Description, &keys, &seconds, &spec.EKUs, &spec.RequiredSANs, &spec.SPIFFE,
-		&spec.AllowShortLived, &spec.Enabled, &revision, &created, &updated)
+		&spec.AllowShortLived, &spec.Enabled, &spec.LintRuleset, &spec.LintMode, &spec.LintIgnore, &spec.ReuseKey, &revision, &created, &updated)
 	if err != nil {
 		return nil, err
 	}

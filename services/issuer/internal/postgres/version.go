@@ -1,20 +1,25 @@
 package postgres
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 // versionNames are the columns of versions in the input of a statement, in the order of versionParameters and
 // versionArgs. Where there is no version, version_id is empty.
 const versionNames = `version_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
-		pem_chain, key_algorithm, key_size`
+		pem_chain, key_algorithm, key_size, lint_findings`
 
 var versionTypes = [...]string{
 	"text", "text", "text", "text", "text", "timestamptz", "timestamptz", "text", "text", "int",
+	"jsonb",
 }
 
 // versionParameters are the arguments of unnest for versions, from parameter number first.
@@ -54,5 +59,39 @@ func versionArgs(versions []*issuance.Version) []any {
 		text(func(v row) string { return v.PEMChain }),
 		text(func(v row) string { return v.KeyAlgorithm }),
 		column(rows, func(r *row) int { return (*r).KeySize }),
+		column(rows, func(r *row) *string { return encodeFindings((*r).Findings) }),
 	}
 }
+
+// encodeFindings is NULL for none, which is what there mostly are.
+func encodeFindings(findings []lint.Finding) *string {
+	if len(findings) == 0 {
+		return nil
+	}
+	// It is made of strings, and cannot fail.
+	b, _ := json.Marshal(findings)
+	text := string(b)
+	return &text
+}
+
+const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,
+	v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at, v.lint_findings`
+
+// scanVersion reads versionColumns, and more behind them.
+func scanVersion(row pgx.Row, more ...any) (issuance.Version, error) {
+	var v issuance.Version
+	var findings []byte
+	err := row.Scan(append([]any{
+		&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI,
+		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt, &findings,
+	}, more...)...)
+	if err != nil || findings == nil {
+		return v, err
+	}
+	if err := json.Unmarshal(findings, &v.Findings); err != nil {
+		return v, fmt.Errorf("findings about version %s: %w", v.ID, err)
+	}
+	return v, nil
+}
+
+func collectVersion(row pgx.CollectableRow) (issuance.Version, error) { return scanVersion(row) }

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,12 +53,16 @@ func (p *Profile) CheckKey(pub crypto.PublicKey) error {
 		return nil
 	}
 	algorithm, bits, _ := x509x.KeyAlgorithm(pub)
-	for _, k := range p.Keys {
-		if k.Algorithm == algorithm && (bits >= k.MinSize || algorithm == x509x.Ed25519) {
-			return nil
-		}
+	if p.allows(algorithm, bits) {
+		return nil
 	}
 	return p.refuse("csr_pem", "allows keys of %s by allowed_key_algorithms; this one is %s of %d bits", p.keys(), algorithm, bits)
+}
+
+func (p *Profile) allows(algorithm string, bits int) bool {
+	return slices.ContainsFunc(p.Keys, func(k Key) bool {
+		return k.Algorithm == algorithm && (bits >= k.MinSize || algorithm == x509x.Ed25519)
+	})
 }
 
 func (p *Profile) keys() string {
@@ -161,6 +166,12 @@ func (p *Profile) CheckIssued(der []byte, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// Reuses reports whether a certificate keeps its key, of a kind, when it is renewed. A key that the profile no longer allows
+// is given up.
+func (p *Profile) Reuses(algorithm string, bits int) bool {
+	return p != nil && p.ReuseKey && p.allows(algorithm, bits)
 }
 
 // AgentKey is the key that an agent is asked to make: the smallest ECDSA key that is allowed, else the first kind.

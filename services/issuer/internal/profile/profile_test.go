@@ -17,6 +17,7 @@ import (
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
 )
 
@@ -35,7 +36,8 @@ func TestSpec_HasDefaults(t *testing.T) {
 	p := made(t, func(*profile.Spec) {})
 	if d := cmp.Diff(profile.Spec{
 		ID: "prof-web", Name: "Web", Enabled: true, EKUs: []string{"serverAuth"},
-		Keys: []profile.Key{{Algorithm: "ECDSA", MinSize: 256}, {Algorithm: "RSA", MinSize: 2048}},
+		Keys:        []profile.Key{{Algorithm: "ECDSA", MinSize: 256}, {Algorithm: "RSA", MinSize: 2048}},
+		LintRuleset: lint.RFC, LintMode: profile.LintWarn,
 	}, p.Spec); d != "" {
 		t.Error(d)
 	}
@@ -64,6 +66,10 @@ func TestSpec_NamesEveryFieldAtFault(t *testing.T) {
 		{"an empty pattern", func(s *profile.Spec) { s.RequiredSANs = []string{"a", ""} }, "required_san_patterns[1]"},
 		{"a pattern of another scheme", func(s *profile.Spec) { s.SPIFFE = "https://example.org/*" }, "spiffe_uri_pattern"},
 		{"a wildcard in the trust domain", func(s *profile.Spec) { s.SPIFFE = "spiffe://*/a" }, "spiffe_uri_pattern"},
+		{"an unknown ruleset", func(s *profile.Spec) { s.LintRuleset = "off" }, "lint_ruleset"},
+		{"an unknown mode", func(s *profile.Spec) { s.LintMode = "off" }, "lint_mode"},
+		{"what is no lint", func(s *profile.Spec) { s.LintIgnore = []string{"w_one", "RFC 5280"} }, "lint_ignore[1]"},
+		{"too many lints", func(s *profile.Spec) { s.LintIgnore = make([]string, 101) }, "lint_ignore"},
 		{"two wildcards inside", func(s *profile.Spec) { s.SPIFFE = "spiffe://example.org/**/a" }, "spiffe_uri_pattern"},
 	}
 	for _, tt := range tests {

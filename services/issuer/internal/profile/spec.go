@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/lint"
 )
 
 // Spec is a profile as people write it.
@@ -30,6 +31,13 @@ type Spec struct {
 	// SPIFFE is the pattern of the SPIFFE id that is allowed among the names, empty if none is.
 	SPIFFE                   string
 	AllowShortLived, Enabled bool
+	// LintRuleset is which rules of others certificates are held against, LintMode what follows from one that is broken, and
+	// LintIgnore the names of rules that are left out.
+	LintRuleset lint.Ruleset
+	LintMode    LintMode
+	LintIgnore  []string
+	// ReuseKey has agents keep the key of a certificate when it is renewed.
+	ReuseKey bool
 }
 
 // What a profile allows that does not say.
@@ -82,6 +90,7 @@ func (s Spec) Profile() (*Profile, error) {
 	if len(s.EKUs) == 0 {
 		s.EKUs = DefaultEKUs
 	}
+	s.LintRuleset, s.LintMode = cmp.Or(s.LintRuleset, lint.RFC), cmp.Or(s.LintMode, LintWarn)
 	p := &Profile{Spec: s}
 	if !id.Valid(s.ID) {
 		object("id", "must be 1 to 64 of a-z, 0-9, - and _, beginning with a letter or a digit")
@@ -93,6 +102,7 @@ func (s Spec) Profile() (*Profile, error) {
 	checkText(object, "description", s.Description, maxDescription)
 	checkKeys(object, s.Keys)
 	checkTTL(object, s)
+	checkLint(object, s)
 	p.ekus = parseUsages(object, s.EKUs)
 	p.required = parsePatterns(object, s.RequiredSANs)
 	if s.SPIFFE != "" {

@@ -103,13 +103,11 @@ func profileFact(at time.Time, o issuance.Origin, p *profile.Profile, verb strin
 }
 
 func profileFields(p *profile.Profile) fields {
-	patterns := p.RequiredSANs
-	if patterns == nil {
-		patterns = []string{}
-	}
+	list := func(s []string) []string { return append([]string{}, s...) }
 	return fields{
 		"name": p.Name, "description": p.Description, "allowed_key_algorithms": p.Keys,
-		"max_ttl_seconds": int64(p.MaxTTL.Seconds()), "allowed_ekus": p.EKUs, "required_san_patterns": patterns,
+		"max_ttl_seconds": int64(p.MaxTTL.Seconds()), "allowed_ekus": p.EKUs, "required_san_patterns": list(p.RequiredSANs),
 		"spiffe_uri_pattern": p.SPIFFE, "allow_short_lived": p.AllowShortLived, "enabled": p.Enabled,
+		"lint_ruleset": p.LintRuleset, "lint_mode": p.LintMode, "lint_ignore": list(p.LintIgnore), "reuse_key": p.ReuseKey,
 	}
 }

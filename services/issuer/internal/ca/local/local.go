@@ -21,7 +21,9 @@ import (
 	"encoding/asn1"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/certctl/certctl/libs/clock"
@@ -53,6 +55,8 @@ type Authority struct {
 	crl      []string
 	ocsp     []string
 	ca       []string
+	// standIn signs drafts.
+	standIn func() (crypto.Signer, error)
 }
 
 // Places are the URLs that certificates point relying parties to. Empty ones are left out.
@@ -73,6 +77,7 @@ func PlacesAt(publicURL, issuerID string) Places {
 // see OpenRoot and OpenFiles.
 func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) *Authority {
 	a := &Authority{chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
+	a.standIn = sync.OnceValues(func() (crypto.Signer, error) { return newStandIn(key.Public()) })
 	for _, cert := range chain {
 		if !selfSigned(cert) {
 			a.above = append(a.above, x509x.EncodePEM(cert.Raw)...)
@@ -107,13 +112,22 @@ func (a *Authority) Chain() []*x509.Certificate { return a.chain }
 
 // Issue implements [ca.Issuer].
 func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
+	template, err := a.leaf(r)
+	if err != nil {
+		return ca.Issued{}, err
+	}
+	return a.sign(template, r.CSR.PublicKey)
+}
+
+// leaf is the certificate that is issued for a request, but for its signature.
+func (a *Authority) leaf(r ca.Request) (*x509.Certificate, error) {
 	lifetime := a.lifetime
 	if r.Lifetime > 0 {
 		lifetime = min(lifetime, r.Lifetime)
 	}
 	template, err := a.template(r.CSR, lifetime)
 	if err != nil {
-		return ca.Issued{}, err
+		return nil, err
 	}
 	if len(r.CommonName) <= maxCommonName {
 		template.Subject = pkix.Name{CommonName: r.CommonName}
@@ -127,23 +141,26 @@ func (a *Authority) Issue(_ context.Context, r ca.Request) (ca.Issued, error) {
 		case x509x.URI:
 			uri, err := url.Parse(n.Value)
 			if err != nil {
-				return ca.Issued{}, fault.Wrap(err, fault.Invalid, "%s is no URI", n.Value)
+				return nil, fault.Wrap(err, fault.Invalid, "%s is no URI", n.Value)
 			}
 			template.URIs = append(template.URIs, uri)
 		default:
-			return ca.Issued{}, fault.New(fault.Invalid, "the Local CA issues for host names, addresses and URIs, not for %s", n.Value)
+			return nil, fault.New(fault.Invalid, "the Local CA issues for host names, addresses and URIs, not for %s", n.Value)
 		}
 	}
 	template.ExtKeyUsage = r.Usages
 	if r.Usages == nil {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	}
+	if enciphers(r.CSR.PublicKey, template.ExtKeyUsage) {
+		template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
 	if r.ShortLived {
 		template.ExtraExtensions = append(template.ExtraExtensions, noRevAvail)
 	} else {
 		template.CRLDistributionPoints, template.OCSPServer = a.crl, a.ocsp
 	}
-	return a.sign(template, r.CSR.PublicKey)
+	return template, nil
 }
 
 // template is what every certificate that this CA issues has in common.
@@ -175,10 +192,14 @@ func (a *Authority) template(csr *x509.CertificateRequest, lifetime time.Duratio
 		AuthorityKeyId:        issuer.SubjectKeyId,
 		IssuingCertificateURL: a.ca,
 	}
-	if _, isRSA := csr.PublicKey.(*rsa.PublicKey); isRSA {
-		t.KeyUsage |= x509.KeyUsageKeyEncipherment
-	}
 	return t, nil
+}
+
+// enciphers reports whether a key may encipher others: one of RSA, for a usage that this is consistent with (RFC 5280
+// section 4.2.1.12).
+func enciphers(pub crypto.PublicKey, usages []x509.ExtKeyUsage) bool {
+	_, isRSA := pub.(*rsa.PublicKey)
+	return isRSA && (slices.Contains(usages, x509.ExtKeyUsageServerAuth) || slices.Contains(usages, x509.ExtKeyUsageEmailProtection))
 }
 
 func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.Issued, error) {

@@ -44,15 +44,28 @@ type Server struct {
 	// Key is the provisioner's private key, encrypted with Password, as step writes it.
 	Key []byte
 
+	// Directory is where it speaks ACME, if it does.
+	Directory string
+
 	dir, binary string
+	flags       []string
 	t           testing.TB
 	cmd         *exec.Cmd
 }
 
 // Start makes a CA and starts it.
-func Start(t testing.TB) *Server {
+func Start(t testing.TB) *Server { return start(t) }
+
+// StartACME makes a CA that speaks ACME too. It asks the DNS at resolver for names, and every host for HTTP-01 at one port.
+func StartACME(t testing.TB, resolver, port string) *Server {
+	s := start(t, "--resolver", resolver, "--acme-http-port", port, "--insecure")
+	s.Directory = s.URL + "/acme/acme/directory"
+	return s
+}
+
+func start(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir(), binary: catest.Binary(t, "step-ca"), t: t}
+	s := &Server{dir: t.TempDir(), binary: catest.Binary(t, "step-ca"), flags: flags, t: t}
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +84,7 @@ func Start(t testing.TB) *Server {
 // Run starts the server, after Stop again.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.cmd = exec.Command(s.binary, filepath.Join(s.dir, "ca.json"))
+	s.cmd = exec.Command(s.binary, append(s.flags, filepath.Join(s.dir, "ca.json"))...)
 	var log bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &log, &log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -147,9 +160,10 @@ func (s *Server) write(address string) {
 		"authority": map[string]any{
 			"backdate": "5m0s",
 			"claims":   map[string]any{"maxTLSCertDuration": "2160h", "defaultTLSCertDuration": "24h"},
-			"provisioners": []any{map[string]any{
-				"type": "JWK", "name": Provisioner, "key": public, "encryptedKey": compact,
-			}},
+			"provisioners": []any{
+				map[string]any{"type": "JWK", "name": Provisioner, "key": public, "encryptedKey": compact},
+				map[string]any{"type": "ACME", "name": "acme"},
+			},
 		},
 	}, "", "  ")
 	if err != nil {
