@@ -45,15 +45,14 @@ type Server struct {
 	running sync.WaitGroup
 }
 
-// Serve answers requests until ctx ends, then finishes those in hand.
+// Serve answers requests until ctx ends, and then those in hand without waiting for agents any more.
 func (s *Server) Serve(ctx context.Context, nc *nats.Conn) error {
-	lasting := context.WithoutCancel(ctx)
 	free := make(chan struct{}, atOnce)
 	sub, err := nc.QueueSubscribe(subject.Operation("deployment", "answerHTTP01"), queue, func(m *nats.Msg) {
 		free <- struct{}{}
 		s.running.Go(func() {
 			defer func() { <-free }()
-			s.answer(lasting, m)
+			s.answer(ctx, m)
 		})
 	})
 	if err != nil {
@@ -90,6 +89,9 @@ func (s *Server) http01(ctx context.Context, text []byte) error {
 		return fault.Wrap(err, fault.Invalid, "the request is not what this operation takes")
 	}
 	if a.Withdraw {
+		// What is shown is to be taken back, also if the service stops.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		defer cancel()
 		err := s.Desk.HideHTTP01(ctx, a)
 		s.Committed()
 		return err

@@ -108,12 +108,15 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
-		func(ctx context.Context) error {
-			desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
-			return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, settings.AdviceSweep).Run(ctx)
-		},
+		func(ctx context.Context) error { return seekAdvice(ctx, store, issuers, deps, settings.AdviceSweep) },
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// seekAdvice asks CAs when they want their certificates renewed, until ctx ends.
+func seekAdvice(ctx context.Context, store *postgres.Store, issuers *registry.Registry, deps service.Deps, sweep time.Duration) error {
+	desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
+	return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, sweep).Run(ctx)
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.
