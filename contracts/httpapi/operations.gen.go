@@ -105,6 +105,7 @@ var Operations = []Operation{
 	{ID: "retryJob", Method: "POST", Path: "/api/v1/jobs/{id}/retry", Services: []string{"issuer", "deployment"}, Permission: "jobs:retry"},
 	{ID: "revokeAPIKey", Method: "DELETE", Path: "/api/v1/api-keys/{id}", Services: []string{"gateway"}, Permission: "api-keys:revoke"},
 	{ID: "rotateAPIKey", Method: "POST", Path: "/api/v1/api-keys/{id}/rotate", Services: []string{"gateway"}, Permission: "api-keys:update"},
+	{ID: "rotateIssuerAccountKey", Method: "POST", Path: "/api/v1/issuers/{id}/rotate-account-key", Services: []string{"issuer"}, Permission: "issuers:update"},
 	{ID: "setAgentGroupMember", Method: "PUT", Path: "/api/v1/agent-groups/{id}/members/{agent_id}", Services: []string{"deployment"}, Permission: "agent-groups:update"},
 	{ID: "submitCertificateCSR", Method: "POST", Path: "/api/v1/certificates/{id}/csr", Services: []string{"issuer"}, Permission: "certificates:renew"},
 	{ID: "testIssuer", Method: "POST", Path: "/api/v1/issuers/{id}/test", Services: []string{"issuer"}, Permission: "issuers:test"},

@@ -60,3 +60,6 @@ INSERT INTO renewal_advice (certificate_id, version_id, next_ask_at)
 SELECT c.id, c.version_id, now() + random() * interval '1 hour'
 FROM certificates c JOIN certificate_versions v ON v.id = c.version_id JOIN issuers i ON i.id = v.issuer_id AND i.type = 'ACME'
 WHERE c.status NOT IN ('Revoked', 'Archived');
+
+-- The key that is to take the place of the account's, sealed likewise. While there is one, the CA may know either.
+ALTER TABLE acme_accounts ADD COLUMN next_sealed_key bytea;

@@ -4180,6 +4180,14 @@ type ClientInterface interface {
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	//
+	// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+	// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+	RotateIssuerAccountKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// TestIssuer Test whether an issuer can be used
 	//
 	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
@@ -6078,6 +6086,24 @@ func (c *Client) UpdateIssuerWithBody(ctx context.Context, id ID, params *Update
 // Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 func (c *Client) UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateIssuerRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+//
+// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+//
+// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+func (c *Client) RotateIssuerAccountKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateIssuerAccountKeyRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -10778,6 +10804,40 @@ func NewUpdateIssuerRequestWithBody(server string, id ID, params *UpdateIssuerPa
 	return req, nil
 }
 
+// NewRotateIssuerAccountKeyRequest constructs an http.Request for the RotateIssuerAccountKey method
+func NewRotateIssuerAccountKeyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/rotate-account-key", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewTestIssuerRequest constructs an http.Request for the TestIssuer method
 func NewTestIssuerRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -14631,6 +14691,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuerWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error)
 
+	// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
+	//
+	// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+	// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+	RotateIssuerAccountKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RotateIssuerAccountKeyResponse, error)
+
 	// TestIssuerWithResponse Test whether an issuer can be used
 	//
 	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
@@ -17990,6 +18060,47 @@ func (r UpdateIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RotateIssuerAccountKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RotateIssuerAccountKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateIssuerAccountKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateIssuerAccountKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateIssuerAccountKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateIssuerAccountKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -22111,6 +22222,22 @@ func (c *ClientWithResponses) UpdateIssuerWithResponse(ctx context.Context, id I
 	return ParseUpdateIssuerResponse(rsp)
 }
 
+// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
+//
+// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+func (c *ClientWithResponses) RotateIssuerAccountKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RotateIssuerAccountKeyResponse, error) {
+	rsp, err := c.RotateIssuerAccountKey(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateIssuerAccountKeyResponse(rsp)
+}
+
 // TestIssuerWithResponse Test whether an issuer can be used
 //
 // Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
@@ -25224,6 +25351,35 @@ func ParseUpdateIssuerResponse(rsp *http.Response) (*UpdateIssuerResponse, error
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRotateIssuerAccountKeyResponse parses an HTTP response from a RotateIssuerAccountKeyWithResponse call
+func ParseRotateIssuerAccountKeyResponse(rsp *http.Response) (*RotateIssuerAccountKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateIssuerAccountKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

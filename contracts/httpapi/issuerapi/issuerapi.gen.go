@@ -2433,6 +2433,9 @@ type ServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	// (POST /api/v1/issuers/{id}/rotate-account-key)
+	RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(w http.ResponseWriter, r *http.Request, id ID)
@@ -2694,6 +2697,12 @@ func (_ Unimplemented) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) 
 // UpdateIssuer Change an issuer
 // (PUT /api/v1/issuers/{id})
 func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+// (POST /api/v1/issuers/{id}/rotate-account-key)
+func (_ Unimplemented) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -3926,6 +3935,32 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateIssuer(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateIssuerAccountKey operation middleware
+func (siw *ServerInterfaceWrapper) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateIssuerAccountKey(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5730,6 +5765,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/test", wrapper.TestIssuer)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/rotate-account-key", wrapper.RotateIssuerAccountKey)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
 	})
 	r.Group(func(r chi.Router) {
@@ -6787,6 +6825,39 @@ type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateIssuerAccountKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RotateIssuerAccountKeyResponseObject interface {
+	VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error
+}
+
+type RotateIssuerAccountKey204Response struct {
+}
+
+func (response RotateIssuerAccountKey204Response) VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RotateIssuerAccountKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RotateIssuerAccountKeydefaultApplicationProblemPlusJSONResponse) VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8606,6 +8677,9 @@ type StrictServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	// (POST /api/v1/issuers/{id}/rotate-account-key)
+	RotateIssuerAccountKey(ctx context.Context, request RotateIssuerAccountKeyRequestObject) (RotateIssuerAccountKeyResponseObject, error)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(ctx context.Context, request TestIssuerRequestObject) (TestIssuerResponseObject, error)
@@ -9408,6 +9482,32 @@ func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
 		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RotateIssuerAccountKey operation middleware
+func (sh *strictHandler) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RotateIssuerAccountKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateIssuerAccountKey(ctx, request.(RotateIssuerAccountKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateIssuerAccountKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RotateIssuerAccountKeyResponseObject); ok {
+		if err := validResponse.VisitRotateIssuerAccountKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

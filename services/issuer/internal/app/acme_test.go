@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
@@ -122,6 +123,26 @@ func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Name != "config.directory_url" {
 		t.Errorf("another CA: %+v", p)
 	}
+}
+
+func TestACME_ReplacesItsAccountKeyByTheAPI(t *testing.T) {
+	w := newWorld(t)
+	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}})
+	i := w.issuer(acmeIssuer(s))
+	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
+	const keys = `SELECT string_agg(encode(sealed_key, 'hex'), ' ') FROM acme_accounts WHERE next_sealed_key IS NULL`
+	key, account := w.text(keys), w.text(accountURL)
+	rotate := func(id string) string { return issuers + "/" + id + "/rotate-account-key" }
+	w.must(http.StatusNoContent, http.MethodPost, "rotateIssuerAccountKey", rotate(i.ID), nil, nil)
+	if w.text(keys) == key || w.text(accountURL) != account {
+		t.Error("it has the same key, or another account")
+	}
+	w.issues(i.ID)
+	w.refused(http.StatusConflict, http.MethodPost, "rotateIssuerAccountKey", rotate("iss-local"), nil)
+	w.refused(http.StatusNotFound, http.MethodPost, "rotateIssuerAccountKey", rotate("iss-none"), nil)
+	w.as = authn.Principal{ID: "key-web", Kind: authn.KindUser, Scope: authn.Scope{Teams: []string{"t-web"}}}
+	w.refused(http.StatusForbidden, http.MethodPost, "rotateIssuerAccountKey", rotate(i.ID), nil)
 }
 
 // replaced is what the CA is told of the certificates that new ones replace, order by order.

@@ -163,6 +163,13 @@ type OCSPResponderIssuer interface {
 	IssueOCSPResponder(ctx context.Context, csr *x509.CertificateRequest) (Issued, error)
 }
 
+// AccountKeyRotator is an Issuer that its CA knows by a key.
+type AccountKeyRotator interface {
+	// RotateAccountKey replaces the key by a new one. It can be called again if it was cut short, and replicas that still
+	// have the old key find out.
+	RotateAccountKey(ctx context.Context) error
+}
+
 // RenewalAdvice is when a CA wants a certificate to be renewed.
 type RenewalAdvice struct {
 	// Start and End bound the time at which to renew; one that lies in the past asks for it at once.

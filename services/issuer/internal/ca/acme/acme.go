@@ -66,7 +66,7 @@ type Deps struct {
 type Authority struct {
 	config  Config
 	deps    Deps
-	key     *ecdsa.PrivateKey
+	key     atomic.Pointer[ecdsa.PrivateKey] // of account
 	account atomic.Pointer[ca.Account]
 	// registering is held while the account is made known to the CA.
 	registering chan struct{}
@@ -90,10 +90,9 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.key, err = a.unseal(stored); err != nil {
+	if err := a.adopt(stored); err != nil {
 		return nil, err
 	}
-	a.account.Store(stored)
 	// The account may be known for long; the directory is to be there now.
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -176,7 +175,7 @@ func (a *Authority) as(ctx context.Context, do func(*session) error) error {
 		return err
 	}
 	err := once()
-	if is(err, accountDoesNotExist) {
+	if is(err, accountDoesNotExist) || a.outdated(ctx, err) {
 		err = once()
 	}
 	return coded(err)
@@ -184,5 +183,5 @@ func (a *Authority) as(ctx context.Context, do func(*session) error) error {
 
 // connect begins a session of the account.
 func (a *Authority) connect(ctx context.Context) (*session, error) {
-	return connect(ctx, a.config.Directory, a.config.Roots, a.account.Load().URL, a.key)
+	return connect(ctx, a.config.Directory, a.config.Roots, a.account.Load().URL, a.key.Load())
 }
