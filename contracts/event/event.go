@@ -76,6 +76,7 @@ func All() []Event {
 		PolicyChanged{},
 		PolicyViolated{},
 		RenewalPolicyChanged{},
+		BlockedKeyChanged{},
 		AgentGroupChanged{},
 		APIKeyChanged{},
 		CheckpointSigned{},

@@ -44,6 +44,8 @@ type (
 	PolicyChanged struct{ Record }
 	// RenewalPolicyChanged tells of a renewal policy.
 	RenewalPolicyChanged struct{ Record }
+	// BlockedKeyChanged tells of a key that is not to be certified; its id is the SHA-256 of its SubjectPublicKeyInfo.
+	BlockedKeyChanged struct{ Record }
 	// AgentGroupChanged tells of an agent group, its criteria or its members.
 	AgentGroupChanged struct{ Record }
 	// APIKeyChanged tells of an API key; never of the key itself.
@@ -70,6 +72,9 @@ func (e PolicyChanged) About() (string, string, string) { return "policy", e.ID,
 func (e RenewalPolicyChanged) About() (string, string, string) {
 	return "renewalpolicy", e.ID, "changed"
 }
+
+// About implements [Event].
+func (e BlockedKeyChanged) About() (string, string, string) { return "blockedkey", e.ID, "changed" }
 
 // About implements [Event].
 func (e AgentGroupChanged) About() (string, string, string) { return "agentgroup", e.ID, "changed" }

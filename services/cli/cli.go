@@ -50,6 +50,9 @@ func commands() []command {
 		{"create-key", "NAME --role R... [--team T]... [--environment E]... [--issuer-id I]... [--profile-id P]... [--expires-in D]", "make an API key, and show it once", createKey},
 		{"rotate-key", "ID [--overlap D]", "replace an API key, and show the new one once", rotateKey},
 		{"revoke-key", "ID", "revoke an API key at once", revokeKey},
+		{"list-blocked-keys", "[--limit N]", "list the keys that are not certified, newest first", listBlockedKeys},
+		{"block-key", "SHA256|FILE --reason R [--comment T]", "have a key never certified again", blockKey},
+		{"unblock-key", "SHA256", "let a key be certified again", unblockKey},
 		{"health", "", "tell whether the server is well", health},
 		{"version", "", "print the version", printVersion},
 	}

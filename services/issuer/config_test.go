@@ -62,6 +62,17 @@ func TestConfig_TakesTheProgramsOfACA(t *testing.T) {
 	}
 }
 
+func TestConfig_TakesAnAccountOfCertCentral(t *testing.T) {
+	c, err := load(t, map[string]string{"DIGICERT_API_KEY": "k", "DIGICERT_ORGANIZATION_ID": "5", "DIGICERT_BASE_URL": "https://certcentral.digicert.eu/services/v2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := app.DigiCert{APIKey: "k", OrganizationID: 5, Product: "ssl_basic", BaseURL: "https://certcentral.digicert.eu/services/v2"}
+	if d := cmp.Diff(want, c.digiCert()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestConfig_SaysWhichVariablesOfAConnectorAreWrong(t *testing.T) {
 	for says, variables := range map[string]map[string]string{
 		"CERTCTL_STEPCA_URL must be":               {"STEPCA_URL": "http://ca", "STEPCA_PROVISIONER": "p"},
@@ -71,6 +82,8 @@ func TestConfig_SaysWhichVariablesOfAConnectorAreWrong(t *testing.T) {
 		"need CERTCTL_OPENSSL_SIGN_SCRIPT":         {"OPENSSL_CRL_SCRIPT": "/crl"},
 		"CERTCTL_OPENSSL_TIMEOUT_SECONDS must be":  {"OPENSSL_TIMEOUT_SECONDS": "-1"},
 		"CERTCTL_OPENSSL_SCRIPT_DIR must be an":    {"OPENSSL_SCRIPT_DIR": "scripts"},
+		"need CERTCTL_DIGICERT_API_KEY":            {"DIGICERT_ORGANIZATION_ID": "5"},
+		"CERTCTL_DIGICERT_ORGANIZATION_ID must be": {"DIGICERT_API_KEY": "k", "DIGICERT_ORGANIZATION_ID": "-5"},
 		"CERTCTL_OPENSSL_TIMEOUT_SECONDS is not a": {"OPENSSL_TIMEOUT_SECONDS": "soon"},
 	} {
 		t.Run(says, func(t *testing.T) {

@@ -28,6 +28,11 @@ type Connectors struct {
 	OpensslTimeoutSeconds int    `split_words:"true" default:"30" desc:"How long each of these programs may take."`
 	OpensslCACert         string `split_words:"true" desc:"PEM file with its CA's certificate and those above it, against which its answers are held."`
 	OpensslScriptDir      string `split_words:"true" desc:"Folder of programs that issuers of type OpenSSL may name when they are set up by API. Without it they can name none."`
+
+	DigicertAPIKey         string `split_words:"true" secret:"true" desc:"API key of a DigiCert CertCentral account; sets up issuer iss-digicert."`
+	DigicertOrganizationID int64  `split_words:"true" desc:"Number of the organization that its certificates are for; needed unless the product validates domains only."`
+	DigicertProduct        string `split_words:"true" default:"ssl_basic" desc:"The name_id of the product that is ordered."`
+	DigicertBaseURL        string `split_words:"true" desc:"Where its API is, if not at www.digicert.com: https://certcentral.digicert.eu/services/v2 for European accounts."`
 }
 
 func (c *Connectors) check() error {
@@ -58,7 +63,17 @@ func (c *Connectors) check() error {
 	if c.OpensslScriptDir != "" && !filepath.IsAbs(c.OpensslScriptDir) {
 		return errors.New("CERTCTL_OPENSSL_SCRIPT_DIR must be an absolute path")
 	}
+	if c.DigicertAPIKey == "" && (c.DigicertOrganizationID != 0 || c.DigicertBaseURL != "") {
+		return errors.New("CERTCTL_DIGICERT_ORGANIZATION_ID and _BASE_URL need CERTCTL_DIGICERT_API_KEY")
+	}
+	if c.DigicertOrganizationID < 0 || c.DigicertOrganizationID > 1<<53 {
+		return errors.New("CERTCTL_DIGICERT_ORGANIZATION_ID must be the number of an organization")
+	}
 	return nil
+}
+
+func (c *Connectors) digiCert() app.DigiCert {
+	return app.DigiCert{APIKey: c.DigicertAPIKey, OrganizationID: c.DigicertOrganizationID, Product: c.DigicertProduct, BaseURL: c.DigicertBaseURL}
 }
 
 func (c *Connectors) stepCA() app.StepCA {

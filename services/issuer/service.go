@@ -21,6 +21,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		CAKeyPath:   cfg.CAKeyPath,
 		StepCA:      cfg.stepCA(),
 		OpenSSL:     cfg.openSSL(),
+		DigiCert:    cfg.digiCert(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
 		ACME:        cfg.acme(),

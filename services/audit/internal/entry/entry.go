@@ -54,6 +54,7 @@ var records = map[string]string{
 	event.Type(event.ProfileChanged{}):       "profile",
 	event.Type(event.PolicyChanged{}):        "policy",
 	event.Type(event.RenewalPolicyChanged{}): "renewal_policy",
+	event.Type(event.BlockedKeyChanged{}):    "blocked_key",
 	event.Type(event.AgentGroupChanged{}):    "agent_group",
 	event.Type(event.APIKeyChanged{}):        "api_key",
 }

@@ -30,7 +30,7 @@ func users() []user {
 		{natsauth.CORE, "gateway", gateway()},
 		{natsauth.CORE, "issuer", serving("issuer", natsauth.Permissions{
 			Publish: concat(
-				events("certificate", "job", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy"),
+				events("certificate", "job", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy", "blockedkey"),
 				consuming("issuer", subject.StreamEvents, subject.ConsumerIssuerEvents),
 				[]string{
 					subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "listGroupsOfAgent"),

@@ -57,6 +57,10 @@ var matrix = map[string][]string{
 	"renewal-policies:update": {},
 	"renewal-policies:delete": {},
 
+	"blocked-keys:read":   {Operator, Approver, Viewer, MCP},
+	"blocked-keys:create": {Operator},
+	"blocked-keys:delete": {},
+
 	"teams:read":   {Operator, Approver, Viewer, MCP},
 	"teams:create": {},
 	"teams:update": {},

@@ -31,6 +31,7 @@ type Services struct {
 	Issuers      *registry.Service
 	Organisation *organisation.Service
 	Rules        *regulation.Service
+	Keys         *regulation.Keys
 	Renewal      issuance.PolicyDesk
 	Bulk         *bulk.Service
 }
@@ -42,7 +43,7 @@ func New(s Services, store *postgres.Store, c clock.Clock) http.Handler {
 	r.MethodNotAllowed(httpx.NotFound)
 	r.Use(identified, deployBody)
 	strict := issuerapi.NewStrictHandlerWithOptions(&server{
-		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal,
+		service: s.Certificates, issuers: s.Issuers, organisation: s.Organisation, rules: s.Rules, policies: s.Renewal, keys: s.Keys,
 		bulk: s.Bulk, store: store, clock: c,
 	}, nil, issuerapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc:  httpx.WriteRequestError,
@@ -79,6 +80,7 @@ type server struct {
 	organisation *organisation.Service
 	policies     issuance.PolicyDesk
 	rules        *regulation.Service
+	keys         *regulation.Keys
 	bulk         *bulk.Service
 	store        *postgres.Store
 	clock        clock.Clock

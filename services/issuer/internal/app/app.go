@@ -34,6 +34,7 @@ type Settings struct {
 	StepCA                StepCA
 	OpenSSL               OpenSSL
 	ACME                  ACME
+	DigiCert              DigiCert
 	Sweep, CSRDeadline    time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
@@ -73,6 +74,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
 		})
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
+	keys := regulation.NewKeys(store, certificates.Blocked(), deps.Clock)
 	var bulkWork *worker.Worker
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
@@ -92,7 +94,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 
 	answers := api.New(api.Services{
 		Certificates: certificates, Issuers: records,
-		Organisation: organisation.New(store, deps.Clock), Rules: rules, Bulk: bulkOperations,
+		Organisation: organisation.New(store, deps.Clock), Rules: rules, Keys: keys, Bulk: bulkOperations,
 		Renewal: issuance.PolicyDesk{Store: store, Now: deps.Clock.Now, Rules: certificates.Rules()},
 	}, store, deps.Clock)
 	return together(

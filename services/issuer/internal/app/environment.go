@@ -9,6 +9,7 @@ import (
 
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
+	"github.com/certctl/certctl/services/issuer/internal/ca/digicert"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -21,6 +22,7 @@ const (
 	acmeIssuer    = "iss-acme-prod"
 	// acmeStagingIssuer is for a directory whose host says so, as Let's Encrypt's does.
 	acmeStagingIssuer = "iss-acme-staging"
+	digiCertIssuer    = "iss-digicert"
 )
 
 // StepCA is a step-ca that the environment sets up; without a URL there is none.
@@ -51,6 +53,23 @@ type ACME struct {
 	HTTPAddress string
 	// DNS are the programs that every issuer proves names with by DNS-01; an API caller can name none.
 	DNS acme.Hooks
+}
+
+// DigiCert is an account of CertCentral that the environment sets up; without a key there is none.
+type DigiCert struct {
+	APIKey           string
+	OrganizationID   int64
+	Product, BaseURL string
+}
+
+func (d *DigiCert) config() map[string]any {
+	config := filled(map[string]any{
+		digicert.SettingAPIKey: d.APIKey, digicert.SettingProduct: d.Product, digicert.SettingBaseURL: d.BaseURL,
+	})
+	if d.OrganizationID != 0 {
+		config[digicert.SettingOrganization] = float64(d.OrganizationID)
+	}
+	return config
 }
 
 func (o *OpenSSL) trusted() string {
@@ -87,6 +106,9 @@ func (s *Settings) given() (map[string]registry.Given, error) {
 			id = acmeStagingIssuer
 		}
 		all[id] = registry.Given{ID: id, Name: "ACME", Type: registry.TypeACME, Config: config, Source: "CERTCTL_ACME_*"}
+	}
+	if s.DigiCert.APIKey != "" {
+		all[digiCertIssuer] = registry.Given{ID: digiCertIssuer, Name: "DigiCert", Type: registry.TypeDigiCert, Config: s.DigiCert.config(), Source: "CERTCTL_DIGICERT_*"}
 	}
 	return all, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
+	"github.com/certctl/certctl/services/issuer/internal/ca/digicert"
 	"github.com/certctl/certctl/services/issuer/internal/ca/local"
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
@@ -34,9 +35,10 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, Hosts: &acme.Hosts{Agents: deployment.NewAgents(deps.Bus.NC)},
 			DNS: &settings.ACME.DNS,
 		},
-		registry.TypeStepCA:  &stepca.Kind{Clock: deps.Clock},
-		registry.TypeVault:   &vault.Kind{Clock: deps.Clock},
-		registry.TypeOpenSSL: &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
+		registry.TypeDigiCert: &digicert.Kind{Clock: deps.Clock},
+		registry.TypeStepCA:   &stepca.Kind{Clock: deps.Clock},
+		registry.TypeVault:    &vault.Kind{Clock: deps.Clock},
+		registry.TypeOpenSSL:  &script.Kind{Dir: settings.OpenSSL.ScriptDir, Trusted: settings.OpenSSL.trusted(), Clock: deps.Clock},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/obs"
+	"github.com/certctl/certctl/services/issuer/internal/blockedkey"
 	"github.com/certctl/certctl/services/issuer/internal/policy"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
@@ -16,6 +17,9 @@ import (
 
 // Rules are the profiles and policy rules that the service judges by, for whoever changes them.
 func (s *Service) Rules() *rulebook.Cache { return s.rules }
+
+// Blocked are the keys that no certificate is made for, for whoever changes them.
+func (s *Service) Blocked() *blockedkey.Set { return s.blocked }
 
 // profile returns the profile of an id, nil for none. One that does not exist is Invalid.
 func (s *Service) profile(ctx context.Context, id string) (*profile.Profile, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/services/issuer/internal/blockedkey"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/lint"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
@@ -43,6 +44,7 @@ type Store interface {
 	Jobs
 	Places
 	rulebook.Source
+	blockedkey.Source
 	// Record puts breaches on record, in a transaction of its own.
 	Record(ctx context.Context, breaches []Breach) error
 	// Targets returns what is known of targets, in the order of the ids; one that is not known has no agent.
@@ -118,6 +120,7 @@ type Service struct {
 	issuers  Issuers
 	targets  Targets
 	rules    *rulebook.Cache
+	blocked  *blockedkey.Set
 	clock    clock.Clock
 	log      *slog.Logger
 	settings Settings
@@ -150,5 +153,8 @@ func New(store Store, issuers Issuers, targets Targets, c clock.Clock, log *slog
 	if s.FellBack == nil {
 		s.FellBack = func(string, string) {}
 	}
-	return &Service{store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), clock: c, log: log, settings: s}
+	return &Service{
+		store: store, issuers: issuers, targets: targets, rules: rulebook.New(store, c), blocked: blockedkey.NewSet(store, c),
+		clock: c, log: log, settings: s,
+	}
 }

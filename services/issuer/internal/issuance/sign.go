@@ -41,10 +41,13 @@ func (w *Work) signing(csr string) signing {
 	return what
 }
 
-// examine checks a request against its record and its profile.
+// examine checks a request against its record, its profile and the keys that are blocked.
 func (s *Service) examine(ctx context.Context, what signing) (*x509.CertificateRequest, x509x.Names, *profile.Profile, error) {
 	csr, names, err := checkRequest(what.csr, what.commonName, what.sans)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := s.blocked.Check(ctx, csr); err != nil {
 		return nil, nil, nil, err
 	}
 	rules, err := s.profile(ctx, what.profileID)

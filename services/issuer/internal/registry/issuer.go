@@ -36,11 +36,12 @@ type Issuer struct {
 
 // The types of issuers, as the API spells them.
 const (
-	TypeLocal   = "GenericCA"
-	TypeACME    = "ACME"
-	TypeStepCA  = "StepCA"
-	TypeOpenSSL = "OpenSSL"
-	TypeVault   = "Vault"
+	TypeLocal    = "GenericCA"
+	TypeACME     = "ACME"
+	TypeStepCA   = "StepCA"
+	TypeOpenSSL  = "OpenSSL"
+	TypeVault    = "Vault"
+	TypeDigiCert = "DigiCert"
 )
 
 // names are the types by the names that older clients and data give them, without case and punctuation.
@@ -48,6 +49,7 @@ var names = map[string]string{
 	"genericca": TypeLocal, "local": TypeLocal, "localca": TypeLocal,
 	"acme": TypeACME, "stepca": TypeStepCA, "openssl": TypeOpenSSL,
 	"vault": TypeVault, "openbao": TypeVault, "hashicorpvault": TypeVault,
+	"digicert": TypeDigiCert, "certcentral": TypeDigiCert, "digicertcertcentral": TypeDigiCert,
 }
 
 // TypeOf returns the type that a name means, false if it means none.

@@ -1,6 +1,6 @@
 // Package catest is what every CA must do, whatever stands behind it: a suite that each connector's tests run against
-// its real server. It verifies what was issued with crypto/x509 and with the openssl command, because relying parties
-// read certificates with more than one parser.
+// its real server. It verifies what was issued with crypto/x509, with the openssl command and with GnuTLS's, because relying
+// parties read certificates with more than one parser, and lints it by the RFCs, because some are stricter than these.
 //
 // Capabilities that a CA does not have are not asked for; those that it has are held to the same suite. Which checks
 // each connector has passed is written down in its testdata, and shown in docs/operations/conformance.gen.md.
@@ -16,11 +16,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/certctl/certctl/libs/x509x"
@@ -33,6 +29,10 @@ type Bounds struct {
 	Names []string
 	// Keys are the kinds of keys that it takes; nil are all of the suite's. Any other it must refuse as Invalid.
 	Keys []string
+	// Orders tells how many orders the CA has taken, if that can be told; nil if not.
+	Orders func() int
+	// Lints are those that its certificates do not pass, each with the reason why that is so and stays so.
+	Lints map[string]string
 	// OwnTemplate tells that key usages, purposes besides that of a server, key identifiers, backdating and the length of
 	// serial numbers are the CA's alone.
 	OwnTemplate bool
@@ -55,7 +55,7 @@ func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
 	if b.Names == nil {
 		b.Names = []string{"www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"}
 	}
-	s.check(t, "chain", true, func(t *testing.T) { chain(t, issuer) })
+	s.check(t, "chain", true, func(t *testing.T) { chain(t, issuer, b) })
 	for _, kind := range []string{"ECDSA P-256", "ECDSA P-384", "RSA 2048", "Ed25519"} {
 		takes := b.Keys == nil || slices.Contains(b.Keys, kind)
 		s.check(t, "issues for "+kind, takes, func(t *testing.T) { issues(t, issuer, NewKey(t, kind), b) })
@@ -64,14 +64,17 @@ func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
 		}
 	}
 	s.check(t, "serials are random", true, func(t *testing.T) { serials(t, issuer, b) })
-	s.check(t, "long common name", true, func(t *testing.T) { longName(t, issuer) })
-	s.check(t, "only the key of the request counts", true, func(t *testing.T) { ignoresExtensions(t, issuer) })
+	s.check(t, "long common name", true, func(t *testing.T) { longName(t, issuer, b) })
+	s.check(t, "only the key of the request counts", true, func(t *testing.T) { ignoresExtensions(t, issuer, b) })
 	revoker, can := issuer.(ca.Revoker)
-	s.check(t, "revokes, and bears a repetition", can, func(t *testing.T) { revokes(t, issuer, revoker) })
+	s.check(t, "revokes, and bears a repetition", can, func(t *testing.T) { revokes(t, issuer, revoker, b) })
 	lists, can := issuer.(ca.CRLSigner)
 	s.check(t, "signs revocation lists", can && lists.SignsCRLs(), func(t *testing.T) { revocationList(t, issuer, lists) })
 	responders, can := issuer.(ca.OCSPResponderIssuer)
-	s.check(t, "issues for an OCSP responder", can, func(t *testing.T) { responder(t, issuer, responders) })
+	s.check(t, "issues for an OCSP responder", can, func(t *testing.T) { responder(t, issuer, responders, b) })
+	takesTime := asynchronous(t, issuer, b)
+	s.check(t, "asynchronous orders", takesTime, func(t *testing.T) { asksAgain(t, issuer, b) })
+	s.check(t, "an order is gone on with after a crash", takesTime, func(t *testing.T) { survivesCrashes(t, issuer, b) })
 	return s
 }
 
@@ -130,10 +133,10 @@ func NewRequest(t testing.TB, key crypto.Signer, names ...string) ca.Request {
 	return ca.Request{CSR: csr, CommonName: names[0], Names: set}
 }
 
-// issue issues and parses the chain, leaf first.
-func issue(t *testing.T, issuer ca.Issuer, r ca.Request) (ca.Issued, []*x509.Certificate) {
+// issue issues and parses the chain, leaf first. Whatever is issued has to be linted, and verified by GnuTLS.
+func issue(t *testing.T, issuer ca.Issuer, r ca.Request, b Bounds) (ca.Issued, []*x509.Certificate) {
 	t.Helper()
-	issued, err := issuer.Issue(t.Context(), r)
+	issued, err := Await(t, issuer, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +144,8 @@ func issue(t *testing.T, issuer ca.Issuer, r ca.Request) (ca.Issued, []*x509.Cer
 	if err != nil {
 		t.Fatal(err)
 	}
+	lints(t, certs[0], b)
+	verifyGnuTLS(t, issuer, certs, serverPurpose)
 	return issued, certs
 }
 
@@ -158,30 +163,5 @@ func verify(t *testing.T, issuer ca.Issuer, certs []*x509.Certificate, usage x50
 	})
 	if err != nil {
 		t.Errorf("crypto/x509: %v", err)
-	}
-}
-
-// verifyOpenSSL does the same with the openssl command, strictly.
-func verifyOpenSSL(t *testing.T, issuer ca.Issuer, certs []*x509.Certificate, purpose string) {
-	t.Helper()
-	dir := t.TempDir()
-	write := func(name string, certs ...*x509.Certificate) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, x509x.EncodeCertificates(certs...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	above := issuer.Chain()
-	args := []string{
-		"verify", "-x509_strict", "-check_ss_sig", "-partial_chain", "-purpose", purpose,
-		"-CAfile", write("root.pem", above[len(above)-1]),
-	}
-	if len(certs) > 1 {
-		args = append(args, "-untrusted", write("between.pem", certs[1:]...))
-	}
-	out, err := exec.CommandContext(t.Context(), "openssl", append(args, write("leaf.pem", certs[0]))...).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "leaf.pem: OK") {
-		t.Errorf("openssl: %v\n%s", err, out)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
-func revokes(t *testing.T, issuer ca.Issuer, revoker ca.Revoker) {
-	issued, _ := issue(t, issuer, NewRequest(t, NewKey(t, "ECDSA P-256"), "www.example.com"))
+func revokes(t *testing.T, issuer ca.Issuer, revoker ca.Revoker, b Bounds) {
+	issued, _ := issue(t, issuer, NewRequest(t, NewKey(t, "ECDSA P-256"), "www.example.com"), b)
 	for range 2 {
 		if err := revoker.Revoke(t.Context(), ca.Revocation{Serial: issued.Serial, Leaf: issued.DER, Reason: 4}); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func revocationList(t *testing.T, issuer ca.Issuer, signer ca.CRLSigner) {
 	}
 }
 
-func responder(t *testing.T, issuer ca.Issuer, responders ca.OCSPResponderIssuer) {
+func responder(t *testing.T, issuer ca.Issuer, responders ca.OCSPResponderIssuer, b Bounds) {
 	key := NewKey(t, "ECDSA P-256")
 	csr, err := x509x.ParseCSR([]byte(NewCSR(t, key, "responder")))
 	if err != nil {
@@ -96,5 +96,7 @@ func responder(t *testing.T, issuer ca.Issuer, responders ca.OCSPResponderIssuer
 	if err := leaf.CheckSignatureFrom(issuer.Chain()[0]); err != nil {
 		t.Error(err)
 	}
+	lints(t, leaf, b)
 	verify(t, issuer, certs, x509.ExtKeyUsageOCSPSigning)
+	verifyGnuTLS(t, issuer, certs, ocspPurpose)
 }
