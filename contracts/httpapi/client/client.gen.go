@@ -124,6 +124,27 @@ func (e AuthInfoAuthType) Valid() bool {
 	}
 }
 
+// Defines values for BlockedKeyReason.
+const (
+	BlockedKeyReasonKeyCompromise BlockedKeyReason = "keyCompromise"
+	BlockedKeyReasonOther         BlockedKeyReason = "other"
+	BlockedKeyReasonWeak          BlockedKeyReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the BlockedKeyReason enum.
+func (e BlockedKeyReason) Valid() bool {
+	switch e {
+	case BlockedKeyReasonKeyCompromise:
+		return true
+	case BlockedKeyReasonOther:
+		return true
+	case BlockedKeyReasonWeak:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BulkAction.
 const (
 	Archive  BulkAction = "archive"
@@ -547,6 +568,27 @@ func (e ExportAuditEventsParamsFormat) Valid() bool {
 	case JSON:
 		return true
 	case Jsonl:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListBlockedKeysParamsReason.
+const (
+	ListBlockedKeysParamsReasonKeyCompromise ListBlockedKeysParamsReason = "keyCompromise"
+	ListBlockedKeysParamsReasonOther         ListBlockedKeysParamsReason = "other"
+	ListBlockedKeysParamsReasonWeak          ListBlockedKeysParamsReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the ListBlockedKeysParamsReason enum.
+func (e ListBlockedKeysParamsReason) Valid() bool {
+	switch e {
+	case ListBlockedKeysParamsReasonKeyCompromise:
+		return true
+	case ListBlockedKeysParamsReasonOther:
+		return true
+	case ListBlockedKeysParamsReasonWeak:
 		return true
 	default:
 		return false
@@ -992,6 +1034,49 @@ type AuthInfo struct {
 
 // AuthInfoAuthType defines model for AuthInfo.AuthType.
 type AuthInfoAuthType string
+
+// BlockedKey defines model for BlockedKey.
+type BlockedKey struct {
+	// BlockedBy Who blocked it.
+	BlockedBy string    `json:"blocked_by"`
+	Comment   string    `json:"comment"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ID The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	ID     string           `json:"id"`
+	Reason BlockedKeyReason `json:"reason"`
+}
+
+// BlockedKeyCreate defines model for BlockedKeyCreate.
+type BlockedKeyCreate struct {
+	// CertificatePem A certificate for the key.
+	CertificatePem *string `json:"certificate_pem,omitempty"`
+	Comment        *string `json:"comment,omitempty"`
+
+	// CsrPem A request by the key.
+	CsrPem *string `json:"csr_pem,omitempty"`
+
+	// PublicKeyPem The public key.
+	PublicKeyPem *string          `json:"public_key_pem,omitempty"`
+	Reason       BlockedKeyReason `json:"reason"`
+
+	// SpkiSha256 The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	SpkiSha256 *string `json:"spki_sha256,omitempty"`
+}
+
+// BlockedKeyList defines model for BlockedKeyList.
+type BlockedKeyList struct {
+	Data []BlockedKey `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BlockedKeyReason defines model for BlockedKeyReason.
+type BlockedKeyReason string
 
 // BulkAction defines model for BulkAction.
 type BulkAction string
@@ -1458,6 +1543,9 @@ type IssuerCreate struct {
 	// Of a Vault or OpenBao: `url`, `mount` of the PKI secrets engine (pki), `role`, `namespace`, `token` (secret) or
 	// `role_id` and `secret_id` (secret) of an AppRole at `auth_mount` (approle), `tls_ca_pem`, `validity_days`.
 	//
+	// Of a DigiCert: `api_key` (secret), `organization_id`, `product` (ssl_basic), `dcv_method`, `skip_approval` (true),
+	// `payment_method` (balance), `container_id`, `ca_cert_id`, `ca_cert_pem`, `base_url`, `validity_days`.
+	//
 	// Of an OpenSSL: `sign_script`, `revoke_script` and `crl_script`, each a path or a list of arguments, of programs in
 	// the folder that the operator has set; `timeout_seconds` (30), `ca_cert_pem`, `validity_days`.
 	Config  *map[string]interface{} `json:"config,omitempty"`
@@ -1471,8 +1559,8 @@ type IssuerCreate struct {
 	Limits *IssuerLimits `json:"limits,omitempty"`
 	Name   string        `json:"name"`
 
-	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
-	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`),
+	// DigiCert (also `certcentral`) or OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
 }
 
@@ -2798,6 +2886,22 @@ type ListAuditEventsOfResourceParams struct {
 	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
 }
 
+// ListBlockedKeysParams defines parameters for ListBlockedKeys.
+type ListBlockedKeysParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Reason *ListBlockedKeysParamsReason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListBlockedKeysParamsReason defines parameters for ListBlockedKeys.
+type ListBlockedKeysParamsReason string
+
 // ListBulkOperationsParams defines parameters for ListBulkOperations.
 type ListBulkOperationsParams struct {
 	// Page The page, from 1.
@@ -3195,6 +3299,9 @@ type UpdateAPIKeyJSONRequestBody = APIKeyUpdate
 
 // RotateAPIKeyJSONRequestBody defines body for RotateAPIKey for application/json ContentType.
 type RotateAPIKeyJSONRequestBody = APIKeyRotate
+
+// BlockKeyJSONRequestBody defines body for BlockKey for application/json ContentType.
+type BlockKeyJSONRequestBody = BlockedKeyCreate
 
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
@@ -3838,6 +3945,49 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/auth/info (the `GetAuthInfo` operationId).
 	GetAuthInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBlockedKeys List the keys that are not certified, the newest first
+	//
+	// Those that somebody has blocked. Keys that are refused because they can be computed or were published are not in it.
+	//
+	// Corresponds with GET /api/v1/blocked-keys (the `ListBlockedKeys` operationId).
+	ListBlockedKeys(ctx context.Context, params *ListBlockedKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BlockKeyWithBody Block a key
+	//
+	// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+	// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+	// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+	BlockKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BlockKey Block a key
+	//
+	// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+	// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+	// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+	BlockKey(ctx context.Context, body BlockKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnblockKey Let a key be certified again
+	//
+	// Keys that can be computed or were published stay refused.
+	//
+	// Corresponds with DELETE /api/v1/blocked-keys/{id} (the `UnblockKey` operationId).
+	UnblockKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBlockedKey Tell whether a key is blocked
+	//
+	// 404 if it is not. The id is the SHA-256 of its SubjectPublicKeyInfo.
+	//
+	// Corresponds with GET /api/v1/blocked-keys/{id} (the `GetBlockedKey` operationId).
+	GetBlockedKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListBulkOperations List bulk operations, newest first
 	//
 	// Whoever is limited to some certificates sees the operations of their own key.
@@ -4122,7 +4272,7 @@ type ClientInterface interface {
 	// CreateIssuerWithBody Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -4134,7 +4284,7 @@ type ClientInterface interface {
 	// CreateIssuer Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -5344,6 +5494,99 @@ func (c *Client) GetAuthInfo(ctx context.Context, reqEditors ...RequestEditorFn)
 	return c.Client.Do(req)
 }
 
+// ListBlockedKeys List the keys that are not certified, the newest first
+//
+// Those that somebody has blocked. Keys that are refused because they can be computed or were published are not in it.
+//
+// Corresponds with GET /api/v1/blocked-keys (the `ListBlockedKeys` operationId).
+func (c *Client) ListBlockedKeys(ctx context.Context, params *ListBlockedKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBlockedKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BlockKeyWithBody Block a key
+//
+// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+func (c *Client) BlockKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBlockKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BlockKey Block a key
+//
+// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+func (c *Client) BlockKey(ctx context.Context, body BlockKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBlockKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnblockKey Let a key be certified again
+//
+// Keys that can be computed or were published stay refused.
+//
+// Corresponds with DELETE /api/v1/blocked-keys/{id} (the `UnblockKey` operationId).
+func (c *Client) UnblockKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnblockKeyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBlockedKey Tell whether a key is blocked
+//
+// 404 if it is not. The id is the SHA-256 of its SubjectPublicKeyInfo.
+//
+// Corresponds with GET /api/v1/blocked-keys/{id} (the `GetBlockedKey` operationId).
+func (c *Client) GetBlockedKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBlockedKeyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListBulkOperations List bulk operations, newest first
 //
 // Whoever is limited to some certificates sees the operations of their own key.
@@ -5978,7 +6221,7 @@ func (c *Client) ListIssuers(ctx context.Context, params *ListIssuersParams, req
 // CreateIssuerWithBody Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -6000,7 +6243,7 @@ func (c *Client) CreateIssuerWithBody(ctx context.Context, contentType string, b
 // CreateIssuer Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -9170,6 +9413,204 @@ func NewGetAuthInfoRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/auth/info")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBlockedKeysRequest constructs an http.Request for the ListBlockedKeys method
+func NewListBlockedKeysRequest(server string, params *ListBlockedKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/blocked-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Page != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page", *params.Page, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PerPage != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "per_page", *params.PerPage, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBlockKeyRequest calls the generic BlockKey builder with application/json body
+func NewBlockKeyRequest(server string, body BlockKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBlockKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewBlockKeyRequestWithBody constructs an http.Request for the BlockKey method, with any body, and a specified content type
+func NewBlockKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/blocked-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewUnblockKeyRequest constructs an http.Request for the UnblockKey method
+func NewUnblockKeyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/blocked-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetBlockedKeyRequest constructs an http.Request for the GetBlockedKey method
+func NewGetBlockedKeyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/blocked-keys/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -14315,6 +14756,55 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/auth/info (the `GetAuthInfo` operationId).
 	GetAuthInfoWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAuthInfoResponse, error)
 
+	// ListBlockedKeysWithResponse List the keys that are not certified, the newest first
+	//
+	// Those that somebody has blocked. Keys that are refused because they can be computed or were published are not in it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/blocked-keys (the `ListBlockedKeys` operationId).
+	ListBlockedKeysWithResponse(ctx context.Context, params *ListBlockedKeysParams, reqEditors ...RequestEditorFn) (*ListBlockedKeysResponse, error)
+
+	// BlockKeyWithBodyWithResponse Block a key
+	//
+	// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+	// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+	// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+	BlockKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BlockKeyResponse, error)
+
+	// BlockKeyWithResponse Block a key
+	//
+	// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+	// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+	// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+	BlockKeyWithResponse(ctx context.Context, body BlockKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*BlockKeyResponse, error)
+
+	// UnblockKeyWithResponse Let a key be certified again
+	//
+	// Keys that can be computed or were published stay refused.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/blocked-keys/{id} (the `UnblockKey` operationId).
+	UnblockKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*UnblockKeyResponse, error)
+
+	// GetBlockedKeyWithResponse Tell whether a key is blocked
+	//
+	// 404 if it is not. The id is the SHA-256 of its SubjectPublicKeyInfo.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/blocked-keys/{id} (the `GetBlockedKey` operationId).
+	GetBlockedKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetBlockedKeyResponse, error)
+
 	// ListBulkOperationsWithResponse List bulk operations, newest first
 	//
 	// Whoever is limited to some certificates sees the operations of their own key.
@@ -14629,7 +15119,7 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithBodyWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -14641,7 +15131,7 @@ type ClientWithResponsesInterface interface {
 	// CreateIssuerWithResponse Set up a certification authority
 	//
 	// A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-	// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+	// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 	// while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 	// is true. Settings that are secret are sealed, and shown as `(secret)`.
 	//
@@ -16640,6 +17130,191 @@ func (r GetAuthInfoResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetAuthInfoResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBlockedKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BlockedKeyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBlockedKeysResponse) GetJSON200() *BlockedKeyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBlockedKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBlockedKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBlockedKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBlockedKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBlockedKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BlockKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BlockedKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r BlockKeyResponse) GetJSON201() *BlockedKey {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BlockKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BlockKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BlockKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BlockKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BlockKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UnblockKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UnblockKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UnblockKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnblockKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnblockKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnblockKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBlockedKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BlockedKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBlockedKeyResponse) GetJSON200() *BlockedKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBlockedKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBlockedKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBlockedKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBlockedKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBlockedKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -21600,6 +22275,85 @@ func (c *ClientWithResponses) GetAuthInfoWithResponse(ctx context.Context, reqEd
 	return ParseGetAuthInfoResponse(rsp)
 }
 
+// ListBlockedKeysWithResponse List the keys that are not certified, the newest first
+//
+// Those that somebody has blocked. Keys that are refused because they can be computed or were published are not in it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/blocked-keys (the `ListBlockedKeys` operationId).
+func (c *ClientWithResponses) ListBlockedKeysWithResponse(ctx context.Context, params *ListBlockedKeysParams, reqEditors ...RequestEditorFn) (*ListBlockedKeysResponse, error) {
+	rsp, err := c.ListBlockedKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBlockedKeysResponse(rsp)
+}
+
+// BlockKeyWithBodyWithResponse Block a key
+//
+// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+func (c *ClientWithResponses) BlockKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BlockKeyResponse, error) {
+	rsp, err := c.BlockKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBlockKeyResponse(rsp)
+}
+
+// BlockKeyWithResponse Block a key
+//
+// From then on no certificate is made for it, whoever asks and by whichever issuer; certificates that it has stay as they
+// are. Name the key by exactly one of `certificate_pem`, `csr_pem`, `public_key_pem` and `spki_sha256`; never send a private
+// key. Needs a key of the API without limits of scope. 409 if it is blocked already.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/blocked-keys (the `BlockKey` operationId).
+func (c *ClientWithResponses) BlockKeyWithResponse(ctx context.Context, body BlockKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*BlockKeyResponse, error) {
+	rsp, err := c.BlockKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBlockKeyResponse(rsp)
+}
+
+// UnblockKeyWithResponse Let a key be certified again
+//
+// Keys that can be computed or were published stay refused.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/blocked-keys/{id} (the `UnblockKey` operationId).
+func (c *ClientWithResponses) UnblockKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*UnblockKeyResponse, error) {
+	rsp, err := c.UnblockKey(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnblockKeyResponse(rsp)
+}
+
+// GetBlockedKeyWithResponse Tell whether a key is blocked
+//
+// 404 if it is not. The id is the SHA-256 of its SubjectPublicKeyInfo.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/blocked-keys/{id} (the `GetBlockedKey` operationId).
+func (c *ClientWithResponses) GetBlockedKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetBlockedKeyResponse, error) {
+	rsp, err := c.GetBlockedKey(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBlockedKeyResponse(rsp)
+}
+
 // ListBulkOperationsWithResponse List bulk operations, newest first
 //
 // Whoever is limited to some certificates sees the operations of their own key.
@@ -22124,7 +22878,7 @@ func (c *ClientWithResponses) ListIssuersWithResponse(ctx context.Context, param
 // CreateIssuerWithBodyWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -22142,7 +22896,7 @@ func (c *ClientWithResponses) CreateIssuerWithBodyWithResponse(ctx context.Conte
 // CreateIssuerWithResponse Set up a certification authority
 //
 // A GenericCA is a Local CA, with a key of its own that never leaves the issuer service. It makes and signs its own
-// certificate, or is given one and its key, once. ACME, StepCA, Vault and OpenSSL are CAs elsewhere, which need not answer
+// certificate, or is given one and its key, once. ACME, StepCA, Vault, DigiCert and OpenSSL are CAs elsewhere, which need not answer
 // while they are set up; `test` tells whether they do. An issuer can be used as soon as this is answered, if `enabled`
 // is true. Settings that are secret are sealed, and shown as `(secret)`.
 //
@@ -24318,6 +25072,134 @@ func ParseGetAuthInfoResponse(rsp *http.Response) (*GetAuthInfoResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest AuthInfo
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBlockedKeysResponse parses an HTTP response from a ListBlockedKeysWithResponse call
+func ParseListBlockedKeysResponse(rsp *http.Response) (*ListBlockedKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBlockedKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BlockedKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseBlockKeyResponse parses an HTTP response from a BlockKeyWithResponse call
+func ParseBlockKeyResponse(rsp *http.Response) (*BlockKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BlockKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BlockedKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUnblockKeyResponse parses an HTTP response from a UnblockKeyWithResponse call
+func ParseUnblockKeyResponse(rsp *http.Response) (*UnblockKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnblockKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetBlockedKeyResponse parses an HTTP response from a GetBlockedKeyWithResponse call
+func ParseGetBlockedKeyResponse(rsp *http.Response) (*GetBlockedKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBlockedKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BlockedKey
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -17,6 +17,27 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BlockedKeyReason.
+const (
+	BlockedKeyReasonKeyCompromise BlockedKeyReason = "keyCompromise"
+	BlockedKeyReasonOther         BlockedKeyReason = "other"
+	BlockedKeyReasonWeak          BlockedKeyReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the BlockedKeyReason enum.
+func (e BlockedKeyReason) Valid() bool {
+	switch e {
+	case BlockedKeyReasonKeyCompromise:
+		return true
+	case BlockedKeyReasonOther:
+		return true
+	case BlockedKeyReasonWeak:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BulkAction.
 const (
 	Archive  BulkAction = "archive"
@@ -311,6 +332,27 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
+// Defines values for ListBlockedKeysParamsReason.
+const (
+	ListBlockedKeysParamsReasonKeyCompromise ListBlockedKeysParamsReason = "keyCompromise"
+	ListBlockedKeysParamsReasonOther         ListBlockedKeysParamsReason = "other"
+	ListBlockedKeysParamsReasonWeak          ListBlockedKeysParamsReason = "weak"
+)
+
+// Valid indicates whether the value is a known member of the ListBlockedKeysParamsReason enum.
+func (e ListBlockedKeysParamsReason) Valid() bool {
+	switch e {
+	case ListBlockedKeysParamsReasonKeyCompromise:
+		return true
+	case ListBlockedKeysParamsReasonOther:
+		return true
+	case ListBlockedKeysParamsReasonWeak:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCertificatesParamsSort.
 const (
 	ListCertificatesParamsSortCommonName       ListCertificatesParamsSort = "commonName"
@@ -448,6 +490,49 @@ func (e ListTeamsParamsSort) Valid() bool {
 		return false
 	}
 }
+
+// BlockedKey defines model for BlockedKey.
+type BlockedKey struct {
+	// BlockedBy Who blocked it.
+	BlockedBy string    `json:"blocked_by"`
+	Comment   string    `json:"comment"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// ID The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	ID     string           `json:"id"`
+	Reason BlockedKeyReason `json:"reason"`
+}
+
+// BlockedKeyCreate defines model for BlockedKeyCreate.
+type BlockedKeyCreate struct {
+	// CertificatePem A certificate for the key.
+	CertificatePem *string `json:"certificate_pem,omitempty"`
+	Comment        *string `json:"comment,omitempty"`
+
+	// CsrPem A request by the key.
+	CsrPem *string `json:"csr_pem,omitempty"`
+
+	// PublicKeyPem The public key.
+	PublicKeyPem *string          `json:"public_key_pem,omitempty"`
+	Reason       BlockedKeyReason `json:"reason"`
+
+	// SpkiSha256 The SHA-256 of its SubjectPublicKeyInfo in hexadecimal digits.
+	SpkiSha256 *string `json:"spki_sha256,omitempty"`
+}
+
+// BlockedKeyList defines model for BlockedKeyList.
+type BlockedKeyList struct {
+	Data []BlockedKey `json:"data"`
+
+	// NextCursor Left out at the end.
+	NextCursor *string `json:"next_cursor,omitempty"`
+	Page       int     `json:"page"`
+	PerPage    int     `json:"per_page"`
+	Total      int64   `json:"total"`
+}
+
+// BlockedKeyReason defines model for BlockedKeyReason.
+type BlockedKeyReason string
 
 // BulkAction defines model for BulkAction.
 type BulkAction string
@@ -822,6 +907,9 @@ type IssuerCreate struct {
 	// Of a Vault or OpenBao: `url`, `mount` of the PKI secrets engine (pki), `role`, `namespace`, `token` (secret) or
 	// `role_id` and `secret_id` (secret) of an AppRole at `auth_mount` (approle), `tls_ca_pem`, `validity_days`.
 	//
+	// Of a DigiCert: `api_key` (secret), `organization_id`, `product` (ssl_basic), `dcv_method`, `skip_approval` (true),
+	// `payment_method` (balance), `container_id`, `ca_cert_id`, `ca_cert_pem`, `base_url`, `validity_days`.
+	//
 	// Of an OpenSSL: `sign_script`, `revoke_script` and `crl_script`, each a path or a list of arguments, of programs in
 	// the folder that the operator has set; `timeout_seconds` (30), `ca_cert_pem`, `validity_days`.
 	Config  *map[string]interface{} `json:"config,omitempty"`
@@ -835,8 +923,8 @@ type IssuerCreate struct {
 	Limits *IssuerLimits `json:"limits,omitempty"`
 	Name   string        `json:"name"`
 
-	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`) or
-	// OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
+	// Type GenericCA (also `local`, `localca`, `generic_ca`), ACME, StepCA, Vault (also `openbao`, `hashicorp_vault`),
+	// DigiCert (also `certcentral`) or OpenSSL; case does not matter. A type whose connector this build lacks is refused with 400.
 	Type string `json:"type"`
 }
 
@@ -1749,6 +1837,22 @@ type Q = string
 // StatsDays defines model for StatsDays.
 type StatsDays = int
 
+// ListBlockedKeysParams defines parameters for ListBlockedKeys.
+type ListBlockedKeysParams struct {
+	// Page The page, from 1.
+	Page *Page `form:"page,omitempty" json:"page,omitempty"`
+
+	// PerPage Rows a page, at most 500; a larger number is read as 500.
+	PerPage *PerPage `form:"per_page,omitempty" json:"per_page,omitempty"`
+
+	// Cursor Where the last answer's `next_cursor` ended. Every row comes exactly once, also while rows are added.
+	Cursor *Cursor                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Reason *ListBlockedKeysParamsReason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListBlockedKeysParamsReason defines parameters for ListBlockedKeys.
+type ListBlockedKeysParamsReason string
+
 // ListBulkOperationsParams defines parameters for ListBulkOperations.
 type ListBulkOperationsParams struct {
 	// Page The page, from 1.
@@ -2063,6 +2167,9 @@ type ListViolationsParams struct {
 	CertificateID *string `form:"certificate_id,omitempty" json:"certificate_id,omitempty"`
 }
 
+// BlockKeyJSONRequestBody defines body for BlockKey for application/json ContentType.
+type BlockKeyJSONRequestBody = BlockedKeyCreate
+
 // CreateCertificateJSONRequestBody defines body for CreateCertificate for application/json ContentType.
 type CreateCertificateJSONRequestBody = CertificateCreate
 
@@ -2367,6 +2474,18 @@ func (a BulkFilter) MarshalJSON() ([]byte, error) {
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListBlockedKeys List the keys that are not certified, the newest first
+	// (GET /api/v1/blocked-keys)
+	ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams)
+	// BlockKey Block a key
+	// (POST /api/v1/blocked-keys)
+	BlockKey(w http.ResponseWriter, r *http.Request)
+	// UnblockKey Let a key be certified again
+	// (DELETE /api/v1/blocked-keys/{id})
+	UnblockKey(w http.ResponseWriter, r *http.Request, id ID)
+	// GetBlockedKey Tell whether a key is blocked
+	// (GET /api/v1/blocked-keys/{id})
+	GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID)
 	// ListBulkOperations List bulk operations, newest first
 	// (GET /api/v1/bulk-operations)
 	ListBulkOperations(w http.ResponseWriter, r *http.Request, params ListBulkOperationsParams)
@@ -2567,6 +2686,30 @@ type ServerInterface interface {
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
+
+// ListBlockedKeys List the keys that are not certified, the newest first
+// (GET /api/v1/blocked-keys)
+func (_ Unimplemented) ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BlockKey Block a key
+// (POST /api/v1/blocked-keys)
+func (_ Unimplemented) BlockKey(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UnblockKey Let a key be certified again
+// (DELETE /api/v1/blocked-keys/{id})
+func (_ Unimplemented) UnblockKey(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetBlockedKey Tell whether a key is blocked
+// (GET /api/v1/blocked-keys/{id})
+func (_ Unimplemented) GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
 
 // ListBulkOperations List bulk operations, newest first
 // (GET /api/v1/bulk-operations)
@@ -2966,6 +3109,144 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListBlockedKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListBlockedKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBlockedKeysParams
+
+	// ------------- Optional query parameter "page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page", r.URL.Query(), &params.Page, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "per_page" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "per_page", r.URL.Query(), &params.PerPage, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "per_page"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "per_page", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBlockedKeys(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BlockKey operation middleware
+func (siw *ServerInterfaceWrapper) BlockKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BlockKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UnblockKey operation middleware
+func (siw *ServerInterfaceWrapper) UnblockKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnblockKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBlockedKey operation middleware
+func (siw *ServerInterfaceWrapper) GetBlockedKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBlockedKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // ListBulkOperations operation middleware
 func (siw *ServerInterfaceWrapper) ListBulkOperations(w http.ResponseWriter, r *http.Request) {
@@ -5699,6 +5980,18 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	}
 
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/blocked-keys", wrapper.ListBlockedKeys)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/blocked-keys", wrapper.BlockKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/api/v1/blocked-keys/{id}", wrapper.UnblockKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/blocked-keys/{id}", wrapper.GetBlockedKey)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/certificates/bulk/renew", wrapper.BulkRenewCertificates)
 	})
 	r.Group(func(r chi.Router) {
@@ -5898,6 +6191,156 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListBlockedKeysRequestObject struct {
+	Params ListBlockedKeysParams
+}
+
+type ListBlockedKeysResponseObject interface {
+	VisitListBlockedKeysResponse(w http.ResponseWriter) error
+}
+
+type ListBlockedKeys200JSONResponse BlockedKeyList
+
+func (response ListBlockedKeys200JSONResponse) VisitListBlockedKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBlockedKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBlockedKeysdefaultApplicationProblemPlusJSONResponse) VisitListBlockedKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BlockKeyRequestObject struct {
+	Body *BlockKeyJSONRequestBody
+}
+
+type BlockKeyResponseObject interface {
+	VisitBlockKeyResponse(w http.ResponseWriter) error
+}
+
+type BlockKey201JSONResponse BlockedKey
+
+func (response BlockKey201JSONResponse) VisitBlockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BlockKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BlockKeydefaultApplicationProblemPlusJSONResponse) VisitBlockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnblockKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type UnblockKeyResponseObject interface {
+	VisitUnblockKeyResponse(w http.ResponseWriter) error
+}
+
+type UnblockKey204Response struct {
+}
+
+func (response UnblockKey204Response) VisitUnblockKeyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type UnblockKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UnblockKeydefaultApplicationProblemPlusJSONResponse) VisitUnblockKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBlockedKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetBlockedKeyResponseObject interface {
+	VisitGetBlockedKeyResponse(w http.ResponseWriter) error
+}
+
+type GetBlockedKey200JSONResponse BlockedKey
+
+func (response GetBlockedKey200JSONResponse) VisitGetBlockedKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBlockedKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBlockedKeydefaultApplicationProblemPlusJSONResponse) VisitGetBlockedKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type ListBulkOperationsRequestObject struct {
 	Params ListBulkOperationsParams
@@ -8611,6 +9054,18 @@ func (response ListViolationsdefaultApplicationProblemPlusJSONResponse) VisitLis
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListBlockedKeys List the keys that are not certified, the newest first
+	// (GET /api/v1/blocked-keys)
+	ListBlockedKeys(ctx context.Context, request ListBlockedKeysRequestObject) (ListBlockedKeysResponseObject, error)
+	// BlockKey Block a key
+	// (POST /api/v1/blocked-keys)
+	BlockKey(ctx context.Context, request BlockKeyRequestObject) (BlockKeyResponseObject, error)
+	// UnblockKey Let a key be certified again
+	// (DELETE /api/v1/blocked-keys/{id})
+	UnblockKey(ctx context.Context, request UnblockKeyRequestObject) (UnblockKeyResponseObject, error)
+	// GetBlockedKey Tell whether a key is blocked
+	// (GET /api/v1/blocked-keys/{id})
+	GetBlockedKey(ctx context.Context, request GetBlockedKeyRequestObject) (GetBlockedKeyResponseObject, error)
 	// ListBulkOperations List bulk operations, newest first
 	// (GET /api/v1/bulk-operations)
 	ListBulkOperations(ctx context.Context, request ListBulkOperationsRequestObject) (ListBulkOperationsResponseObject, error)
@@ -8845,6 +9300,115 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListBlockedKeys operation middleware
+func (sh *strictHandler) ListBlockedKeys(w http.ResponseWriter, r *http.Request, params ListBlockedKeysParams) {
+	var request ListBlockedKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBlockedKeys(ctx, request.(ListBlockedKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBlockedKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBlockedKeysResponseObject); ok {
+		if err := validResponse.VisitListBlockedKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BlockKey operation middleware
+func (sh *strictHandler) BlockKey(w http.ResponseWriter, r *http.Request) {
+	var request BlockKeyRequestObject
+
+	var body BlockKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BlockKey(ctx, request.(BlockKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BlockKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BlockKeyResponseObject); ok {
+		if err := validResponse.VisitBlockKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UnblockKey operation middleware
+func (sh *strictHandler) UnblockKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request UnblockKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnblockKey(ctx, request.(UnblockKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnblockKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnblockKeyResponseObject); ok {
+		if err := validResponse.VisitUnblockKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBlockedKey operation middleware
+func (sh *strictHandler) GetBlockedKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetBlockedKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBlockedKey(ctx, request.(GetBlockedKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBlockedKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBlockedKeyResponseObject); ok {
+		if err := validResponse.VisitGetBlockedKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // ListBulkOperations operation middleware

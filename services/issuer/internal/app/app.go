@@ -4,6 +4,7 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -99,11 +100,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	}, store, deps.Clock)
 	return together(
 		ctx, relay,
-		func(ctx context.Context) error {
-			return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
-				Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-			}, answers)
-		},
+		func(ctx context.Context) error { return answer(ctx, deps, answers) },
 		func(ctx context.Context) error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) },
 		func(ctx context.Context) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
@@ -113,6 +110,13 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		func(ctx context.Context) error { return seekAdvice(ctx, store, issuers, deps, settings.AdviceSweep) },
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// answer answers HTTP operations until ctx ends.
+func answer(ctx context.Context, deps service.Deps, answers http.Handler) error {
+	return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
+		Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
+	}, answers)
 }
 
 // seekAdvice asks CAs when they want their certificates renewed, until ctx ends.
