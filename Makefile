@@ -1,6 +1,6 @@
 # certctl: build, try, test. `make` alone lists what there is.
 # Tools are pinned in .setup/tools.mk and built to .bin/; what tests and the demo run against (Postgres, NGINX,
-# GnuTLS) is taken from the machine, or else unpacked into .peers/.
+# GnuTLS, BIND) is taken from the machine, or else unpacked into .peers/.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
@@ -88,10 +88,11 @@ bench: build peers authorities ## Measure, with step-ca beside it (no part of th
 tools: $(call stamp,$(GOLANGCI_LINT)) $(call stamp,$(GOFUMPT)) $(call stamp,$(OAPI_CODEGEN)) ## Build the pinned tools (done when needed)
 
 .PHONY: peers
-peers: ## Find or fetch Postgres, NGINX and GnuTLS (done when needed)
+peers: ## Find or fetch Postgres, NGINX, GnuTLS and BIND (done when needed)
 	@.setup/postgres.sh '$(PEERS)'
 	@.setup/nginx.sh '$(PEERS)'
 	@.setup/gnutls.sh '$(PEERS)'
+	@.setup/bind.sh '$(PEERS)'
 
 .PHONY: authorities
 authorities: $(call stamp,$(STEP_CA)) $(call stamp,$(PEBBLE)) $(call stamp,$(CHALLTESTSRV)) ## Build the CAs that tests and the benchmark run against (done when needed)

@@ -101,6 +101,7 @@ var Operations = []Operation{
 	{ID: "listViews", Method: "GET", Path: "/api/v1/views", Services: []string{"gateway"}, Permission: "authenticated"},
 	{ID: "listViolations", Method: "GET", Path: "/api/v1/violations", Services: []string{"issuer"}, Permission: "policies:read"},
 	{ID: "postOCSP", Method: "POST", Path: "/api/v1/ocsp/{issuer_id}", Services: []string{"revocation"}, Permission: "open"},
+	{ID: "preflightIssuer", Method: "POST", Path: "/api/v1/issuers/{id}/preflight", Services: []string{"issuer"}, Permission: "issuers:test"},
 	{ID: "rejectJob", Method: "POST", Path: "/api/v1/jobs/{id}/reject", Services: []string{"issuer", "deployment"}, Permission: "jobs:approve"},
 	{ID: "removeAgentGroupMember", Method: "DELETE", Path: "/api/v1/agent-groups/{id}/members/{agent_id}", Services: []string{"deployment"}, Permission: "agent-groups:update"},
 	{ID: "renewCertificate", Method: "POST", Path: "/api/v1/certificates/{id}/renew", Services: []string{"issuer"}, Permission: "certificates:renew"},

@@ -44,6 +44,7 @@ func commands() []command {
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
 		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
 		{"list-keys", "[--all] [--limit N]", "list API keys, newest first", listKeys},
@@ -148,6 +149,16 @@ func (s *session) parse(args []string) error {
 // arguments parses the command's flags, wherever they stand, and returns the rest,
 // which must be as many as wanted.
 func (s *session) arguments(args []string, want int) ([]string, error) {
+	rest, err := s.operands(args)
+	if err == nil && len(rest) != want {
+		s.usage(s.Err)
+		return nil, errUsage
+	}
+	return rest, err
+}
+
+// operands parses the command's flags, wherever they stand, and returns the rest.
+func (s *session) operands(args []string) ([]string, error) {
 	var rest []string
 	for {
 		if err := s.parse(args); err != nil {
@@ -163,10 +174,6 @@ func (s *session) arguments(args []string, want int) ([]string, error) {
 			break
 		}
 		rest, args = append(rest, left[0]), left[1:]
-	}
-	if len(rest) != want {
-		s.usage(s.Err)
-		return nil, errUsage
 	}
 	return rest, nil
 }

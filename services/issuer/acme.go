@@ -22,14 +22,24 @@ type ACME struct {
 	AcmeCACert         string `split_words:"true" desc:"PEM file with what the directory's TLS certificate leads to, for a CA of your own."`
 	AcmeHTTPPort       int    `split_words:"true" default:"80" desc:"Port on which http-01 is answered, while there is something to prove."`
 
+	AcmePreflight       string `split_words:"true" desc:"What becomes of what is found before an order: block (the default), warn or off."`
+	AcmeDNSProvider     string `split_words:"true" desc:"Who hosts the zones, for dns-01: scripts (the default), rfc2136, route53, cloudflare, azuredns, gcloud or acmedns."`
+	AcmeDNSSettingsFile string `split_words:"true" desc:"JSON file with the settings of CERTCTL_ACME_DNS_PROVIDER, dns_* as an issuer set up by API has them (docs/how-to/acme.md)."`
+
 	AcmeDNSPresentScript      string        `split_words:"true" desc:"Program that sets a TXT record for dns-01 (docs/how-to/acme.md)."`
 	AcmeDNSCleanupScript      string        `split_words:"true" desc:"Program that removes it."`
 	AcmeDNSPropagationWait    time.Duration `split_words:"true" default:"10s" desc:"How long nobody looks for the record after it was set, so that no resolver remembers its absence."`
 	AcmeDNSPropagationTimeout time.Duration `split_words:"true" default:"2m" desc:"How long the record may take to be seen then; 0s is not to look."`
-	AcmeDNSResolver           string        `split_words:"true" desc:"host:port of the resolver that is asked for the record; empty are the system's."`
+	AcmeDNSResolver           string        `split_words:"true" desc:"host:port of the resolver that is asked for records, unless an issuer names its own; empty are the system's."`
 }
 
 func (c *ACME) check() error {
+	if c.AcmeDNSSettingsFile != "" && c.AcmeDNSProvider == "" {
+		return errors.New("CERTCTL_ACME_DNS_SETTINGS_FILE needs CERTCTL_ACME_DNS_PROVIDER")
+	}
+	if c.AcmeDirectoryURL == "" && (c.AcmeDNSProvider != "" || c.AcmePreflight != "") {
+		return errors.New("CERTCTL_ACME_DNS_PROVIDER and CERTCTL_ACME_PREFLIGHT need CERTCTL_ACME_DIRECTORY_URL")
+	}
 	if c.AcmeDirectoryURL == "" && (c.AcmeEmail != "" || c.AcmeEabKid != "" || c.AcmeEabHmacKey != "" || c.AcmeCACert != "") {
 		return errors.New("CERTCTL_ACME_EMAIL, _EAB_KID, _EAB_HMAC_KEY and _CA_CERT need CERTCTL_ACME_DIRECTORY_URL")
 	}
@@ -46,6 +56,7 @@ func (c *ACME) acme() app.ACME {
 	a := app.ACME{
 		Directory: c.AcmeDirectoryURL, Email: c.AcmeEmail, Challenge: c.AcmeChallengeType, Via: c.AcmeHttp01Via, KeyID: c.AcmeEabKid, MACKey: c.AcmeEabHmacKey,
 		Profile: c.AcmeProfile, PreferredChain: c.AcmePreferredChain, CACertPath: c.AcmeCACert,
+		Preflight: c.AcmePreflight, DNSProvider: c.AcmeDNSProvider, DNSSettingsPath: c.AcmeDNSSettingsFile,
 		DNS: acme.Hooks{
 			SetUp: c.AcmeDNSPresentScript, CleanUp: c.AcmeDNSCleanupScript,
 			Wait: c.AcmeDNSPropagationWait, Propagation: c.AcmeDNSPropagationTimeout, Resolver: c.AcmeDNSResolver,

@@ -85,6 +85,8 @@ func TestConfig_SaysWhichVariablesOfAConnectorAreWrong(t *testing.T) {
 		"need CERTCTL_DIGICERT_API_KEY":            {"DIGICERT_ORGANIZATION_ID": "5"},
 		"CERTCTL_DIGICERT_ORGANIZATION_ID must be": {"DIGICERT_API_KEY": "k", "DIGICERT_ORGANIZATION_ID": "-5"},
 		"CERTCTL_OPENSSL_TIMEOUT_SECONDS is not a": {"OPENSSL_TIMEOUT_SECONDS": "soon"},
+		"needs CERTCTL_ACME_DNS_PROVIDER":          {"ACME_DNS_SETTINGS_FILE": "/dns.json"},
+		"need CERTCTL_ACME_DIRECTORY_URL":          {"ACME_DNS_PROVIDER": "rfc2136"},
 	} {
 		t.Run(says, func(t *testing.T) {
 			if _, err := load(t, variables); err == nil || !strings.Contains(err.Error(), says) {

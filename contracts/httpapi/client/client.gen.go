@@ -460,6 +460,27 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
+// Defines values for PreflightVerdict.
+const (
+	Forbidden PreflightVerdict = "forbidden"
+	Ok        PreflightVerdict = "ok"
+	Warning   PreflightVerdict = "warning"
+)
+
+// Valid indicates whether the value is a known member of the PreflightVerdict enum.
+func (e PreflightVerdict) Valid() bool {
+	switch e {
+	case Forbidden:
+		return true
+	case Ok:
+		return true
+	case Warning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadinessStatus.
 const (
 	NotReady ReadinessStatus = "not_ready"
@@ -1533,9 +1554,18 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs),
-	// `http01_via` (listener: the issuer answers http-01; agent: the agent of the certificate's first target does),
-	// `eab_kid` and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
+	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
+	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For
+	// dns-01 `dns_provider`, which is scripts (the operator's programs) or one of these with its settings:
+	// rfc2136 (`dns_rfc2136_nameserver`, `_tsig_key`, `_tsig_algorithm`, `_tsig_secret` (secret)),
+	// route53 (`dns_route53_access_key_id`, `_secret_access_key` (secret), `_session_token` (secret), `_region`, `_hosted_zone_id`),
+	// cloudflare (`dns_cloudflare_api_token` (secret)),
+	// azuredns (`dns_azuredns_tenant_id`, `_client_id`, `_client_secret` (secret), `_subscription_id`, `_resource_group`, `_cloud`),
+	// gcloud (`dns_gcloud_service_account_key` (secret), `_project`),
+	// acmedns (`dns_acmedns_accounts` (secret), `_server`); and `dns_zones`, `dns_resolvers`,
+	// `dns_propagation_wait_seconds`, `dns_propagation_timeout_seconds`, `dns_propagation_check` (authoritative or
+	// resolvers). docs/how-to/acme.md says what each means.
 	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
@@ -1991,6 +2021,37 @@ type PolicyViolationList struct {
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
 }
+
+// Preflight defines model for Preflight.
+type Preflight struct {
+	Findings []PreflightFinding `json:"findings"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightFinding defines model for PreflightFinding.
+type PreflightFinding struct {
+	// Check `caa`: CAA records (RFC 8659, RFC 8657); `address`: where http-01 leads; `zone`: where the record of dns-01 is set;
+	// `challenge_type`: whether the name can be proven in the issuer's way at all.
+	Check string `json:"check"`
+
+	// Message What was found and, unless all is well, what to do about it.
+	Message string `json:"message"`
+	Name    string `json:"name"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightRequest defines model for PreflightRequest.
+type PreflightRequest struct {
+	// Names Host names, perhaps with a wildcard, and addresses.
+	Names []string `json:"names"`
+}
+
+// PreflightVerdict The worst is the verdict of all.
+type PreflightVerdict string
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -3339,6 +3400,9 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
 
+// PreflightIssuerJSONRequestBody defines body for PreflightIssuer for application/json ContentType.
+type PreflightIssuerJSONRequestBody = PreflightRequest
+
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
 
@@ -4329,6 +4393,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreflightIssuerWithBody Look what would keep an issuer from issuing for names
+	//
+	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+	// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+	// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+	// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+	PreflightIssuerWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreflightIssuer Look what would keep an issuer from issuing for names
+	//
+	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+	// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+	// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+	// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+	PreflightIssuer(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	//
@@ -6329,6 +6417,50 @@ func (c *Client) UpdateIssuerWithBody(ctx context.Context, id ID, params *Update
 // Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 func (c *Client) UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateIssuerRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreflightIssuerWithBody Look what would keep an issuer from issuing for names
+//
+// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+func (c *Client) PreflightIssuerWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreflightIssuerRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreflightIssuer Look what would keep an issuer from issuing for names
+//
+// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+func (c *Client) PreflightIssuer(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreflightIssuerRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -11245,6 +11377,53 @@ func NewUpdateIssuerRequestWithBody(server string, id ID, params *UpdateIssuerPa
 	return req, nil
 }
 
+// NewPreflightIssuerRequest calls the generic PreflightIssuer builder with application/json body
+func NewPreflightIssuerRequest(server string, id ID, body PreflightIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPreflightIssuerRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewPreflightIssuerRequestWithBody constructs an http.Request for the PreflightIssuer method, with any body, and a specified content type
+func NewPreflightIssuerRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/preflight", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRotateIssuerAccountKeyRequest constructs an http.Request for the RotateIssuerAccountKey method
 func NewRotateIssuerAccountKeyRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -15181,6 +15360,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuerWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error)
 
+	// PreflightIssuerWithBodyWithResponse Look what would keep an issuer from issuing for names
+	//
+	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+	// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+	// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+	// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+	PreflightIssuerWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreflightIssuerResponse, error)
+
+	// PreflightIssuerWithResponse Look what would keep an issuer from issuing for names
+	//
+	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+	// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+	// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+	// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+	PreflightIssuerWithResponse(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*PreflightIssuerResponse, error)
+
 	// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
 	//
 	// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
@@ -18735,6 +18938,54 @@ func (r UpdateIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PreflightIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Preflight
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreflightIssuerResponse) GetJSON200() *Preflight {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PreflightIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PreflightIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreflightIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreflightIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreflightIssuerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -22976,6 +23227,42 @@ func (c *ClientWithResponses) UpdateIssuerWithResponse(ctx context.Context, id I
 	return ParseUpdateIssuerResponse(rsp)
 }
 
+// PreflightIssuerWithBodyWithResponse Look what would keep an issuer from issuing for names
+//
+// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+func (c *ClientWithResponses) PreflightIssuerWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreflightIssuerResponse, error) {
+	rsp, err := c.PreflightIssuerWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreflightIssuerResponse(rsp)
+}
+
+// PreflightIssuerWithResponse Look what would keep an issuer from issuing for names
+//
+// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
+// the proofs of the names are to be: whether they have an address (http-01), in which zone and behind which alias their
+// TXT records are (dns-01). Nothing is ordered, set or counted by the CA. What is `forbidden` is certain to fail; a
+// `warning` is as far as can be seen from here. An issuer of another type, whose CA wants no proofs, is refused with 409.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
+func (c *ClientWithResponses) PreflightIssuerWithResponse(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*PreflightIssuerResponse, error) {
+	rsp, err := c.PreflightIssuer(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreflightIssuerResponse(rsp)
+}
+
 // RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
 //
 // Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
@@ -26233,6 +26520,39 @@ func ParseUpdateIssuerResponse(rsp *http.Response) (*UpdateIssuerResponse, error
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePreflightIssuerResponse parses an HTTP response from a PreflightIssuerWithResponse call
+func ParsePreflightIssuerResponse(rsp *http.Response) (*PreflightIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreflightIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Preflight
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -332,6 +332,27 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
+// Defines values for PreflightVerdict.
+const (
+	Forbidden PreflightVerdict = "forbidden"
+	Ok        PreflightVerdict = "ok"
+	Warning   PreflightVerdict = "warning"
+)
+
+// Valid indicates whether the value is a known member of the PreflightVerdict enum.
+func (e PreflightVerdict) Valid() bool {
+	switch e {
+	case Forbidden:
+		return true
+	case Ok:
+		return true
+	case Warning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListBlockedKeysParamsReason.
 const (
 	ListBlockedKeysParamsReasonKeyCompromise ListBlockedKeysParamsReason = "keyCompromise"
@@ -897,9 +918,18 @@ type IssuerCreate struct {
 	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
 	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01 by the operator's programs),
-	// `http01_via` (listener: the issuer answers http-01; agent: the agent of the certificate's first target does),
-	// `eab_kid` and `eab_hmac_key` (secret), `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS.
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
+	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
+	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For
+	// dns-01 `dns_provider`, which is scripts (the operator's programs) or one of these with its settings:
+	// rfc2136 (`dns_rfc2136_nameserver`, `_tsig_key`, `_tsig_algorithm`, `_tsig_secret` (secret)),
+	// route53 (`dns_route53_access_key_id`, `_secret_access_key` (secret), `_session_token` (secret), `_region`, `_hosted_zone_id`),
+	// cloudflare (`dns_cloudflare_api_token` (secret)),
+	// azuredns (`dns_azuredns_tenant_id`, `_client_id`, `_client_secret` (secret), `_subscription_id`, `_resource_group`, `_cloud`),
+	// gcloud (`dns_gcloud_service_account_key` (secret), `_project`),
+	// acmedns (`dns_acmedns_accounts` (secret), `_server`); and `dns_zones`, `dns_resolvers`,
+	// `dns_propagation_wait_seconds`, `dns_propagation_timeout_seconds`, `dns_propagation_check` (authoritative or
+	// resolvers). docs/how-to/acme.md says what each means.
 	//
 	// Of a StepCA: `url`, `root_fingerprint`, `provisioner` (of type JWK), `provisioner_key` (secret; without it, what
 	// the CA hands out), `provisioner_password` (secret), `validity_days`.
@@ -1342,6 +1372,37 @@ type PolicyViolationList struct {
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
 }
+
+// Preflight defines model for Preflight.
+type Preflight struct {
+	Findings []PreflightFinding `json:"findings"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightFinding defines model for PreflightFinding.
+type PreflightFinding struct {
+	// Check `caa`: CAA records (RFC 8659, RFC 8657); `address`: where http-01 leads; `zone`: where the record of dns-01 is set;
+	// `challenge_type`: whether the name can be proven in the issuer's way at all.
+	Check string `json:"check"`
+
+	// Message What was found and, unless all is well, what to do about it.
+	Message string `json:"message"`
+	Name    string `json:"name"`
+
+	// Verdict The worst is the verdict of all.
+	Verdict PreflightVerdict `json:"verdict"`
+}
+
+// PreflightRequest defines model for PreflightRequest.
+type PreflightRequest struct {
+	// Names Host names, perhaps with a wildcard, and addresses.
+	Names []string `json:"names"`
+}
+
+// PreflightVerdict The worst is the verdict of all.
+type PreflightVerdict string
 
 // Problem defines model for Problem.
 type Problem struct {
@@ -2200,6 +2261,9 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
 
+// PreflightIssuerJSONRequestBody defines body for PreflightIssuer for application/json ContentType.
+type PreflightIssuerJSONRequestBody = PreflightRequest
+
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
 
@@ -2552,6 +2616,9 @@ type ServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// PreflightIssuer Look what would keep an issuer from issuing for names
+	// (POST /api/v1/issuers/{id}/preflight)
+	PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	// (POST /api/v1/issuers/{id}/rotate-account-key)
 	RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID)
@@ -2840,6 +2907,12 @@ func (_ Unimplemented) GetIssuer(w http.ResponseWriter, r *http.Request, id ID) 
 // UpdateIssuer Change an issuer
 // (PUT /api/v1/issuers/{id})
 func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// PreflightIssuer Look what would keep an issuer from issuing for names
+// (POST /api/v1/issuers/{id}/preflight)
+func (_ Unimplemented) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4216,6 +4289,32 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UpdateIssuer(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PreflightIssuer operation middleware
+func (siw *ServerInterfaceWrapper) PreflightIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PreflightIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6061,6 +6160,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/rotate-account-key", wrapper.RotateIssuerAccountKey)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/preflight", wrapper.PreflightIssuer)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/jobs", wrapper.ListJobs)
 	})
 	r.Group(func(r chi.Router) {
@@ -7268,6 +7370,46 @@ type UpdateIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdateIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightIssuerRequestObject struct {
+	ID   ID `json:"id"`
+	Body *PreflightIssuerJSONRequestBody
+}
+
+type PreflightIssuerResponseObject interface {
+	VisitPreflightIssuerResponse(w http.ResponseWriter) error
+}
+
+type PreflightIssuer200JSONResponse Preflight
+
+func (response PreflightIssuer200JSONResponse) VisitPreflightIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreflightIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreflightIssuerdefaultApplicationProblemPlusJSONResponse) VisitPreflightIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9132,6 +9274,9 @@ type StrictServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// PreflightIssuer Look what would keep an issuer from issuing for names
+	// (POST /api/v1/issuers/{id}/preflight)
+	PreflightIssuer(ctx context.Context, request PreflightIssuerRequestObject) (PreflightIssuerResponseObject, error)
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	// (POST /api/v1/issuers/{id}/rotate-account-key)
 	RotateIssuerAccountKey(ctx context.Context, request RotateIssuerAccountKeyRequestObject) (RotateIssuerAccountKeyResponseObject, error)
@@ -10046,6 +10191,39 @@ func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateIssuerResponseObject); ok {
 		if err := validResponse.VisitUpdateIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PreflightIssuer operation middleware
+func (sh *strictHandler) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request PreflightIssuerRequestObject
+
+	request.ID = id
+
+	var body PreflightIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PreflightIssuer(ctx, request.(PreflightIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreflightIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PreflightIssuerResponseObject); ok {
+		if err := validResponse.VisitPreflightIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/libs/httpx"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
@@ -136,6 +137,23 @@ func (s *server) RotateIssuerAccountKey(
 		return nil, err
 	}
 	return issuerapi.RotateIssuerAccountKey204Response{}, nil
+}
+
+// PreflightIssuer implements the operation of that name.
+func (s *server) PreflightIssuer(ctx context.Context, r issuerapi.PreflightIssuerRequestObject) (issuerapi.PreflightIssuerResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	found, err := s.issuers.Preflight(ctx, p, r.ID, r.Body.Names)
+	if err != nil {
+		return nil, err
+	}
+	out := issuerapi.PreflightIssuer200JSONResponse{Verdict: issuerapi.PreflightVerdict(ca.Worst(found)), Findings: make([]issuerapi.PreflightFinding, len(found))}
+	for i, f := range found {
+		out.Findings[i] = issuerapi.PreflightFinding{Name: f.Name, Check: f.Check, Verdict: issuerapi.PreflightVerdict(f.Verdict), Message: f.Says}
+	}
+	return out, nil
 }
 
 func object(config *map[string]any) map[string]any {

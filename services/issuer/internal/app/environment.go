@@ -1,7 +1,10 @@
 package app
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"strings"
@@ -49,6 +52,9 @@ type ACME struct {
 	KeyID, MACKey           string
 	Profile, PreferredChain string
 	CACertPath              string
+	Preflight               string
+	// DNSProvider hosts the zones, with the settings in the file.
+	DNSProvider, DNSSettingsPath string
 	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
 	HTTPAddress string
 	// DNS are the programs that every issuer proves names with by DNS-01; an API caller can name none.
@@ -118,11 +124,37 @@ func (a *ACME) config() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return filled(map[string]any{
+	config, err := a.dnsSettings()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(config, filled(map[string]any{
 		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge,
 		acme.SettingVia: a.Via, acme.SettingKeyID: a.KeyID,
 		acme.SettingMACKey: a.MACKey, acme.SettingProfile: a.Profile, acme.SettingChain: a.PreferredChain, acme.SettingRoots: roots,
-	}), nil
+		acme.SettingPreflight: a.Preflight, acme.SettingDNSProvider: a.DNSProvider,
+	}))
+	return config, nil
+}
+
+// dnsSettings reads the file with the settings of who hosts the zones.
+func (a *ACME) dnsSettings() (map[string]any, error) {
+	const variable = "CERTCTL_ACME_DNS_SETTINGS_FILE"
+	config := map[string]any{}
+	text, err := file(variable, a.DNSSettingsPath)
+	if err != nil || a.DNSSettingsPath == "" {
+		return config, err
+	}
+	// What a decoder says of JSON that is none may quote it, and it holds secrets.
+	if json.Unmarshal([]byte(text), &config) != nil {
+		return nil, errors.New(variable + ": it is no JSON object")
+	}
+	for setting := range config {
+		if !strings.HasPrefix(setting, acme.DNSSettings) {
+			return nil, fmt.Errorf("%s: %s is none of the settings %s*", variable, setting, acme.DNSSettings)
+		}
+	}
+	return config, nil
 }
 
 func (s *StepCA) config() (map[string]any, error) {

@@ -131,14 +131,25 @@ func TestStart_RefusesAnEnvironmentThatCannotBe(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{}).end()
 	const away = "https://127.0.0.1:1"
+	text := func(text string) string {
+		path := filepath.Join(t.TempDir(), "dns.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	w.exec(`INSERT INTO issuer.issuers (id, name, type) VALUES ('iss-stepca', 'taken', 'GenericCA')`)
 	conn := w.nats.Connect(bus.Options{Name: "issuer", Log: w.log})
 	for says, settings := range map[string]app.Settings{
-		"CERTCTL_STEPCA_PROVISIONER_KEY_PATH": {StepCA: app.StepCA{URL: away, Provisioner: "p", KeyPath: "/none"}},
-		"CERTCTL_STEPCA_ROOT_CERT":            {StepCA: app.StepCA{URL: away, Provisioner: "p", RootCertPath: "/none"}},
-		"already, of type GenericCA":          {StepCA: app.StepCA{URL: away, Provisioner: "p"}},
-		"/none/sign does not exist":           {OpenSSL: app.OpenSSL{Sign: "/none/sign"}},
-		"CERTCTL_OPENSSL_CA_CERT":             {OpenSSL: app.OpenSSL{Sign: "/bin/true", CACertPath: "/none"}},
+		"CERTCTL_STEPCA_PROVISIONER_KEY_PATH":  {StepCA: app.StepCA{URL: away, Provisioner: "p", KeyPath: "/none"}},
+		"CERTCTL_STEPCA_ROOT_CERT":             {StepCA: app.StepCA{URL: away, Provisioner: "p", RootCertPath: "/none"}},
+		"already, of type GenericCA":           {StepCA: app.StepCA{URL: away, Provisioner: "p"}},
+		"/none/sign does not exist":            {OpenSSL: app.OpenSSL{Sign: "/none/sign"}},
+		"CERTCTL_ACME_DNS_SETTINGS_FILE: open": {ACME: app.ACME{Directory: away, DNSProvider: "rfc2136", DNSSettingsPath: "/none"}},
+		"no JSON object":                       {ACME: app.ACME{Directory: away, DNSProvider: "rfc2136", DNSSettingsPath: text("secret")}},
+		"email is none of the settings dns_*":  {ACME: app.ACME{Directory: away, DNSProvider: "rfc2136", DNSSettingsPath: text(`{"email": "x"}`)}},
+		"belongs to challenge_type dns-01":     {ACME: app.ACME{Directory: away, DNSProvider: "rfc2136"}},
+		"CERTCTL_OPENSSL_CA_CERT":              {OpenSSL: app.OpenSSL{Sign: "/bin/true", CACertPath: "/none"}},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := app.Run(ctx, settings, service.Deps{

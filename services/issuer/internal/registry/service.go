@@ -347,6 +347,11 @@ func (s *Service) Test(ctx context.Context, p authn.Principal, issuerID string) 
 	if err != nil {
 		return Tested{}, err
 	}
+	if tester, ok := authority.(ca.Tester); ok {
+		if err := tester.Test(ctx); err != nil {
+			return Tested{}, err
+		}
+	}
 	t := Tested{Issuer: i}
 	if signer, ok := authority.(ca.CRLSigner); ok {
 		t.SignsCRL = signer.SignsCRLs()

@@ -39,6 +39,8 @@ type Config struct {
 	Email string
 	// Solver proves that names are ours.
 	Solver Solver
+	// Foresight is how names are looked at before the CA is asked.
+	Foresight Foresight
 	// KeyID and MACKey, in base64url, bind a new account to one that the CA knows already (RFC 8555 section 7.3.4).
 	KeyID, MACKey string
 	// Profile is one of the CA's certificate profiles; empty is its default.
@@ -125,8 +127,11 @@ func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) 
 	defer cancel()
 	var chain []byte
 	err := a.as(ctx, func(s *session) (err error) {
+		if err := a.foresee(ctx, s, r); err != nil {
+			return err
+		}
 		chain, err = a.order(ctx, s, r)
-		return err
+		return a.explained(ctx, s, r.Names, err)
 	})
 	if err != nil {
 		return ca.Issued{}, err

@@ -4,24 +4,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"net"
-	"slices"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/process"
 	"github.com/certctl/certctl/libs/x509x"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/lookup"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/publish"
 )
 
-const (
-	scriptPatience = time.Minute
-	lookPause      = time.Second
-	lookPatience   = 10 * time.Second
-)
+const scriptPatience = time.Minute
 
 // Hooks prove names by DNS-01 (RFC 8555 section 8.4) with programs of the operator's, which set and remove TXT records.
-// Each is run without a shell, once for each record, with CERTCTL_DNS_DOMAIN, CERTCTL_DNS_FQDN, CERTCTL_DNS_VALUE and
-// CERTCTL_DNS_TOKEN in its environment.
+// Each is run without a shell, once for each record, with CERTCTL_DNS_DOMAIN, CERTCTL_DNS_FQDN, CERTCTL_DNS_TARGET,
+// CERTCTL_DNS_VALUE and CERTCTL_DNS_TOKEN in its environment.
 type Hooks struct {
 	// SetUp and CleanUp are absolute paths. Without CleanUp records stay.
 	SetUp, CleanUp string
@@ -31,6 +27,10 @@ type Hooks struct {
 	Propagation time.Duration
 	// Resolver is the host:port of whom to ask for them; empty are the system's.
 	Resolver string
+
+	// watch and resolver are an issuer's own, if resolver is not nil.
+	watch    publish.Watch
+	resolver *lookup.Resolver
 }
 
 // Type implements [Solver].
@@ -48,16 +48,19 @@ func (*Hooks) Objection(name x509x.Name) string {
 	}
 }
 
-// record is a TXT record.
-type record struct{ domain, fqdn, value, token string }
+// record is a TXT record. Where its name is an alias, target is what that leads to.
+type record struct{ domain, fqdn, target, value, token string }
 
 func (p Proof) record() record {
 	sum := sha256.Sum256([]byte(p.Answer))
-	return record{p.Domain, "_acme-challenge." + p.Domain, base64.RawURLEncoding.EncodeToString(sum[:]), p.Token}
+	fqdn := "_acme-challenge." + p.Domain
+	return record{p.Domain, fqdn, fqdn, base64.RawURLEncoding.EncodeToString(sum[:]), p.Token}
 }
 
 // Present implements [Solver].
 func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
+	watch, resolver := h.looks()
+	visible := true
 	var set []record
 	withdraw := func() {
 		if h.CleanUp == "" {
@@ -70,69 +73,53 @@ func (h *Hooks) Present(ctx context.Context, proofs []Proof) (func(), error) {
 	}
 	for _, p := range proofs {
 		r := p.record()
+		if visible {
+			at, err := resolver.Locate(ctx, r.fqdn, false)
+			// What cannot be looked up from here is left to the program, and others are not waited for in vain.
+			if visible = err == nil; visible {
+				r.target = at.Name
+			}
+		}
 		set = append(set, r)
 		if _, err := h.run(ctx, h.SetUp, r); err != nil {
 			withdraw()
-			return nil, fault.New(fault.Unavailable, "the record %s could not be set: %v", r.fqdn, err)
+			return nil, unproven(ctx, fault.New(fault.Unavailable, "the record %s could not be set: %v", r.fqdn, err))
 		}
 	}
-	if err := h.seen(ctx, set); err != nil {
+	if err := seen(ctx, watch, resolver, set); err != nil {
 		withdraw()
-		return nil, err
+		return nil, unproven(ctx, err)
 	}
 	return withdraw, nil
 }
 
 func (h *Hooks) run(ctx context.Context, program string, r record) (string, error) {
 	return process.Run(ctx, process.Command{Path: program, Env: []string{
-		"CERTCTL_DNS_DOMAIN=" + r.domain, "CERTCTL_DNS_FQDN=" + r.fqdn, "CERTCTL_DNS_VALUE=" + r.value, "CERTCTL_DNS_TOKEN=" + r.token,
+		"CERTCTL_DNS_DOMAIN=" + r.domain, "CERTCTL_DNS_FQDN=" + r.fqdn, "CERTCTL_DNS_TARGET=" + r.target, "CERTCTL_DNS_VALUE=" + r.value, "CERTCTL_DNS_TOKEN=" + r.token,
 	}}, scriptPatience)
 }
 
+// looks are how and by whom records are looked for: the issuer's own way, or else the operator's.
+func (h *Hooks) looks() (publish.Watch, *lookup.Resolver) {
+	if h.resolver != nil {
+		return h.watch, h.resolver
+	}
+	var servers []string
+	if h.Resolver != "" {
+		servers = []string{h.Resolver}
+	}
+	return publish.Watch{Wait: h.Wait, Timeout: h.Propagation, ByResolver: true}, lookup.New(servers...)
+}
+
 // seen waits until records can be seen.
-func (h *Hooks) seen(ctx context.Context, records []record) error {
-	if err := rest(ctx, h.Wait); err != nil || h.Propagation == 0 {
+func seen(ctx context.Context, watch publish.Watch, resolver *lookup.Resolver, records []record) error {
+	wanted := make([]publish.Record, len(records))
+	for i, r := range records {
+		wanted[i] = publish.Record{Name: r.fqdn, Value: r.value}
+	}
+	err := watch.Await(ctx, resolver, wanted)
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, h.Propagation)
-	defer cancel()
-	resolver := h.resolver()
-	for _, r := range records {
-		for {
-			values, last := h.look(bounded, resolver, r.fqdn)
-			if slices.Contains(values, r.value) {
-				break
-			}
-			if err := rest(bounded, lookPause); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return fault.New(fault.Unavailable, "the record %s was set and is not seen after %s: %v", r.fqdn, h.Propagation, shows(values, last))
-			}
-		}
-	}
-	return nil
-}
-
-func (h *Hooks) look(ctx context.Context, resolver *net.Resolver, fqdn string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookPatience)
-	defer cancel()
-	// With the dot it is looked for as it is, and not below the host's own domain.
-	return resolver.LookupTXT(ctx, fqdn+".")
-}
-
-func shows(values []string, err error) any {
-	if err != nil {
-		return err
-	}
-	return values
-}
-
-func (h *Hooks) resolver() *net.Resolver {
-	if h.Resolver == "" {
-		return net.DefaultResolver
-	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, h.Resolver)
-	}}
+	return fault.New(fault.Unavailable, "%v", err)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/libs/process"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/ca/acme/dns/provider"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 	"github.com/certctl/certctl/services/issuer/internal/setting"
 )
@@ -51,6 +52,9 @@ type Kind struct {
 	HTTP  *Listener
 	Hosts *Hosts
 	DNS   *Hooks
+	// Endpoints and AuthorityPort are where providers and name servers are, if that is not their usual place, as in tests.
+	Endpoints     provider.Endpoints
+	AuthorityPort string
 }
 
 func (k *Kind) read(config map[string]any) (Config, error) {
@@ -65,23 +69,22 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 	if at, err := mail.ParseAddress(c.Email); c.Email != "" && (err != nil || at.Address != c.Email) {
 		r.Bad(SettingEmail, "must be a mail address")
 	}
+	challenge := r.Text(SettingChallenge)
 	switch r.Text(SettingVia) {
 	case "", ViaListener:
 	case ViaAgent:
 		c.Solver = k.Hosts
-		if r.Text(SettingChallenge) == DNS01 {
+		if challenge == DNS01 {
 			r.Bad(SettingVia, "says who answers "+HTTP01+", and this issuer's challenge_type is "+DNS01)
 		}
 	default:
 		r.Bad(SettingVia, "must be "+ViaListener+" or "+ViaAgent)
 	}
-	switch r.Text(SettingChallenge) {
+	prover, resolver := k.dns01(r, config, challenge == DNS01)
+	switch challenge {
 	case "", HTTP01:
 	case DNS01:
-		c.Solver = k.DNS
-		if reason := k.DNS.objection(); reason != "" {
-			r.Bad(SettingChallenge, reason)
-		}
+		c.Solver = prover
 	default:
 		r.Bad(SettingChallenge, "must be "+HTTP01+" or "+DNS01)
 	}
@@ -99,6 +102,7 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 			r.Bad(SettingRoots, "must be certificates in PEM")
 		}
 	}
+	c.Foresight = foresight(r, resolver)
 	return c, r.Err()
 }
 
@@ -117,7 +121,7 @@ func (h *Hooks) objection() string {
 }
 
 // Secrets implements [registry.Keeper].
-func (k *Kind) Secrets() []string { return []string{SettingMACKey} }
+func (k *Kind) Secrets() []string { return append(provider.Secrets(), SettingMACKey) }
 
 // Make implements [registry.Kind]. It asks nobody; the CA may be away while an issuer is set up.
 func (k *Kind) Make(_ registry.Issuer, config map[string]any) (registry.Made, error) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	protocol "github.com/go-acme/lego/v4/acme"
-	"github.com/go-acme/lego/v4/acme/api"
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
@@ -31,9 +30,6 @@ var never = map[string]bool{
 	"badCSR": true, "badPublicKey": true, "badSignatureAlgorithm": true, "caa": true, "invalidProfile": true,
 	"malformed": true, "rejectedIdentifier": true, "unsupportedIdentifier": true, badReason: true,
 }
-
-// hourly is when to come again if a CA that limits does not say.
-const hourly = time.Hour
 
 func problem(err error) *protocol.ProblemDetails {
 	p, _ := errors.AsType[*protocol.ProblemDetails](err)
@@ -68,14 +64,11 @@ func coded(err error) error {
 	f := fault.New(fault.Unavailable, "the ACME CA says: %s", words(p, kind))
 	switch {
 	case kind == rateLimited || p.HTTPStatus == http.StatusTooManyRequests:
-		f.Code, f.RetryAfter = fault.RateLimited, hourly
-		if limited, ok := errors.AsType[*protocol.RateLimitedError](err); ok {
-			if after, err := api.ParseRetryAfter(limited.RetryAfter); err == nil && after > 0 {
-				f.RetryAfter = after
-			}
-		}
+		f.Code, f.RetryAfter = fault.RateLimited, comeAgain(err, p.Detail, time.Now())
 	case never[kind]:
 		f.Code = fault.Invalid
+	case disbelief[kind]:
+		return &ca.Unproven{Err: f}
 	}
 	return f
 }

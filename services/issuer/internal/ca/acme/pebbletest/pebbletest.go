@@ -49,6 +49,8 @@ type Options struct {
 	Reuse int
 	// Strict has it refuse what the protocol will not allow for much longer.
 	Strict bool
+	// DNS is who it asks for names, instead of a DNS of its own, as host:port.
+	DNS string
 }
 
 // Server is a Pebble that runs until its test ends.
@@ -75,11 +77,15 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{options: o, dir: t.TempDir(), t: t}
 	address := free(t)
 	s.Directory, s.HTTP, s.DNS = "https://"+address+"/dir", free(t), free(t)
+	own := s.DNS
+	if o.DNS != "" {
+		s.DNS = o.DNS
+	}
 	records := free(t)
 	s.Records, s.management = "http://"+records, free(t)
 	s.write(address)
 	s.names, _ = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
-		"-dnsserver", s.DNS, "-management", records, "-defaultIPv6", "")
+		"-dnsserver", own, "-management", records, "-defaultIPv6", "")
 	t.Cleanup(func() { stop(&s.names); s.Stop() })
 	s.Run()
 	return s
