@@ -1,6 +1,6 @@
 # certctl: build, try, test. `make` alone lists what there is.
 # Tools are pinned in .setup/tools.mk and built to .bin/; what tests and the demo run against (Postgres, NGINX,
-# GnuTLS, BIND) is taken from the machine, or else unpacked into .peers/.
+# GnuTLS, BIND, SoftHSM) is taken from the machine, or else unpacked into .peers/.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
@@ -15,13 +15,15 @@ export PATH := $(BIN):$(PATH):$(PEERS)/bin:$(PEERS)/postgres/bin
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 RELATIVE = $(patsubst $(CURDIR)/%,./%,$(MODULES))
 PACKAGES = $(addsuffix /...,$(RELATIVE))
-COMMANDS = $(wildcard ./services/*/cmd/*)
+# The signer loads PKCS#11 libraries, so it is the one program that is not static and needs a C compiler.
+SIGNER   = ./services/signer/cmd/certctl-signer
+COMMANDS = $(filter-out $(SIGNER),$(wildcard ./services/*/cmd/*))
 # Where goroutines share something: the mechanisms, and each service that runs them.
 CONCURRENT = $(filter-out ./contracts/... ./migrations/... ./e2e/... ./services/cli/...,$(PACKAGES))
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 MODULE  := github.com/certctl/certctl
-LDFLAGS  = -s -w $(foreach v,libs/obs.version services/agent/internal/host.version services/cli.Version,-X $(MODULE)/$(v)=$(VERSION))
+LDFLAGS  = -s -w $(foreach v,libs/obs.version services/agent/internal/host.version services/cli.Version services/signer.version,-X $(MODULE)/$(v)=$(VERSION))
 # go test's own flags for one run, as in: make test T='-run TestRelay -v'
 T ?=
 
@@ -42,9 +44,16 @@ run: build peers ## Run certctl here: every service, NATS and Postgres in one co
 ##@ Change
 
 .PHONY: build
-build: ## Build every binary, static, into dist/
+build: ## Build every binary into dist/, static but for the signer, which is left out without a C compiler
 	@mkdir -p dist
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(COMMANDS)
+	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then $(MAKE) --no-print-directory signer; \
+		else echo 'no C compiler: dist/certctl-signer, for CA keys in a PKCS#11 token, is not built'; fi
+
+.PHONY: signer
+signer: ## Build certctl-signer, for CA keys in a PKCS#11 token, into dist/ (needs a C compiler)
+	@mkdir -p dist
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(SIGNER)
 
 .PHONY: test
 test: peers authorities ## Run the tests of every module
@@ -88,11 +97,12 @@ bench: build peers authorities ## Measure, with step-ca beside it (no part of th
 tools: $(call stamp,$(GOLANGCI_LINT)) $(call stamp,$(GOFUMPT)) $(call stamp,$(OAPI_CODEGEN)) ## Build the pinned tools (done when needed)
 
 .PHONY: peers
-peers: ## Find or fetch Postgres, NGINX, GnuTLS and BIND (done when needed)
+peers: ## Find or fetch Postgres, NGINX, GnuTLS, BIND and SoftHSM (done when needed)
 	@.setup/postgres.sh '$(PEERS)'
 	@.setup/nginx.sh '$(PEERS)'
 	@.setup/gnutls.sh '$(PEERS)'
 	@.setup/bind.sh '$(PEERS)'
+	@.setup/softhsm.sh '$(PEERS)'
 
 .PHONY: authorities
 authorities: $(call stamp,$(STEP_CA)) $(call stamp,$(PEBBLE)) $(call stamp,$(CHALLTESTSRV)) ## Build the CAs that tests and the benchmark run against (done when needed)

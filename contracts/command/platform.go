@@ -14,9 +14,12 @@ type RevokedUsers struct {
 
 // SignCRL asks an issuer to sign a revocation list. Entries must be the whole list.
 type SignCRL struct {
-	IssuerID string     `json:"issuer_id"`
-	Number   int64      `json:"number"`
-	Entries  []CRLEntry `json:"entries"`
+	IssuerID string `json:"issuer_id"`
+	// KeyID is which of the issuer's keys is to sign; empty is the one that signs what is
+	// issued now.
+	KeyID   string     `json:"key_id,omitempty"`
+	Number  int64      `json:"number"`
+	Entries []CRLEntry `json:"entries"`
 	// ThisUpdate and NextUpdate are RFC 3339.
 	ThisUpdate string `json:"this_update"`
 	NextUpdate string `json:"next_update"`
@@ -38,7 +41,10 @@ type SignedCRL struct {
 // OCSP responder (RFC 6960 section 4.2.2.2) for the key in the request.
 type IssueOCSPResponder struct {
 	IssuerID string `json:"issuer_id"`
-	CSRPEM   string `json:"csr_pem"`
+	// KeyID is which of the issuer's keys is to sign; empty is the one that signs what is
+	// issued now.
+	KeyID  string `json:"key_id,omitempty"`
+	CSRPEM string `json:"csr_pem"`
 }
 
 // OCSPResponder is that certificate, with the issuing CA's after it.

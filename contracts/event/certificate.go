@@ -57,6 +57,9 @@ type Version struct {
 	// ShortLived tells that it ends before anybody would have heard of a revocation: it
 	// points to no CRL and no OCSP, and need not stand in them.
 	ShortLived bool `json:"short_lived,omitempty"`
+	// EndsWithCA tells that it ends earlier than it would by the rules, together with its
+	// CA's certificate: a renewal cannot be longer before the CA has a new one.
+	EndsWithCA bool `json:"ends_with_ca,omitempty"`
 	// LintFindings are what linters had to say against it when it was issued.
 	LintFindings []LintFinding `json:"lint_findings,omitempty"`
 }

@@ -68,6 +68,7 @@ func All() []Event {
 		TargetUpdated{},
 		TargetDeleted{},
 		IssuerConfigured{},
+		IssuerExpiring{},
 		IssuerCircuitChanged{},
 		TeamChanged{},
 		OwnerChanged{},

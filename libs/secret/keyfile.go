@@ -56,6 +56,16 @@ func LoadOrCreateKey(path string) (*Sealer, error) {
 }
 
 func readKeys(path string) ([]Key, error) {
+	b, err := ReadPrivate(path, maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return parseKeys(b)
+}
+
+// ReadPrivate reads a file of at most limit bytes that holds a secret. It refuses one that others may read, by the rule of
+// Open. Its errors name neither the path, but for one that cannot be opened, nor anything of what it holds.
+func ReadPrivate(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -65,8 +75,8 @@ func readKeys(path string) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxKeyFile {
-		return nil, errors.New("is not a key file")
+	if !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, fmt.Errorf("is no file of at most %d bytes", limit)
 	}
 	if !private(info) {
 		return nil, fmt.Errorf("may be read by others (mode %04o); chmod it to 0600", info.Mode().Perm())
@@ -75,7 +85,7 @@ func readKeys(path string) ([]Key, error) {
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return nil, err
 	}
-	return parseKeys(b)
+	return b, nil
 }
 
 func parseKeys(b []byte) ([]Key, error) {

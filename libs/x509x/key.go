@@ -93,6 +93,12 @@ func EncodePrivateKey(key crypto.Signer) ([]byte, error) {
 // ParsePrivateKey returns the one private key of a PEM text: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC). Blocks of other
 // kinds, such as EC parameters or certificates, are passed over. Its errors are Invalid and show nothing of the text.
 func ParsePrivateKey(text []byte) (crypto.Signer, error) {
+	return ParseEncryptedPrivateKey(text, nil)
+}
+
+// ParseEncryptedPrivateKey is ParsePrivateKey for a key that may be encrypted with a password: as PKCS #8 (PBES2), or in the
+// older way of OpenSSL by the headers of its PEM block. The password of a key that is not encrypted is not looked at.
+func ParseEncryptedPrivateKey(text, password []byte) (crypto.Signer, error) {
 	var found crypto.Signer
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if !isPrivate(block.Type) {
@@ -101,7 +107,7 @@ func ParsePrivateKey(text []byte) (crypto.Signer, error) {
 		if found != nil {
 			return nil, fault.New(fault.Invalid, "the text holds more than one private key")
 		}
-		key, err := parseKeyBlock(block)
+		key, err := parseKeyBlock(block, password)
 		if err != nil {
 			return nil, err
 		}
@@ -113,19 +119,35 @@ func ParsePrivateKey(text []byte) (crypto.Signer, error) {
 	return found, nil
 }
 
-func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
-	if block.Type == blockEncrypted || block.Headers["DEK-Info"] != "" {
-		return nil, fault.New(fault.Invalid, "the private key is encrypted; give it without a passphrase")
+func parseKeyBlock(block *pem.Block, password []byte) (crypto.Signer, error) {
+	key, err := decodeKey(block, password)
+	if err != nil {
+		return nil, err
 	}
-	var key any
-	var err error
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fault.New(fault.Invalid, "the private key is of a kind that cannot sign")
+	}
+	return signer, nil
+}
+
+func decodeKey(block *pem.Block, password []byte) (key any, err error) {
+	if block.Type == blockEncrypted {
+		return decryptKey(block.Bytes, password)
+	}
+	der := block.Bytes
+	if block.Headers["DEK-Info"] != "" {
+		if der, err = decryptBlock(block, password); err != nil {
+			return nil, err
+		}
+	}
 	switch block.Type {
 	case blockPKCS8:
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		key, err = x509.ParsePKCS8PrivateKey(der)
 	case blockRSA:
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		key, err = x509.ParsePKCS1PrivateKey(der)
 	case blockEC:
-		key, err = x509.ParseECPrivateKey(block.Bytes)
+		key, err = x509.ParseECPrivateKey(der)
 	default:
 		return nil, fault.New(fault.Invalid, "a private key of the form %q is not accepted", block.Type)
 	}
@@ -133,9 +155,5 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 		// The parser's errors may quote the key, so not even the log may have them.
 		return nil, fault.New(fault.Invalid, "the private key is malformed")
 	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fault.New(fault.Invalid, "the private key is of a kind that cannot sign")
-	}
-	return signer, nil
+	return key, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"time"
 )
 
@@ -12,7 +13,10 @@ type Config struct {
 	PublicURL string `split_words:"true" default:"http://127.0.0.1:8080" desc:"Where relying parties reach CRL, OCSP and CA certificates; written into every certificate that the Local CA issues."`
 
 	CACertPath string `split_words:"true" desc:"PEM file with the Local CA's certificate and those above it. Without it the Local CA signs itself."`
-	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1)."`
+	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1, encrypted or not)."`
+
+	CAKeyPassword string `split_words:"true" secret:"true" desc:"Password of the key of CERTCTL_CA_KEY_PATH, if that is encrypted."`
+	SignerSocket  string `split_words:"true" desc:"Unix socket of certctl-signer, for CAs whose key is in a PKCS#11 token (HSM). Without it there are none."`
 
 	Connectors
 	ACME
@@ -28,8 +32,14 @@ func (c *Config) Validate() error {
 	if (c.CACertPath == "") != (c.CAKeyPath == "") {
 		return errors.New("CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH belong together; set both or none")
 	}
+	if c.CAKeyPassword != "" && c.CAKeyPath == "" {
+		return errors.New("CERTCTL_CA_KEY_PASSWORD is that of CERTCTL_CA_KEY_PATH, which is not set")
+	}
 	if u, err := url.Parse(c.PublicURL); err != nil || c.PublicURL != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("CERTCTL_PUBLIC_URL must be of the form http://host:port")
+	}
+	if c.SignerSocket != "" && !filepath.IsAbs(c.SignerSocket) {
+		return errors.New("CERTCTL_SIGNER_SOCKET must be an absolute path")
 	}
 	if err := c.Connectors.check(); err != nil {
 		return err

@@ -1,5 +1,6 @@
 // Package issuer owns certificates, from request to expiry: it takes requests, keeps the record, runs the jobs of
-// issuance and renewal, and holds the keys of the Local CA, which never leave its process.
+// issuance and renewal, and holds the keys of the Local CA, which never leave its process, or asks a signer for those that
+// are in a PKCS#11 token.
 //
 // Its tables are the truth about certificates and their versions. What happens is told in events, written in the
 // transaction that made it true. What it needs to know of targets it keeps as a copy fed by deployment's events.
@@ -19,12 +20,15 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		PublicURL:   cfg.PublicURL,
 		CACertPath:  cfg.CACertPath,
 		CAKeyPath:   cfg.CAKeyPath,
+		Signer:      cfg.SignerSocket,
 		StepCA:      cfg.stepCA(),
 		OpenSSL:     cfg.openSSL(),
 		DigiCert:    cfg.digiCert(),
 		Sweep:       cfg.SchedulerJobProcessorInterval,
 		CSRDeadline: cfg.CSRDeadline,
 		ACME:        cfg.acme(),
+
+		CAKeyPassword: cfg.CAKeyPassword,
 
 		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
 		MaxRenewals:  cfg.RenewalsPerIssuer,

@@ -1,6 +1,7 @@
 package revocation_test
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -105,6 +106,7 @@ func (s *issuerService) come() {
 		sub, err := s.nc.QueueSubscribe(subject.Operation("issuer", operation), "q", func(m *nats.Msg) {
 			var about struct {
 				IssuerID string `json:"issuer_id"`
+				KeyID    string `json:"key_id"`
 			}
 			if err := json.Unmarshal(m.Data, &about); err != nil {
 				s.t.Errorf("%s: %v", operation, err)
@@ -112,7 +114,7 @@ func (s *issuerService) come() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			var reply any = command.Reply[struct{}]{Fault: &command.Fault{Code: "precondition", Message: "it cannot do that"}}
-			if a := s.authorities[about.IssuerID]; a != nil {
+			if a := s.authorities[cmp.Or(about.KeyID, about.IssuerID)]; a != nil {
 				reply = answer(a, m.Data)
 			}
 			b, err := json.Marshal(reply)

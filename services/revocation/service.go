@@ -10,6 +10,7 @@ package revocation
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -115,9 +116,18 @@ func issuerOf(m bus.Message) (postgres.Issuer, error) {
 			return postgres.Issuer{}, fmt.Errorf("CA certificates of %s: %w", e.IssuerID, err)
 		}
 	}
-	return postgres.Issuer{
+	i := postgres.Issuer{
 		ID: e.IssuerID, Name: e.Name, Type: e.Type, CAChainPEM: e.CAChainPEM, SignsCRL: e.SignsCRL, Version: m.AggVersion,
-	}, nil
+	}
+	for _, a := range e.Authorities {
+		if _, err := x509x.ParseCertificates([]byte(a.CAChainPEM)); err != nil {
+			return postgres.Issuer{}, fmt.Errorf("CA certificates of %s: %w", a.ID, err)
+		}
+		i.Authorities = append(i.Authorities, postgres.Authority{
+			ID: a.ID, IssuerID: e.IssuerID, KeyID: a.KeyID, CAChainPEM: a.CAChainPEM, SignsCRL: a.SignsCRL,
+		})
+	}
+	return i, nil
 }
 
 func serialOf(m bus.Message) (postgres.Serial, error) {
@@ -129,9 +139,18 @@ func serialOf(m bus.Message) (postgres.Serial, error) {
 	if err != nil {
 		return postgres.Serial{}, fmt.Errorf("serial number of %s: %w", e.VersionID, err)
 	}
-	return postgres.Serial{
+	s := postgres.Serial{
 		IssuerID: e.IssuerID, SerialNumber: number, CertificateID: e.CertificateID, VersionID: e.VersionID, NotAfter: e.NotAfter,
-	}, nil
+	}
+	if e.PEMChain == "" {
+		return s, nil
+	}
+	chain, err := x509x.ParseCertificates([]byte(e.PEMChain))
+	if err != nil {
+		return postgres.Serial{}, fmt.Errorf("certificate of %s: %w", e.VersionID, err)
+	}
+	s.AuthorityKeyID = hex.EncodeToString(chain[0].AuthorityKeyId)
+	return s, nil
 }
 
 func decode(m bus.Message, into any) error {

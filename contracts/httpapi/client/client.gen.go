@@ -274,6 +274,27 @@ func (e IssuerHealthCircuit) Valid() bool {
 	}
 }
 
+// Defines values for IssuerKeyStatus.
+const (
+	IssuerKeyStatusActive   IssuerKeyStatus = "active"
+	IssuerKeyStatusInactive IssuerKeyStatus = "inactive"
+	IssuerKeyStatusPending  IssuerKeyStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the IssuerKeyStatus enum.
+func (e IssuerKeyStatus) Valid() bool {
+	switch e {
+	case IssuerKeyStatusActive:
+		return true
+	case IssuerKeyStatusInactive:
+		return true
+	case IssuerKeyStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for JobStatus.
 const (
 	JobStatusAwaitingApproval JobStatus = "AwaitingApproval"
@@ -1530,6 +1551,12 @@ type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
 	CaChainPem *string `json:"ca_chain_pem,omitempty"`
 
+	// CaExpiryWarning What to do about that end, from a year before it, or once it cuts short what is issued.
+	CaExpiryWarning *string `json:"ca_expiry_warning,omitempty"`
+
+	// CaNotAfter When the issuing CA's certificate ends, or the first of those above it that does; nothing that it issues outlives it.
+	CaNotAfter *time.Time `json:"ca_not_after,omitempty"`
+
 	// Config Where a secret is set, this says `(secret)`.
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
@@ -1548,11 +1575,37 @@ type Issuer struct {
 	UpdatedAt time.Time     `json:"updated_at"`
 }
 
+// IssuerCACertificate defines model for IssuerCACertificate.
+type IssuerCACertificate struct {
+	// CaCertPem The CA's certificate, then those above it; the root may be left out.
+	CaCertPem string `json:"ca_cert_pem"`
+}
+
+// IssuerCARequest defines model for IssuerCARequest.
+type IssuerCARequest struct {
+	CreatedAt time.Time `json:"created_at"`
+	CsrPem    string    `json:"csr_pem"`
+	KeyID     string    `json:"key_id"`
+}
+
+// IssuerCARequestCreate defines model for IssuerCARequestCreate.
+type IssuerCARequestCreate struct {
+	CommonName   *string `json:"common_name,omitempty"`
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
+}
+
 // IssuerCreate defines model for IssuerCreate.
 type IssuerCreate struct {
 	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
-	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
-	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	// `validity_days` of what it issues (90), `key_algorithm` (ECDSA-P256, ECDSA-P384, RSA-2048, RSA-3072, RSA-4096 or
+	// Ed25519), `max_path_len`, and what names it may issue for: `permitted_dns_domains`, `excluded_dns_domains`,
+	// `permitted_ip_ranges`, `excluded_ip_ranges`. With `parent_issuer_id` it is signed by that issuer, another GenericCA;
+	// with `mode` external it makes a key and a request for a root elsewhere to sign (`ca-request`). For a CA that exists
+	// already instead `ca_cert_pem`, its certificate and those above it, and `ca_key_pem`, its key (PKCS #8, PKCS #1 or
+	// SEC 1, encrypted with `ca_key_password` or not), which is sealed and never shown again. With `key_store` pkcs11
+	// (sealed) any of these has its key in the token of the platform's signer, under `key_label` (the issuer's id): found
+	// there, or else made, of ECDSA or RSA; the key of a CA that exists already must be there, and is not given. A key in
+	// the token serves one issuer.
 	//
 	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
 	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
@@ -1620,6 +1673,51 @@ type IssuerHealth struct {
 // IssuerHealthCircuit defines model for IssuerHealth.Circuit.
 type IssuerHealthCircuit string
 
+// IssuerKey defines model for IssuerKey.
+type IssuerKey struct {
+	// ActivatedAt When it last began to sign.
+	ActivatedAt *time.Time `json:"activated_at,omitempty"`
+
+	// Active It signs what is issued now.
+	Active bool `json:"active"`
+
+	// CaChainPem Its certificate and those above it, root last.
+	CaChainPem *string   `json:"ca_chain_pem,omitempty"`
+	CreatedAt  time.Time `json:"created_at"`
+
+	// CrossCertificatePem Its certificate by the key before it.
+	CrossCertificatePem *string `json:"cross_certificate_pem,omitempty"`
+
+	// CrossNotAfter Until when that one is served with what it issues.
+	CrossNotAfter     *time.Time      `json:"cross_not_after,omitempty"`
+	FingerprintSha256 *string         `json:"fingerprint_sha256,omitempty"`
+	ID                string          `json:"id"`
+	IssuerID          string          `json:"issuer_id"`
+	KeyAlgorithm      string          `json:"key_algorithm"`
+	NotAfter          *time.Time      `json:"not_after,omitempty"`
+	NotBefore         *time.Time      `json:"not_before,omitempty"`
+	SerialNumber      *string         `json:"serial_number,omitempty"`
+	Status            IssuerKeyStatus `json:"status"`
+
+	// Subject Of its certificate; left out while it has none.
+	Subject *string `json:"subject,omitempty"`
+
+	// SubjectKeyID In lower-case hex.
+	SubjectKeyID *string `json:"subject_key_id,omitempty"`
+
+	// ValidCertificates How many certificates that it issued have not ended.
+	ValidCertificates *int64 `json:"valid_certificates,omitempty"`
+}
+
+// IssuerKeyList defines model for IssuerKeyList.
+type IssuerKeyList struct {
+	Data  []IssuerKey `json:"data"`
+	Total int64       `json:"total"`
+}
+
+// IssuerKeyStatus defines model for IssuerKeyStatus.
+type IssuerKeyStatus string
+
 // IssuerLimits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
 // attempt. A CA whose key is in the issuer service needs none.
 type IssuerLimits struct {
@@ -1642,6 +1740,21 @@ type IssuerList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// IssuerRollover defines model for IssuerRollover.
+type IssuerRollover struct {
+	// CaValidityDays How long the new certificate holds; as long as the old one was meant to if it is left out.
+	CaValidityDays *int `json:"ca_validity_days,omitempty"`
+
+	// CommonName Of the new certificate; that of the old one if it is left out.
+	CommonName *string `json:"common_name,omitempty"`
+
+	// CrossSign Have the old key sign a certificate for the new one too. Only of a CA that signs itself.
+	CrossSign *bool `json:"cross_sign,omitempty"`
+
+	// KeyAlgorithm RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384 or Ed25519; as before if it is left out.
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
 }
 
 // IssuerTested defines model for IssuerTested.
@@ -3400,8 +3513,17 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
 
+// CompleteIssuerCARequestJSONRequestBody defines body for CompleteIssuerCARequest for application/json ContentType.
+type CompleteIssuerCARequestJSONRequestBody = IssuerCACertificate
+
+// CreateIssuerCARequestJSONRequestBody defines body for CreateIssuerCARequest for application/json ContentType.
+type CreateIssuerCARequestJSONRequestBody = IssuerCARequestCreate
+
 // PreflightIssuerJSONRequestBody defines body for PreflightIssuer for application/json ContentType.
 type PreflightIssuerJSONRequestBody = PreflightRequest
+
+// RollOverIssuerJSONRequestBody defines body for RollOverIssuer for application/json ContentType.
+type RollOverIssuerJSONRequestBody = IssuerRollover
 
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
@@ -4081,6 +4203,13 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 	GetCACertificates(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	//
+	// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+	//
+	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+	GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListCertificates List certificates
 	//
 	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -4394,6 +4523,70 @@ type ClientInterface interface {
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CompleteIssuerCARequestWithBody Hand in the certificate for a Local CA's request
+	//
+	// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+	// this is answered the key signs what is issued.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+	CompleteIssuerCARequestWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CompleteIssuerCARequest Hand in the certificate for a Local CA's request
+	//
+	// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+	// this is answered the key signs what is issued.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+	CompleteIssuerCARequest(ctx context.Context, id ID, body CompleteIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetIssuerCARequest Get the certificate request of a Local CA's key that has no certificate yet
+	//
+	// Corresponds with GET /api/v1/issuers/{id}/ca-request (the `GetIssuerCARequest` operationId).
+	GetIssuerCARequest(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateIssuerCARequestWithBody Make a further key for a Local CA, to be certified outside
+	//
+	// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+	// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+	// was made before and has not been answered is dropped, with its key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+	CreateIssuerCARequestWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateIssuerCARequest Make a further key for a Local CA, to be certified outside
+	//
+	// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+	// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+	// was made before and has not been answered is dropped, with its key.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+	CreateIssuerCARequest(ctx context.Context, id ID, body CreateIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListIssuerKeys List the keys of a Local CA
+	//
+	// Oldest first, all of them; an issuer has a handful in its life. One of them is active and signs what is issued. Those
+	// that signed before go on signing revocation lists and OCSP for what they issued. Empty for an issuer whose CA is
+	// elsewhere or is read from files.
+	//
+	// Corresponds with GET /api/v1/issuers/{id}/keys (the `ListIssuerKeys` operationId).
+	ListIssuerKeys(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateIssuerKey Sign with another key of a Local CA from now on
+	//
+	// Undoes a rollover, or does it again. 409 for a key that has no certificate yet or whose certificate has ended. A key that is
+	// active already stays so.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/keys/{key_id}/activate (the `ActivateIssuerKey` operationId).
+	ActivateIssuerKey(ctx context.Context, id ID, keyID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PreflightIssuerWithBody Look what would keep an issuer from issuing for names
 	//
 	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
@@ -4417,6 +4610,32 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
 	PreflightIssuer(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollOverIssuerWithBody Give a Local CA a new key and certificate
+	//
+	// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+	// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+	// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+	// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+	// CA whose certificate comes from outside is renewed by `ca-request` instead.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+	RollOverIssuerWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollOverIssuer Give a Local CA a new key and certificate
+	//
+	// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+	// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+	// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+	// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+	// CA whose certificate comes from outside is renewed by `ca-request` instead.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+	RollOverIssuer(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	//
@@ -5754,6 +5973,23 @@ func (c *Client) GetCACertificates(ctx context.Context, issuerID IssuerID, reqEd
 	return c.Client.Do(req)
 }
 
+// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+//
+// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+//
+// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+func (c *Client) GetCACertificate(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCACertificateRequest(c.Server, issuerID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListCertificates List certificates
 //
 // Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -6427,6 +6663,140 @@ func (c *Client) UpdateIssuer(ctx context.Context, id ID, params *UpdateIssuerPa
 	return c.Client.Do(req)
 }
 
+// CompleteIssuerCARequestWithBody Hand in the certificate for a Local CA's request
+//
+// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+// this is answered the key signs what is issued.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+func (c *Client) CompleteIssuerCARequestWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompleteIssuerCARequestRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CompleteIssuerCARequest Hand in the certificate for a Local CA's request
+//
+// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+// this is answered the key signs what is issued.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+func (c *Client) CompleteIssuerCARequest(ctx context.Context, id ID, body CompleteIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCompleteIssuerCARequestRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetIssuerCARequest Get the certificate request of a Local CA's key that has no certificate yet
+//
+// Corresponds with GET /api/v1/issuers/{id}/ca-request (the `GetIssuerCARequest` operationId).
+func (c *Client) GetIssuerCARequest(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetIssuerCARequestRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateIssuerCARequestWithBody Make a further key for a Local CA, to be certified outside
+//
+// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+// was made before and has not been answered is dropped, with its key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+func (c *Client) CreateIssuerCARequestWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateIssuerCARequestRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateIssuerCARequest Make a further key for a Local CA, to be certified outside
+//
+// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+// was made before and has not been answered is dropped, with its key.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+func (c *Client) CreateIssuerCARequest(ctx context.Context, id ID, body CreateIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateIssuerCARequestRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListIssuerKeys List the keys of a Local CA
+//
+// Oldest first, all of them; an issuer has a handful in its life. One of them is active and signs what is issued. Those
+// that signed before go on signing revocation lists and OCSP for what they issued. Empty for an issuer whose CA is
+// elsewhere or is read from files.
+//
+// Corresponds with GET /api/v1/issuers/{id}/keys (the `ListIssuerKeys` operationId).
+func (c *Client) ListIssuerKeys(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListIssuerKeysRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateIssuerKey Sign with another key of a Local CA from now on
+//
+// Undoes a rollover, or does it again. 409 for a key that has no certificate yet or whose certificate has ended. A key that is
+// active already stays so.
+//
+// Corresponds with POST /api/v1/issuers/{id}/keys/{key_id}/activate (the `ActivateIssuerKey` operationId).
+func (c *Client) ActivateIssuerKey(ctx context.Context, id ID, keyID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateIssuerKeyRequest(c.Server, id, keyID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PreflightIssuerWithBody Look what would keep an issuer from issuing for names
 //
 // For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
@@ -6461,6 +6831,52 @@ func (c *Client) PreflightIssuerWithBody(ctx context.Context, id ID, contentType
 // Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
 func (c *Client) PreflightIssuer(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPreflightIssuerRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollOverIssuerWithBody Give a Local CA a new key and certificate
+//
+// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+// CA whose certificate comes from outside is renewed by `ca-request` instead.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+func (c *Client) RollOverIssuerWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollOverIssuerRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollOverIssuer Give a Local CA a new key and certificate
+//
+// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+// CA whose certificate comes from outside is renewed by `ca-request` instead.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+func (c *Client) RollOverIssuer(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollOverIssuerRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -10049,6 +10465,40 @@ func NewGetCACertificatesRequest(server string, issuerID IssuerID) (*http.Reques
 	return req, nil
 }
 
+// NewGetCACertificateRequest constructs an http.Request for the GetCACertificate method
+func NewGetCACertificateRequest(server string, issuerID IssuerID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "issuer_id", issuerID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ca/%s/certificate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListCertificatesRequest constructs an http.Request for the ListCertificates method
 func NewListCertificatesRequest(server string, params *ListCertificatesParams) (*http.Request, error) {
 	var err error
@@ -11377,6 +11827,209 @@ func NewUpdateIssuerRequestWithBody(server string, id ID, params *UpdateIssuerPa
 	return req, nil
 }
 
+// NewCompleteIssuerCARequestRequest calls the generic CompleteIssuerCARequest builder with application/json body
+func NewCompleteIssuerCARequestRequest(server string, id ID, body CompleteIssuerCARequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCompleteIssuerCARequestRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewCompleteIssuerCARequestRequestWithBody constructs an http.Request for the CompleteIssuerCARequest method, with any body, and a specified content type
+func NewCompleteIssuerCARequestRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/ca-certificate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetIssuerCARequestRequest constructs an http.Request for the GetIssuerCARequest method
+func NewGetIssuerCARequestRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/ca-request", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateIssuerCARequestRequest calls the generic CreateIssuerCARequest builder with application/json body
+func NewCreateIssuerCARequestRequest(server string, id ID, body CreateIssuerCARequestJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateIssuerCARequestRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewCreateIssuerCARequestRequestWithBody constructs an http.Request for the CreateIssuerCARequest method, with any body, and a specified content type
+func NewCreateIssuerCARequestRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/ca-request", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListIssuerKeysRequest constructs an http.Request for the ListIssuerKeys method
+func NewListIssuerKeysRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/keys", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateIssuerKeyRequest constructs an http.Request for the ActivateIssuerKey method
+func NewActivateIssuerKeyRequest(server string, id ID, keyID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key_id", keyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/keys/%s/activate", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPreflightIssuerRequest calls the generic PreflightIssuer builder with application/json body
 func NewPreflightIssuerRequest(server string, id ID, body PreflightIssuerJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -11405,6 +12058,53 @@ func NewPreflightIssuerRequestWithBody(server string, id ID, contentType string,
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/issuers/%s/preflight", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRollOverIssuerRequest calls the generic RollOverIssuer builder with application/json body
+func NewRollOverIssuerRequest(server string, id ID, body RollOverIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRollOverIssuerRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewRollOverIssuerRequestWithBody constructs an http.Request for the RollOverIssuer method, with any body, and a specified content type
+func NewRollOverIssuerRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/rollover", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -15023,6 +15723,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/ca/{issuer_id} (the `GetCACertificates` operationId).
 	GetCACertificatesWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificatesResponse, error)
 
+	// GetCACertificateWithResponse The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	//
+	// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+	GetCACertificateWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificateResponse, error)
+
 	// ListCertificatesWithResponse List certificates
 	//
 	// Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -15360,6 +16069,76 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /api/v1/issuers/{id} (the `UpdateIssuer` operationId).
 	UpdateIssuerWithResponse(ctx context.Context, id ID, params *UpdateIssuerParams, body UpdateIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateIssuerResponse, error)
 
+	// CompleteIssuerCARequestWithBodyWithResponse Hand in the certificate for a Local CA's request
+	//
+	// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+	// this is answered the key signs what is issued.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+	CompleteIssuerCARequestWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompleteIssuerCARequestResponse, error)
+
+	// CompleteIssuerCARequestWithResponse Hand in the certificate for a Local CA's request
+	//
+	// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+	// this is answered the key signs what is issued.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+	CompleteIssuerCARequestWithResponse(ctx context.Context, id ID, body CompleteIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CompleteIssuerCARequestResponse, error)
+
+	// GetIssuerCARequestWithResponse Get the certificate request of a Local CA's key that has no certificate yet
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/issuers/{id}/ca-request (the `GetIssuerCARequest` operationId).
+	GetIssuerCARequestWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetIssuerCARequestResponse, error)
+
+	// CreateIssuerCARequestWithBodyWithResponse Make a further key for a Local CA, to be certified outside
+	//
+	// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+	// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+	// was made before and has not been answered is dropped, with its key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+	CreateIssuerCARequestWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateIssuerCARequestResponse, error)
+
+	// CreateIssuerCARequestWithResponse Make a further key for a Local CA, to be certified outside
+	//
+	// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+	// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+	// was made before and has not been answered is dropped, with its key.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+	CreateIssuerCARequestWithResponse(ctx context.Context, id ID, body CreateIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateIssuerCARequestResponse, error)
+
+	// ListIssuerKeysWithResponse List the keys of a Local CA
+	//
+	// Oldest first, all of them; an issuer has a handful in its life. One of them is active and signs what is issued. Those
+	// that signed before go on signing revocation lists and OCSP for what they issued. Empty for an issuer whose CA is
+	// elsewhere or is read from files.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/issuers/{id}/keys (the `ListIssuerKeys` operationId).
+	ListIssuerKeysWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListIssuerKeysResponse, error)
+
+	// ActivateIssuerKeyWithResponse Sign with another key of a Local CA from now on
+	//
+	// Undoes a rollover, or does it again. 409 for a key that has no certificate yet or whose certificate has ended. A key that is
+	// active already stays so.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/keys/{key_id}/activate (the `ActivateIssuerKey` operationId).
+	ActivateIssuerKeyWithResponse(ctx context.Context, id ID, keyID string, reqEditors ...RequestEditorFn) (*ActivateIssuerKeyResponse, error)
+
 	// PreflightIssuerWithBodyWithResponse Look what would keep an issuer from issuing for names
 	//
 	// For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
@@ -15383,6 +16162,32 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/issuers/{id}/preflight (the `PreflightIssuer` operationId).
 	PreflightIssuerWithResponse(ctx context.Context, id ID, body PreflightIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*PreflightIssuerResponse, error)
+
+	// RollOverIssuerWithBodyWithResponse Give a Local CA a new key and certificate
+	//
+	// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+	// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+	// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+	// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+	// CA whose certificate comes from outside is renewed by `ca-request` instead.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+	RollOverIssuerWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollOverIssuerResponse, error)
+
+	// RollOverIssuerWithResponse Give a Local CA a new key and certificate
+	//
+	// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+	// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+	// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+	// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+	// CA whose certificate comes from outside is renewed by `ca-request` instead.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+	RollOverIssuerWithResponse(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*RollOverIssuerResponse, error)
 
 	// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
 	//
@@ -17757,6 +18562,47 @@ func (r GetCACertificatesResponse) ContentType() string {
 	return ""
 }
 
+type GetCACertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCACertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCACertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCACertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCACertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCACertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListCertificatesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -18944,6 +19790,246 @@ func (r UpdateIssuerResponse) ContentType() string {
 	return ""
 }
 
+type CompleteIssuerCARequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CompleteIssuerCARequestResponse) GetJSON200() *IssuerKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CompleteIssuerCARequestResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CompleteIssuerCARequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CompleteIssuerCARequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CompleteIssuerCARequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CompleteIssuerCARequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetIssuerCARequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerCARequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetIssuerCARequestResponse) GetJSON200() *IssuerCARequest {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetIssuerCARequestResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetIssuerCARequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetIssuerCARequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetIssuerCARequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetIssuerCARequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateIssuerCARequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerCARequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateIssuerCARequestResponse) GetJSON200() *IssuerCARequest {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateIssuerCARequestResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateIssuerCARequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateIssuerCARequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateIssuerCARequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateIssuerCARequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListIssuerKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerKeyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListIssuerKeysResponse) GetJSON200() *IssuerKeyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListIssuerKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListIssuerKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListIssuerKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListIssuerKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListIssuerKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ActivateIssuerKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ActivateIssuerKeyResponse) GetJSON200() *IssuerKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ActivateIssuerKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateIssuerKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateIssuerKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateIssuerKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateIssuerKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PreflightIssuerResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -18986,6 +20072,54 @@ func (r PreflightIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PreflightIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RollOverIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IssuerKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RollOverIssuerResponse) GetJSON200() *IssuerKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RollOverIssuerResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RollOverIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollOverIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollOverIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollOverIssuerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -22674,6 +23808,21 @@ func (c *ClientWithResponses) GetCACertificatesWithResponse(ctx context.Context,
 	return ParseGetCACertificatesResponse(rsp)
 }
 
+// GetCACertificateWithResponse The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+//
+// What certificates point to (caIssuers), so that it has the form in which verifiers look for it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/ca/{issuer_id}/certificate (the `GetCACertificate` operationId).
+func (c *ClientWithResponses) GetCACertificateWithResponse(ctx context.Context, issuerID IssuerID, reqEditors ...RequestEditorFn) (*GetCACertificateResponse, error) {
+	rsp, err := c.GetCACertificate(ctx, issuerID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCACertificateResponse(rsp)
+}
+
 // ListCertificatesWithResponse List certificates
 //
 // Every answer but the last has `next_cursor`; pass it as `cursor`, with all else as before, for the next page. An
@@ -23227,6 +24376,118 @@ func (c *ClientWithResponses) UpdateIssuerWithResponse(ctx context.Context, id I
 	return ParseUpdateIssuerResponse(rsp)
 }
 
+// CompleteIssuerCARequestWithBodyWithResponse Hand in the certificate for a Local CA's request
+//
+// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+// this is answered the key signs what is issued.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+func (c *ClientWithResponses) CompleteIssuerCARequestWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CompleteIssuerCARequestResponse, error) {
+	rsp, err := c.CompleteIssuerCARequestWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompleteIssuerCARequestResponse(rsp)
+}
+
+// CompleteIssuerCARequestWithResponse Hand in the certificate for a Local CA's request
+//
+// It is checked to be for the key of the request, to be a CA's, and to be signed by the next one in the text. From when
+// this is answered the key signs what is issued.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-certificate (the `CompleteIssuerCARequest` operationId).
+func (c *ClientWithResponses) CompleteIssuerCARequestWithResponse(ctx context.Context, id ID, body CompleteIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CompleteIssuerCARequestResponse, error) {
+	rsp, err := c.CompleteIssuerCARequest(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCompleteIssuerCARequestResponse(rsp)
+}
+
+// GetIssuerCARequestWithResponse Get the certificate request of a Local CA's key that has no certificate yet
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/issuers/{id}/ca-request (the `GetIssuerCARequest` operationId).
+func (c *ClientWithResponses) GetIssuerCARequestWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*GetIssuerCARequestResponse, error) {
+	rsp, err := c.GetIssuerCARequest(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetIssuerCARequestResponse(rsp)
+}
+
+// CreateIssuerCARequestWithBodyWithResponse Make a further key for a Local CA, to be certified outside
+//
+// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+// was made before and has not been answered is dropped, with its key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+func (c *ClientWithResponses) CreateIssuerCARequestWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateIssuerCARequestResponse, error) {
+	rsp, err := c.CreateIssuerCARequestWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateIssuerCARequestResponse(rsp)
+}
+
+// CreateIssuerCARequestWithResponse Make a further key for a Local CA, to be certified outside
+//
+// The key is made here, sealed and never leaves. The answer is a request for its certificate (PKCS #10), for a root
+// elsewhere to sign; `ca-certificate` hands in what it signed. Until then the issuer goes on as it is. A request that
+// was made before and has not been answered is dropped, with its key.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/ca-request (the `CreateIssuerCARequest` operationId).
+func (c *ClientWithResponses) CreateIssuerCARequestWithResponse(ctx context.Context, id ID, body CreateIssuerCARequestJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateIssuerCARequestResponse, error) {
+	rsp, err := c.CreateIssuerCARequest(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateIssuerCARequestResponse(rsp)
+}
+
+// ListIssuerKeysWithResponse List the keys of a Local CA
+//
+// Oldest first, all of them; an issuer has a handful in its life. One of them is active and signs what is issued. Those
+// that signed before go on signing revocation lists and OCSP for what they issued. Empty for an issuer whose CA is
+// elsewhere or is read from files.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/issuers/{id}/keys (the `ListIssuerKeys` operationId).
+func (c *ClientWithResponses) ListIssuerKeysWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListIssuerKeysResponse, error) {
+	rsp, err := c.ListIssuerKeys(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListIssuerKeysResponse(rsp)
+}
+
+// ActivateIssuerKeyWithResponse Sign with another key of a Local CA from now on
+//
+// Undoes a rollover, or does it again. 409 for a key that has no certificate yet or whose certificate has ended. A key that is
+// active already stays so.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/keys/{key_id}/activate (the `ActivateIssuerKey` operationId).
+func (c *ClientWithResponses) ActivateIssuerKeyWithResponse(ctx context.Context, id ID, keyID string, reqEditors ...RequestEditorFn) (*ActivateIssuerKeyResponse, error) {
+	rsp, err := c.ActivateIssuerKey(ctx, id, keyID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateIssuerKeyResponse(rsp)
+}
+
 // PreflightIssuerWithBodyWithResponse Look what would keep an issuer from issuing for names
 //
 // For issuers of type ACME. Looks up, by the issuer's resolvers, whether CAA records allow its CA to issue, and where
@@ -23261,6 +24522,44 @@ func (c *ClientWithResponses) PreflightIssuerWithResponse(ctx context.Context, i
 		return nil, err
 	}
 	return ParsePreflightIssuerResponse(rsp)
+}
+
+// RollOverIssuerWithBodyWithResponse Give a Local CA a new key and certificate
+//
+// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+// CA whose certificate comes from outside is renewed by `ca-request` instead.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+func (c *ClientWithResponses) RollOverIssuerWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollOverIssuerResponse, error) {
+	rsp, err := c.RollOverIssuerWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollOverIssuerResponse(rsp)
+}
+
+// RollOverIssuerWithResponse Give a Local CA a new key and certificate
+//
+// From when this is answered, all replicas sign with the new key. The old one stays, for revocation lists and OCSP of what
+// it issued; `activate` goes back to it. A CA that signs itself signs itself anew; one below another issuer is signed by
+// that one. With `cross_sign` the old key signs a certificate for the new one too, which is served in the chains of
+// leaves until the old root ends, so that relying parties that trust only the old root verify what the new key issues. A
+// CA whose certificate comes from outside is renewed by `ca-request` instead.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
+func (c *ClientWithResponses) RollOverIssuerWithResponse(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*RollOverIssuerResponse, error) {
+	rsp, err := c.RollOverIssuer(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollOverIssuerResponse(rsp)
 }
 
 // RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
@@ -25662,6 +26961,32 @@ func ParseGetCACertificatesResponse(rsp *http.Response) (*GetCACertificatesRespo
 	return response, nil
 }
 
+// ParseGetCACertificateResponse parses an HTTP response from a GetCACertificateWithResponse call
+func ParseGetCACertificateResponse(rsp *http.Response) (*GetCACertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCACertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListCertificatesResponse parses an HTTP response from a ListCertificatesWithResponse call
 func ParseListCertificatesResponse(rsp *http.Response) (*ListCertificatesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -26525,6 +27850,171 @@ func ParseUpdateIssuerResponse(rsp *http.Response) (*UpdateIssuerResponse, error
 	return response, nil
 }
 
+// ParseCompleteIssuerCARequestResponse parses an HTTP response from a CompleteIssuerCARequestWithResponse call
+func ParseCompleteIssuerCARequestResponse(rsp *http.Response) (*CompleteIssuerCARequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CompleteIssuerCARequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetIssuerCARequestResponse parses an HTTP response from a GetIssuerCARequestWithResponse call
+func ParseGetIssuerCARequestResponse(rsp *http.Response) (*GetIssuerCARequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetIssuerCARequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerCARequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateIssuerCARequestResponse parses an HTTP response from a CreateIssuerCARequestWithResponse call
+func ParseCreateIssuerCARequestResponse(rsp *http.Response) (*CreateIssuerCARequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateIssuerCARequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerCARequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListIssuerKeysResponse parses an HTTP response from a ListIssuerKeysWithResponse call
+func ParseListIssuerKeysResponse(rsp *http.Response) (*ListIssuerKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListIssuerKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateIssuerKeyResponse parses an HTTP response from a ActivateIssuerKeyWithResponse call
+func ParseActivateIssuerKeyResponse(rsp *http.Response) (*ActivateIssuerKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateIssuerKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePreflightIssuerResponse parses an HTTP response from a PreflightIssuerWithResponse call
 func ParsePreflightIssuerResponse(rsp *http.Response) (*PreflightIssuerResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -26541,6 +28031,39 @@ func ParsePreflightIssuerResponse(rsp *http.Response) (*PreflightIssuerResponse,
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Preflight
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRollOverIssuerResponse parses an HTTP response from a RollOverIssuerWithResponse call
+func ParseRollOverIssuerResponse(rsp *http.Response) (*RollOverIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollOverIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IssuerKey
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

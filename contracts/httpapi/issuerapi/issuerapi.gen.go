@@ -167,6 +167,27 @@ func (e IssuerHealthCircuit) Valid() bool {
 	}
 }
 
+// Defines values for IssuerKeyStatus.
+const (
+	IssuerKeyStatusActive   IssuerKeyStatus = "active"
+	IssuerKeyStatusInactive IssuerKeyStatus = "inactive"
+	IssuerKeyStatusPending  IssuerKeyStatus = "pending"
+)
+
+// Valid indicates whether the value is a known member of the IssuerKeyStatus enum.
+func (e IssuerKeyStatus) Valid() bool {
+	switch e {
+	case IssuerKeyStatusActive:
+		return true
+	case IssuerKeyStatusInactive:
+		return true
+	case IssuerKeyStatusPending:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for JobStatus.
 const (
 	JobStatusAwaitingApproval JobStatus = "AwaitingApproval"
@@ -894,6 +915,12 @@ type Issuer struct {
 	// CaChainPem The issuing CA's certificate and those above it, root last.
 	CaChainPem *string `json:"ca_chain_pem,omitempty"`
 
+	// CaExpiryWarning What to do about that end, from a year before it, or once it cuts short what is issued.
+	CaExpiryWarning *string `json:"ca_expiry_warning,omitempty"`
+
+	// CaNotAfter When the issuing CA's certificate ends, or the first of those above it that does; nothing that it issues outlives it.
+	CaNotAfter *time.Time `json:"ca_not_after,omitempty"`
+
 	// Config Where a secret is set, this says `(secret)`.
 	Config    map[string]interface{} `json:"config"`
 	CreatedAt time.Time              `json:"created_at"`
@@ -912,11 +939,37 @@ type Issuer struct {
 	UpdatedAt time.Time     `json:"updated_at"`
 }
 
+// IssuerCACertificate defines model for IssuerCACertificate.
+type IssuerCACertificate struct {
+	// CaCertPem The CA's certificate, then those above it; the root may be left out.
+	CaCertPem string `json:"ca_cert_pem"`
+}
+
+// IssuerCARequest defines model for IssuerCARequest.
+type IssuerCARequest struct {
+	CreatedAt time.Time `json:"created_at"`
+	CsrPem    string    `json:"csr_pem"`
+	KeyID     string    `json:"key_id"`
+}
+
+// IssuerCARequestCreate defines model for IssuerCARequestCreate.
+type IssuerCARequestCreate struct {
+	CommonName   *string `json:"common_name,omitempty"`
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
+}
+
 // IssuerCreate defines model for IssuerCreate.
 type IssuerCreate struct {
 	// Config Of a GenericCA: `common_name` of the CA (the issuer's name), `ca_validity_days` of its own certificate (3650),
-	// `validity_days` of what it issues (90). For a subordinate CA instead `ca_cert_pem`, its certificate and those
-	// above it, and `ca_key_pem`, its key, which is sealed and never shown again.
+	// `validity_days` of what it issues (90), `key_algorithm` (ECDSA-P256, ECDSA-P384, RSA-2048, RSA-3072, RSA-4096 or
+	// Ed25519), `max_path_len`, and what names it may issue for: `permitted_dns_domains`, `excluded_dns_domains`,
+	// `permitted_ip_ranges`, `excluded_ip_ranges`. With `parent_issuer_id` it is signed by that issuer, another GenericCA;
+	// with `mode` external it makes a key and a request for a root elsewhere to sign (`ca-request`). For a CA that exists
+	// already instead `ca_cert_pem`, its certificate and those above it, and `ca_key_pem`, its key (PKCS #8, PKCS #1 or
+	// SEC 1, encrypted with `ca_key_password` or not), which is sealed and never shown again. With `key_store` pkcs11
+	// (sealed) any of these has its key in the token of the platform's signer, under `key_label` (the issuer's id): found
+	// there, or else made, of ECDSA or RSA; the key of a CA that exists already must be there, and is not given. A key in
+	// the token serves one issuer.
 	//
 	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
 	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
@@ -984,6 +1037,51 @@ type IssuerHealth struct {
 // IssuerHealthCircuit defines model for IssuerHealth.Circuit.
 type IssuerHealthCircuit string
 
+// IssuerKey defines model for IssuerKey.
+type IssuerKey struct {
+	// ActivatedAt When it last began to sign.
+	ActivatedAt *time.Time `json:"activated_at,omitempty"`
+
+	// Active It signs what is issued now.
+	Active bool `json:"active"`
+
+	// CaChainPem Its certificate and those above it, root last.
+	CaChainPem *string   `json:"ca_chain_pem,omitempty"`
+	CreatedAt  time.Time `json:"created_at"`
+
+	// CrossCertificatePem Its certificate by the key before it.
+	CrossCertificatePem *string `json:"cross_certificate_pem,omitempty"`
+
+	// CrossNotAfter Until when that one is served with what it issues.
+	CrossNotAfter     *time.Time      `json:"cross_not_after,omitempty"`
+	FingerprintSha256 *string         `json:"fingerprint_sha256,omitempty"`
+	ID                string          `json:"id"`
+	IssuerID          string          `json:"issuer_id"`
+	KeyAlgorithm      string          `json:"key_algorithm"`
+	NotAfter          *time.Time      `json:"not_after,omitempty"`
+	NotBefore         *time.Time      `json:"not_before,omitempty"`
+	SerialNumber      *string         `json:"serial_number,omitempty"`
+	Status            IssuerKeyStatus `json:"status"`
+
+	// Subject Of its certificate; left out while it has none.
+	Subject *string `json:"subject,omitempty"`
+
+	// SubjectKeyID In lower-case hex.
+	SubjectKeyID *string `json:"subject_key_id,omitempty"`
+
+	// ValidCertificates How many certificates that it issued have not ended.
+	ValidCertificates *int64 `json:"valid_certificates,omitempty"`
+}
+
+// IssuerKeyList defines model for IssuerKeyList.
+type IssuerKeyList struct {
+	Data  []IssuerKey `json:"data"`
+	Total int64       `json:"total"`
+}
+
+// IssuerKeyStatus defines model for IssuerKeyStatus.
+type IssuerKeyStatus string
+
 // IssuerLimits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
 // attempt. A CA whose key is in the issuer service needs none.
 type IssuerLimits struct {
@@ -1006,6 +1104,21 @@ type IssuerList struct {
 	Page       int     `json:"page"`
 	PerPage    int     `json:"per_page"`
 	Total      int64   `json:"total"`
+}
+
+// IssuerRollover defines model for IssuerRollover.
+type IssuerRollover struct {
+	// CaValidityDays How long the new certificate holds; as long as the old one was meant to if it is left out.
+	CaValidityDays *int `json:"ca_validity_days,omitempty"`
+
+	// CommonName Of the new certificate; that of the old one if it is left out.
+	CommonName *string `json:"common_name,omitempty"`
+
+	// CrossSign Have the old key sign a certificate for the new one too. Only of a CA that signs itself.
+	CrossSign *bool `json:"cross_sign,omitempty"`
+
+	// KeyAlgorithm RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384 or Ed25519; as before if it is left out.
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
 }
 
 // IssuerTested defines model for IssuerTested.
@@ -2261,8 +2374,17 @@ type CreateIssuerJSONRequestBody = IssuerCreate
 // UpdateIssuerJSONRequestBody defines body for UpdateIssuer for application/json ContentType.
 type UpdateIssuerJSONRequestBody = IssuerUpdate
 
+// CompleteIssuerCARequestJSONRequestBody defines body for CompleteIssuerCARequest for application/json ContentType.
+type CompleteIssuerCARequestJSONRequestBody = IssuerCACertificate
+
+// CreateIssuerCARequestJSONRequestBody defines body for CreateIssuerCARequest for application/json ContentType.
+type CreateIssuerCARequestJSONRequestBody = IssuerCARequestCreate
+
 // PreflightIssuerJSONRequestBody defines body for PreflightIssuer for application/json ContentType.
 type PreflightIssuerJSONRequestBody = PreflightRequest
+
+// RollOverIssuerJSONRequestBody defines body for RollOverIssuer for application/json ContentType.
+type RollOverIssuerJSONRequestBody = IssuerRollover
 
 // ApproveJobJSONRequestBody defines body for ApproveJob for application/json ContentType.
 type ApproveJobJSONRequestBody = JobDecision
@@ -2616,9 +2738,27 @@ type ServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(w http.ResponseWriter, r *http.Request, id ID, params UpdateIssuerParams)
+	// CompleteIssuerCARequest Hand in the certificate for a Local CA's request
+	// (POST /api/v1/issuers/{id}/ca-certificate)
+	CompleteIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID)
+	// GetIssuerCARequest Get the certificate request of a Local CA's key that has no certificate yet
+	// (GET /api/v1/issuers/{id}/ca-request)
+	GetIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID)
+	// CreateIssuerCARequest Make a further key for a Local CA, to be certified outside
+	// (POST /api/v1/issuers/{id}/ca-request)
+	CreateIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID)
+	// ListIssuerKeys List the keys of a Local CA
+	// (GET /api/v1/issuers/{id}/keys)
+	ListIssuerKeys(w http.ResponseWriter, r *http.Request, id ID)
+	// ActivateIssuerKey Sign with another key of a Local CA from now on
+	// (POST /api/v1/issuers/{id}/keys/{key_id}/activate)
+	ActivateIssuerKey(w http.ResponseWriter, r *http.Request, id ID, keyID string)
 	// PreflightIssuer Look what would keep an issuer from issuing for names
 	// (POST /api/v1/issuers/{id}/preflight)
 	PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID)
+	// RollOverIssuer Give a Local CA a new key and certificate
+	// (POST /api/v1/issuers/{id}/rollover)
+	RollOverIssuer(w http.ResponseWriter, r *http.Request, id ID)
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	// (POST /api/v1/issuers/{id}/rotate-account-key)
 	RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID)
@@ -2910,9 +3050,45 @@ func (_ Unimplemented) UpdateIssuer(w http.ResponseWriter, r *http.Request, id I
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// CompleteIssuerCARequest Hand in the certificate for a Local CA's request
+// (POST /api/v1/issuers/{id}/ca-certificate)
+func (_ Unimplemented) CompleteIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetIssuerCARequest Get the certificate request of a Local CA's key that has no certificate yet
+// (GET /api/v1/issuers/{id}/ca-request)
+func (_ Unimplemented) GetIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateIssuerCARequest Make a further key for a Local CA, to be certified outside
+// (POST /api/v1/issuers/{id}/ca-request)
+func (_ Unimplemented) CreateIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListIssuerKeys List the keys of a Local CA
+// (GET /api/v1/issuers/{id}/keys)
+func (_ Unimplemented) ListIssuerKeys(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ActivateIssuerKey Sign with another key of a Local CA from now on
+// (POST /api/v1/issuers/{id}/keys/{key_id}/activate)
+func (_ Unimplemented) ActivateIssuerKey(w http.ResponseWriter, r *http.Request, id ID, keyID string) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // PreflightIssuer Look what would keep an issuer from issuing for names
 // (POST /api/v1/issuers/{id}/preflight)
 func (_ Unimplemented) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RollOverIssuer Give a Local CA a new key and certificate
+// (POST /api/v1/issuers/{id}/rollover)
+func (_ Unimplemented) RollOverIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4298,6 +4474,145 @@ func (siw *ServerInterfaceWrapper) UpdateIssuer(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// CompleteIssuerCARequest operation middleware
+func (siw *ServerInterfaceWrapper) CompleteIssuerCARequest(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CompleteIssuerCARequest(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetIssuerCARequest operation middleware
+func (siw *ServerInterfaceWrapper) GetIssuerCARequest(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetIssuerCARequest(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateIssuerCARequest operation middleware
+func (siw *ServerInterfaceWrapper) CreateIssuerCARequest(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateIssuerCARequest(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListIssuerKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListIssuerKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListIssuerKeys(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ActivateIssuerKey operation middleware
+func (siw *ServerInterfaceWrapper) ActivateIssuerKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "key_id" -------------
+	var keyID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key_id", chi.URLParam(r, "key_id"), &keyID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "key_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ActivateIssuerKey(w, r, id, keyID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PreflightIssuer operation middleware
 func (siw *ServerInterfaceWrapper) PreflightIssuer(w http.ResponseWriter, r *http.Request) {
 
@@ -4315,6 +4630,32 @@ func (siw *ServerInterfaceWrapper) PreflightIssuer(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PreflightIssuer(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RollOverIssuer operation middleware
+func (siw *ServerInterfaceWrapper) RollOverIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RollOverIssuer(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6160,6 +6501,24 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/rotate-account-key", wrapper.RotateIssuerAccountKey)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/issuers/{id}/keys", wrapper.ListIssuerKeys)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/rollover", wrapper.RollOverIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/keys/{key_id}/activate", wrapper.ActivateIssuerKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/issuers/{id}/ca-request", wrapper.GetIssuerCARequest)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/ca-request", wrapper.CreateIssuerCARequest)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/ca-certificate", wrapper.CompleteIssuerCARequest)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/preflight", wrapper.PreflightIssuer)
 	})
 	r.Group(func(r chi.Router) {
@@ -7381,6 +7740,204 @@ func (response UpdateIssuerdefaultApplicationProblemPlusJSONResponse) VisitUpdat
 	return err
 }
 
+type CompleteIssuerCARequestRequestObject struct {
+	ID   ID `json:"id"`
+	Body *CompleteIssuerCARequestJSONRequestBody
+}
+
+type CompleteIssuerCARequestResponseObject interface {
+	VisitCompleteIssuerCARequestResponse(w http.ResponseWriter) error
+}
+
+type CompleteIssuerCARequest200JSONResponse IssuerKey
+
+func (response CompleteIssuerCARequest200JSONResponse) VisitCompleteIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CompleteIssuerCARequestdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CompleteIssuerCARequestdefaultApplicationProblemPlusJSONResponse) VisitCompleteIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIssuerCARequestRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type GetIssuerCARequestResponseObject interface {
+	VisitGetIssuerCARequestResponse(w http.ResponseWriter) error
+}
+
+type GetIssuerCARequest200JSONResponse IssuerCARequest
+
+func (response GetIssuerCARequest200JSONResponse) VisitGetIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIssuerCARequestdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetIssuerCARequestdefaultApplicationProblemPlusJSONResponse) VisitGetIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateIssuerCARequestRequestObject struct {
+	ID   ID `json:"id"`
+	Body *CreateIssuerCARequestJSONRequestBody
+}
+
+type CreateIssuerCARequestResponseObject interface {
+	VisitCreateIssuerCARequestResponse(w http.ResponseWriter) error
+}
+
+type CreateIssuerCARequest200JSONResponse IssuerCARequest
+
+func (response CreateIssuerCARequest200JSONResponse) VisitCreateIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateIssuerCARequestdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateIssuerCARequestdefaultApplicationProblemPlusJSONResponse) VisitCreateIssuerCARequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuerKeysRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type ListIssuerKeysResponseObject interface {
+	VisitListIssuerKeysResponse(w http.ResponseWriter) error
+}
+
+type ListIssuerKeys200JSONResponse IssuerKeyList
+
+func (response ListIssuerKeys200JSONResponse) VisitListIssuerKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIssuerKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListIssuerKeysdefaultApplicationProblemPlusJSONResponse) VisitListIssuerKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateIssuerKeyRequestObject struct {
+	ID    ID     `json:"id"`
+	KeyID string `json:"key_id"`
+}
+
+type ActivateIssuerKeyResponseObject interface {
+	VisitActivateIssuerKeyResponse(w http.ResponseWriter) error
+}
+
+type ActivateIssuerKey200JSONResponse IssuerKey
+
+func (response ActivateIssuerKey200JSONResponse) VisitActivateIssuerKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateIssuerKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ActivateIssuerKeydefaultApplicationProblemPlusJSONResponse) VisitActivateIssuerKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PreflightIssuerRequestObject struct {
 	ID   ID `json:"id"`
 	Body *PreflightIssuerJSONRequestBody
@@ -7410,6 +7967,46 @@ type PreflightIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PreflightIssuerdefaultApplicationProblemPlusJSONResponse) VisitPreflightIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollOverIssuerRequestObject struct {
+	ID   ID `json:"id"`
+	Body *RollOverIssuerJSONRequestBody
+}
+
+type RollOverIssuerResponseObject interface {
+	VisitRollOverIssuerResponse(w http.ResponseWriter) error
+}
+
+type RollOverIssuer200JSONResponse IssuerKey
+
+func (response RollOverIssuer200JSONResponse) VisitRollOverIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollOverIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RollOverIssuerdefaultApplicationProblemPlusJSONResponse) VisitRollOverIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9274,9 +9871,27 @@ type StrictServerInterface interface {
 	// UpdateIssuer Change an issuer
 	// (PUT /api/v1/issuers/{id})
 	UpdateIssuer(ctx context.Context, request UpdateIssuerRequestObject) (UpdateIssuerResponseObject, error)
+	// CompleteIssuerCARequest Hand in the certificate for a Local CA's request
+	// (POST /api/v1/issuers/{id}/ca-certificate)
+	CompleteIssuerCARequest(ctx context.Context, request CompleteIssuerCARequestRequestObject) (CompleteIssuerCARequestResponseObject, error)
+	// GetIssuerCARequest Get the certificate request of a Local CA's key that has no certificate yet
+	// (GET /api/v1/issuers/{id}/ca-request)
+	GetIssuerCARequest(ctx context.Context, request GetIssuerCARequestRequestObject) (GetIssuerCARequestResponseObject, error)
+	// CreateIssuerCARequest Make a further key for a Local CA, to be certified outside
+	// (POST /api/v1/issuers/{id}/ca-request)
+	CreateIssuerCARequest(ctx context.Context, request CreateIssuerCARequestRequestObject) (CreateIssuerCARequestResponseObject, error)
+	// ListIssuerKeys List the keys of a Local CA
+	// (GET /api/v1/issuers/{id}/keys)
+	ListIssuerKeys(ctx context.Context, request ListIssuerKeysRequestObject) (ListIssuerKeysResponseObject, error)
+	// ActivateIssuerKey Sign with another key of a Local CA from now on
+	// (POST /api/v1/issuers/{id}/keys/{key_id}/activate)
+	ActivateIssuerKey(ctx context.Context, request ActivateIssuerKeyRequestObject) (ActivateIssuerKeyResponseObject, error)
 	// PreflightIssuer Look what would keep an issuer from issuing for names
 	// (POST /api/v1/issuers/{id}/preflight)
 	PreflightIssuer(ctx context.Context, request PreflightIssuerRequestObject) (PreflightIssuerResponseObject, error)
+	// RollOverIssuer Give a Local CA a new key and certificate
+	// (POST /api/v1/issuers/{id}/rollover)
+	RollOverIssuer(ctx context.Context, request RollOverIssuerRequestObject) (RollOverIssuerResponseObject, error)
 	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
 	// (POST /api/v1/issuers/{id}/rotate-account-key)
 	RotateIssuerAccountKey(ctx context.Context, request RotateIssuerAccountKeyRequestObject) (RotateIssuerAccountKeyResponseObject, error)
@@ -10198,6 +10813,154 @@ func (sh *strictHandler) UpdateIssuer(w http.ResponseWriter, r *http.Request, id
 	}
 }
 
+// CompleteIssuerCARequest operation middleware
+func (sh *strictHandler) CompleteIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	var request CompleteIssuerCARequestRequestObject
+
+	request.ID = id
+
+	var body CompleteIssuerCARequestJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CompleteIssuerCARequest(ctx, request.(CompleteIssuerCARequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CompleteIssuerCARequest")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CompleteIssuerCARequestResponseObject); ok {
+		if err := validResponse.VisitCompleteIssuerCARequestResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetIssuerCARequest operation middleware
+func (sh *strictHandler) GetIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	var request GetIssuerCARequestRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetIssuerCARequest(ctx, request.(GetIssuerCARequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetIssuerCARequest")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetIssuerCARequestResponseObject); ok {
+		if err := validResponse.VisitGetIssuerCARequestResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateIssuerCARequest operation middleware
+func (sh *strictHandler) CreateIssuerCARequest(w http.ResponseWriter, r *http.Request, id ID) {
+	var request CreateIssuerCARequestRequestObject
+
+	request.ID = id
+
+	var body CreateIssuerCARequestJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateIssuerCARequest(ctx, request.(CreateIssuerCARequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateIssuerCARequest")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateIssuerCARequestResponseObject); ok {
+		if err := validResponse.VisitCreateIssuerCARequestResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListIssuerKeys operation middleware
+func (sh *strictHandler) ListIssuerKeys(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ListIssuerKeysRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListIssuerKeys(ctx, request.(ListIssuerKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListIssuerKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListIssuerKeysResponseObject); ok {
+		if err := validResponse.VisitListIssuerKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateIssuerKey operation middleware
+func (sh *strictHandler) ActivateIssuerKey(w http.ResponseWriter, r *http.Request, id ID, keyID string) {
+	var request ActivateIssuerKeyRequestObject
+
+	request.ID = id
+	request.KeyID = keyID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateIssuerKey(ctx, request.(ActivateIssuerKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateIssuerKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ActivateIssuerKeyResponseObject); ok {
+		if err := validResponse.VisitActivateIssuerKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PreflightIssuer operation middleware
 func (sh *strictHandler) PreflightIssuer(w http.ResponseWriter, r *http.Request, id ID) {
 	var request PreflightIssuerRequestObject
@@ -10224,6 +10987,42 @@ func (sh *strictHandler) PreflightIssuer(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PreflightIssuerResponseObject); ok {
 		if err := validResponse.VisitPreflightIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RollOverIssuer operation middleware
+func (sh *strictHandler) RollOverIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RollOverIssuerRequestObject
+
+	request.ID = id
+
+	var body RollOverIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RollOverIssuer(ctx, request.(RollOverIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollOverIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RollOverIssuerResponseObject); ok {
+		if err := validResponse.VisitRollOverIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

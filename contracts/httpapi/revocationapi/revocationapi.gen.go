@@ -60,6 +60,9 @@ type ServerInterface interface {
 	// GetCACertificates The certificates of an issuer's CA, in PEM
 	// (GET /api/v1/ca/{issuer_id})
 	GetCACertificates(w http.ResponseWriter, r *http.Request, issuerID IssuerID)
+	// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	// (GET /api/v1/ca/{issuer_id}/certificate)
+	GetCACertificate(w http.ResponseWriter, r *http.Request, issuerID IssuerID)
 	// GetCRL The issuer's revocation list (RFC 5280), in DER
 	// (GET /api/v1/crl/{issuer_id})
 	GetCRL(w http.ResponseWriter, r *http.Request, issuerID IssuerID)
@@ -78,6 +81,12 @@ type Unimplemented struct{}
 // GetCACertificates The certificates of an issuer's CA, in PEM
 // (GET /api/v1/ca/{issuer_id})
 func (_ Unimplemented) GetCACertificates(w http.ResponseWriter, r *http.Request, issuerID IssuerID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+// (GET /api/v1/ca/{issuer_id}/certificate)
+func (_ Unimplemented) GetCACertificate(w http.ResponseWriter, r *http.Request, issuerID IssuerID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -125,6 +134,32 @@ func (siw *ServerInterfaceWrapper) GetCACertificates(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetCACertificates(w, r, issuerID)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCACertificate operation middleware
+func (siw *ServerInterfaceWrapper) GetCACertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "issuer_id" -------------
+	var issuerID IssuerID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "issuer_id", chi.URLParam(r, "issuer_id"), &issuerID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "issuer_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCACertificate(w, r, issuerID)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -338,6 +373,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Get(options.BaseURL+"/api/v1/ca/{issuer_id}", wrapper.GetCACertificates)
 	})
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/ca/{issuer_id}/certificate", wrapper.GetCACertificate)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/crl/{issuer_id}", wrapper.GetCRL)
 	})
 	r.Group(func(r chi.Router) {
@@ -386,6 +424,51 @@ type GetCACertificatesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCACertificatesdefaultApplicationProblemPlusJSONResponse) VisitGetCACertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCACertificateRequestObject struct {
+	IssuerID IssuerID `json:"issuer_id"`
+}
+
+type GetCACertificateResponseObject interface {
+	VisitGetCACertificateResponse(w http.ResponseWriter) error
+}
+
+type GetCACertificate200ApplicationPkixCertResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetCACertificate200ApplicationPkixCertResponse) VisitGetCACertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pkix-cert")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCACertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCACertificatedefaultApplicationProblemPlusJSONResponse) VisitGetCACertificateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -539,6 +622,9 @@ type StrictServerInterface interface {
 	// GetCACertificates The certificates of an issuer's CA, in PEM
 	// (GET /api/v1/ca/{issuer_id})
 	GetCACertificates(ctx context.Context, request GetCACertificatesRequestObject) (GetCACertificatesResponseObject, error)
+	// GetCACertificate The issuing CA's certificate alone, in DER (RFC 5280 section 4.2.2.1)
+	// (GET /api/v1/ca/{issuer_id}/certificate)
+	GetCACertificate(ctx context.Context, request GetCACertificateRequestObject) (GetCACertificateResponseObject, error)
 	// GetCRL The issuer's revocation list (RFC 5280), in DER
 	// (GET /api/v1/crl/{issuer_id})
 	GetCRL(ctx context.Context, request GetCRLRequestObject) (GetCRLResponseObject, error)
@@ -608,6 +694,32 @@ func (sh *strictHandler) GetCACertificates(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCACertificatesResponseObject); ok {
 		if err := validResponse.VisitGetCACertificatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCACertificate operation middleware
+func (sh *strictHandler) GetCACertificate(w http.ResponseWriter, r *http.Request, issuerID IssuerID) {
+	var request GetCACertificateRequestObject
+
+	request.IssuerID = issuerID
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCACertificate(ctx, request.(GetCACertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCACertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCACertificateResponseObject); ok {
+		if err := validResponse.VisitGetCACertificateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -16,6 +16,7 @@ const (
 	maxLines       = 500
 	natsServer     = "github.com/nats-io/nats-server/v2/..."
 	testcontainers = "github.com/testcontainers/..."
+	pkcs11         = "github.com/miekg/pkcs11/..."
 )
 
 var rules = []Rule{
@@ -52,6 +53,10 @@ var rules = []Rule{
 	{
 		From: mod + "/...", Except: []string{mod + "/libs/testkit/..."}, MustNot: testcontainers,
 		Why: "a Docker client belongs in no product, and the tests run without Docker",
+	},
+	{
+		From: mod + "/...", Except: []string{mod + "/services/signer/..."}, MustNot: pkcs11,
+		Why: "it loads a token's library by way of cgo, and every other program is static and keeps foreign code out of its process",
 	},
 }
 

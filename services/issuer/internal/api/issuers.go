@@ -37,7 +37,7 @@ func (s *server) ListIssuers(ctx context.Context, r issuerapi.ListIssuersRequest
 		return nil, err
 	}
 	for i := range found.Rows {
-		out.Data[i] = issuer(&found.Rows[i])
+		out.Data[i] = s.issuer(&found.Rows[i])
 		out.Data[i].Health = s.health(&found.Rows[i], standings)
 	}
 	return out, nil
@@ -55,7 +55,7 @@ func (s *server) CreateIssuer(ctx context.Context, r issuerapi.CreateIssuerReque
 		return nil, err
 	}
 	return issuerapi.CreateIssuer201JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.CreateIssuer201ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: s.issuer(&i), Headers: issuerapi.CreateIssuer201ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -73,7 +73,7 @@ func (s *server) GetIssuer(ctx context.Context, r issuerapi.GetIssuerRequestObje
 	if err != nil {
 		return nil, err
 	}
-	body := issuer(&i)
+	body := s.issuer(&i)
 	body.Health = s.health(&i, standings)
 	return issuerapi.GetIssuer200JSONResponse{
 		Body: body, Headers: issuerapi.GetIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
@@ -93,7 +93,7 @@ func (s *server) UpdateIssuer(ctx context.Context, r issuerapi.UpdateIssuerReque
 		return nil, err
 	}
 	return issuerapi.UpdateIssuer200JSONResponse{
-		Body: issuer(&i), Headers: issuerapi.UpdateIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
+		Body: s.issuer(&i), Headers: issuerapi.UpdateIssuer200ResponseHeaders{ETag: httpx.ETag(i.Revision)},
 	}, nil
 }
 
@@ -195,16 +195,20 @@ func (s *server) health(i *registry.Issuer, standings map[string]postgres.Issuer
 	return h
 }
 
-func issuer(i *registry.Issuer) issuerapi.Issuer {
+func (s *server) issuer(i *registry.Issuer) issuerapi.Issuer {
 	config := i.Config
 	if config == nil {
 		config = map[string]any{}
 	}
-	return issuerapi.Issuer{
+	out := issuerapi.Issuer{
 		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
-		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(),
+		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(), CaExpiryWarning: text(i.Advice(s.clock.Now())),
 		Limits: &issuerapi.IssuerLimits{
 			MaxConcurrent: &i.Limits.MaxConcurrent, RateLimit: &i.Limits.Rate, RateWindowSeconds: new(int(i.Limits.Window / time.Second)),
 		},
 	}
+	if end, ok := i.End(); ok {
+		out.CaNotAfter = moment(end.NotAfter)
+	}
+	return out
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
+	"github.com/certctl/certctl/services/issuer/internal/ca/local"
+	"github.com/certctl/certctl/services/issuer/internal/ca/token"
 	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/organisation"
@@ -32,17 +34,32 @@ import (
 type Settings struct {
 	PublicURL             string
 	CACertPath, CAKeyPath string
-	StepCA                StepCA
-	OpenSSL               OpenSSL
-	ACME                  ACME
-	DigiCert              DigiCert
-	Sweep, CSRDeadline    time.Duration
+	CAKeyPassword         string
+	// Signer is the socket of the signer of keys in a token; empty if there is none.
+	Signer             string
+	StepCA             StepCA
+	OpenSSL            OpenSSL
+	ACME               ACME
+	DigiCert           DigiCert
+	Sweep, CSRDeadline time.Duration
 	// RenewalSweep is how often certificates are looked at without being told of any, MaxRenewals how many renewals of an
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
 	// AdviceSweep is how often it is seen that there is a new version whose CA may say when to renew it.
 	AdviceSweep time.Duration
+
+	token local.Token // by Signer; nil if there is none
+}
+
+// openToken has CAs reach the signer, if there is one. What it returns lets go of that.
+func (s *Settings) openToken() func() {
+	if s.Signer == "" {
+		return func() {}
+	}
+	client := token.New(s.Signer)
+	s.token = client
+	return client.Close
 }
 
 // renewalLinger is how long the engine waits after something has changed, so that it looks once after many changes.
@@ -66,6 +83,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	if err != nil {
 		return err
 	}
+	defer settings.openToken()()
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
@@ -86,11 +104,8 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		err = openDefault(ctx, issuers, store, deps)
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			// Told to stop before it had started.
-			return nil
-		}
-		return err
+		// It may have been told to stop before it had started.
+		return unlessStopped(ctx, err)
 	}
 
 	answers := api.New(api.Services{
@@ -106,7 +121,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
 		},
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
-		work.Run, certificates.Hold, renewals.Run, bulkWork.Run,
+		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, watchEnds(store, settings, deps),
 		func(ctx context.Context) error { return seekAdvice(ctx, store, issuers, deps, settings.AdviceSweep) },
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)

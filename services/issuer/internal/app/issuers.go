@@ -18,6 +18,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
+	"github.com/certctl/certctl/services/issuer/internal/worker"
 )
 
 // expiryWarning is how long before the end of a CA's certificate its operators are told at each start.
@@ -28,7 +29,8 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 	return map[string]registry.Kind{
 		registry.TypeLocal: &local.Kind{
 			Keys: store, Sealer: deps.Sealer, PublicURL: settings.PublicURL, Clock: deps.Clock,
-			Default: issuance.DefaultIssuer, CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath,
+			Token: settings.token, Default: issuance.DefaultIssuer,
+			Files: local.Files{CertPath: settings.CACertPath, KeyPath: settings.CAKeyPath, Password: settings.CAKeyPassword},
 		},
 		registry.TypeACME: &acme.Kind{
 			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock},
@@ -74,6 +76,12 @@ func openOthers(ctx context.Context, issuers *registry.Registry, store *postgres
 		}
 		at.Cursor = list.Next
 	}
+}
+
+// watchEnds warns of the end of CAs that live here.
+func watchEnds(store *postgres.Store, settings Settings, deps service.Deps) func(context.Context) error {
+	watch := registry.NewWatch(store, deps.Clock, deps.Log)
+	return worker.New(watch, watch, deps.Clock, deps.Log, settings.RenewalSweep).Run
 }
 
 func unlessStopped(ctx context.Context, err error) error {

@@ -20,6 +20,8 @@ type keys struct{ key *ca.Key }
 
 func (k *keys) ActiveKey(context.Context, string) (*ca.Key, error) { return k.key, nil }
 
+func (k *keys) Keys(context.Context, string) ([]ca.Key, error) { return []ca.Key{*k.key}, nil }
+
 func (k *keys) AddKey(_ context.Context, key ca.Key) (*ca.Key, error) {
 	k.key = &key
 	return k.key, nil

@@ -1,8 +1,8 @@
 // Package ca is the seam to certification authorities: the little that each of them can do, and what only some can.
 //
 // An Issuer issues, and says by which certificates its issue is recognised. What only some CAs can do is an interface
-// of its own, asked for with a type assertion: InProcess, Drafter, Revoker, CRLSigner, OCSPResponderIssuer, RenewalAdviser. Each CA has a folder below; the
-// suite in catest runs against every one of them.
+// of its own, asked for with a type assertion: InProcess, Drafter, Revoker, CRLSigner, Keyed, OCSPResponderIssuer,
+// RenewalAdviser. Each CA has a folder below; the suite in catest runs against every one of them.
 //
 // Errors are coded (libs/fault): Invalid means that this request can never be signed, Unavailable and RateLimited that
 // it may be later. An Issuer never judges whether a name may be had, nor compares the request with a record: that was
@@ -89,6 +89,10 @@ type Issued struct {
 	NotBefore, NotAfter time.Time
 	// ChainPEM holds the leaf, then its issuers, without the root.
 	ChainPEM []byte
+	// EndsWithCA tells that it would hold longer if the CA's own certificate did.
+	EndsWithCA bool
+	// KeyID is which of its keys the CA signed with, empty for the first of an issuer and for a CA elsewhere.
+	KeyID string
 }
 
 // Issuer issues certificates. It is safe for concurrent use.
@@ -155,6 +159,14 @@ type CRLSigner interface {
 	SignsCRLs() bool
 	// SignCRL returns the list in DER.
 	SignCRL(ctx context.Context, l RevocationList) ([]byte, error)
+}
+
+// Keyed is an Issuer whose key has been changed, or may be. What an earlier key issued is revoked and checked in the name of
+// that key.
+type Keyed interface {
+	// WithKey returns the CA as it was with a key of an id, NotFound if it has none of that id, Unavailable if that key cannot
+	// be used.
+	WithKey(keyID string) (Issuer, error)
 }
 
 // OCSPResponderIssuer is an Issuer that lets another key answer OCSP in its name (RFC 6960 section 4.2.2.2).

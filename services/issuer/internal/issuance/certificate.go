@@ -113,6 +113,10 @@ type Version struct {
 	KeySize          int
 	// ShortLived is known of a version that was just made; it is told, and not stored.
 	ShortLived bool
+	// CAKeyID is which of the issuer's keys signed it, empty for the first.
+	CAKeyID string
+	// EndsWithCA tells of one that was just made that it would hold longer if its CA did; it is told, and not stored.
+	EndsWithCA bool
 	// Findings are what linters had to say when it was issued.
 	Findings  []lint.Finding
 	CreatedAt time.Time

@@ -9,7 +9,6 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/libs/x509x"
-	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 // Created is the answer to a request for a certificate. Version is nil unless it was signed at once.
@@ -54,7 +53,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err != nil {
 		return Created{}, err
 	}
-	w.CertificateID, w.ca = c.ID, issuer
+	w.CertificateID, w.ca, w.whyNot = c.ID, issuer.ca, issuer.whyNot
 	for i := range warnings {
 		warnings[i].Facts.CertificateID = c.ID
 	}
@@ -90,16 +89,17 @@ func within(p authn.Principal, c *Certificate) error {
 		"your scope does not hold team %q, environment %q, issuer %q and profile %q together", c.TeamID, c.Environment, c.IssuerID, c.ProfileID)
 }
 
-// usable returns the CA of an issuer that a request names. It is Invalid if that is unknown or switched off.
-func (s *Service) usable(ctx context.Context, issuerID string) (ca.Issuer, error) {
-	issuer, err := s.issuers.Issuer(ctx, issuerID)
-	switch fault.CodeOf(err) {
+// usable returns the CA of an issuer that a request names. It is Invalid if that is unknown or switched off. A CA that is
+// away is waited for like any other.
+func (s *Service) usable(ctx context.Context, issuerID string) (lookedUp, error) {
+	f := s.lookUp(ctx, issuerID)
+	switch fault.CodeOf(f.err) {
 	case fault.NotFound:
-		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + issuerID})
+		return f, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: "unknown issuer " + issuerID})
 	case fault.Conflict:
-		return nil, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: fault.From(err).Message})
+		return f, fault.InvalidFields(fault.Field{Name: "issuer_id", Reason: fault.From(f.err).Message})
 	default:
-		return issuer, err
+		return f, nil
 	}
 }
 
@@ -190,7 +190,7 @@ func (s *Service) handIn(ctx context.Context, w *Work, csr string, now time.Time
 
 // queues reports whether the request of a job is left to a worker, because its CA is elsewhere or not in service.
 func (s *Service) queues(ctx context.Context, w *Work) bool {
-	if w.ca == nil {
+	if w.ca == nil && w.whyNot == nil {
 		_, away := s.divide(ctx, []*Work{w})
 		return len(away) > 0
 	}

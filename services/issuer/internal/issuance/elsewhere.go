@@ -61,7 +61,7 @@ func (s *Service) divide(ctx context.Context, works []*Work) (here, away []*Work
 			f = s.lookUp(ctx, w.IssuerID)
 			found[w.IssuerID] = f
 		}
-		w.ca, w.whyNot = f.ca, f.whyNot
+		w.ca, w.whyNot, w.closed = f.ca, f.whyNot, saysAway(f.err)
 		if elsewhere(w.ca) {
 			away = append(away, w)
 		} else {
@@ -71,11 +71,11 @@ func (s *Service) divide(ctx context.Context, works []*Work) (here, away []*Work
 	return here, away
 }
 
-// lookedUp is the CA of an issuer, or why there is none.
+// lookedUp is the CA of an issuer, or why there is none: the error of asking for it, and as a reason for a job to wait.
 type lookedUp struct {
-	ca     ca.Issuer
-	whyNot error
-	until  time.Time
+	ca          ca.Issuer
+	err, whyNot error
+	until       time.Time
 }
 
 // lookUp finds the CA of an issuer. To open one that hangs would hold up all who wait behind it, so that is given up soon
@@ -92,7 +92,7 @@ func (s *Service) lookUp(ctx context.Context, issuerID string) lookedUp {
 		return lookedUp{ca: authority}
 	}
 	// Whatever it is, it may be in service again by the next attempt.
-	f := lookedUp{whyNot: fault.Wrap(err, fault.Unavailable, "issuer %s is not in service: %s", issuerID, fault.From(err).Message)}
+	f := lookedUp{err: err, whyNot: fault.Wrap(err, fault.Unavailable, "issuer %s is not in service: %s", issuerID, fault.From(err).Message)}
 	if ctx.Err() != nil {
 		f.until = now.Add(shutFor)
 		s.asking.shutOut(issuerID, f)
@@ -158,8 +158,11 @@ func (s *Service) fallenBack(ctx context.Context, works []*Work, now time.Time) 
 func (s *Service) beginWith(ctx context.Context, issuerID string, works []*Work, now time.Time) ([]Change, error) {
 	authority, whyNot := works[0].ca, works[0].whyNot
 	if whyNot != nil {
+		if works[0].closed {
+			s.noteAnswer(ctx, issuerID, now, now, whyNot)
+		}
 		a := Admitted{Admission: standing.Admission{Why: fault.From(whyNot).Message}}
-		return s.instead(ctx, works, func(w *Work) Change { return s.outage(ctx, w, whyNot, now) }, a, now)
+		return s.instead(ctx, works, func(w *Work) Change { w.Attempts++; return s.outage(ctx, w, whyNot, now) }, a, now)
 	}
 	a, err := s.store.Ask(ctx, issuerID, works, now, now.Add(lease))
 	if err != nil {
@@ -230,7 +233,7 @@ func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 
 // noteAnswer keeps how the CA stands after a request.
 func (s *Service) noteAnswer(ctx context.Context, issuerID string, began, now time.Time, err error) {
-	if !away(err) {
+	if !saysAway(err) {
 		err = nil
 	}
 	state, noteErr := s.store.Answered(ctx, issuerID, began, now, err)
@@ -241,8 +244,8 @@ func (s *Service) noteAnswer(ctx context.Context, issuerID string, began, now ti
 	s.settings.Circuit(issuerID, state)
 }
 
-// away reports whether an error says that a CA is away or overloaded, rather than what it thinks of the request.
-func away(err error) bool {
+// saysAway reports whether an error says that a CA is away or overloaded, rather than what it thinks of the request.
+func saysAway(err error) bool {
 	if _, unproven := errors.AsType[*ca.Unproven](err); unproven || err == nil {
 		return false
 	}
@@ -260,7 +263,7 @@ func (s *Service) outcomeElsewhere(ctx context.Context, w *Work, v *Version, err
 	if p, ok := errors.AsType[*ca.Pending](err); ok {
 		return ordered(w, p, now)
 	}
-	if away(err) {
+	if saysAway(err) {
 		return s.outage(ctx, w, err, now)
 	}
 	return s.setback(w, err, now, "")

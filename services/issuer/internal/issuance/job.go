@@ -141,9 +141,11 @@ type Work struct {
 	Order         []byte
 	OrderIssuerID string
 
-	// ca is the issuer's, if it has just been looked up, or whyNot says why there is none.
+	// ca is the issuer's, if it has just been looked up, or whyNot says why there is none; closed is whether it could not be
+	// opened, rather than that it is not to be used.
 	ca     ca.Issuer
 	whyNot error
+	closed bool
 	// fallbackFor is the certificate's issuer while another is asked, for the reason fallbackWhy.
 	fallbackFor, fallbackWhy string
 	// breaches are put on record with what becomes of it.

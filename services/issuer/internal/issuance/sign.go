@@ -103,7 +103,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
 		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
-		Findings: findings,
+		CAKeyID: issued.KeyID, EndsWithCA: issued.EndsWithCA, Findings: findings,
 	}, nil
 }
 
@@ -140,7 +140,7 @@ func (v *Version) event() event.Version {
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
 		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, ShortLived: v.ShortLived,
-		LintFindings: findings,
+		EndsWithCA: v.EndsWithCA, LintFindings: findings,
 	}
 }
 
@@ -162,6 +162,9 @@ func complete(w *Work, v *Version, now time.Time, causation string) Change {
 	c.CSRPEM, c.LastError = v.CSRPEM, ""
 	c.Version, c.Renewal = v, w.Type == Renewal
 	c.Fact = w.fact(issuedEvent(w, v), now, causation)
+	if v.EndsWithCA {
+		c.Reason = endsWithCA
+	}
 	if len(w.Targets) == 0 {
 		c.CertificateStatus = Active
 		return c
@@ -172,6 +175,7 @@ func complete(w *Work, v *Version, now time.Time, causation string) Change {
 
 const (
 	waitsForApproval   = "waits for somebody to approve it, until "
+	endsWithCA         = "it ends together with its CA's own certificate, sooner than it would otherwise: give the issuer another (rollover)"
 	waitsForDeployment = "issued; waits to be installed on its targets"
 	waitsForAgent      = "waits for the agent of its target to make a key"
 	waitsForRequest    = "waits for a signing request: POST it to /api/v1/certificates/{id}/csr as csr_pem"

@@ -24,7 +24,7 @@ var createSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
 		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-		$25::text[], ` + versionParameters(26) + `, $43::text[], $44::text[])
+		$25::text[], ` + versionParameters(26) + `, $44::text[], $45::text[])
 	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
 		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
 		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
@@ -60,15 +60,15 @@ var createSQL = `WITH input AS (
 	WHERE i.targets <> ''
 ), version AS (
 	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, created_at)
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at)
 	SELECT version_id, i.id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, at
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at
 	FROM input i JOIN cert USING (id)
 	WHERE version_id <> ''
 ), event AS (
 	INSERT INTO outbox (msg_id, stream, subject, headers, body)
 	SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body
-	FROM unnest($37::text[], $38::text[], $39::text[], $40::text[], $41::text[], $42::bytea[])
+	FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::bytea[])
 		AS e (key, id, stream, subject, header, body)
 	JOIN cert ON cert.id = e.key
 )

@@ -83,12 +83,14 @@ func hangs(until <-chan struct{}) func(context.Context, int, ca.Request) error {
 	}
 }
 
-// world is the CAs that there are.
+// world is the CAs that there are, nil those that cannot be opened.
 type world map[string]ca.Issuer
 
 func (w world) Issuer(_ context.Context, id string) (ca.Issuer, error) {
-	if i, ok := w[id]; ok {
+	if i, ok := w[id]; ok && i != nil {
 		return i, nil
+	} else if ok {
+		return nil, fault.New(fault.Unavailable, "the directory cannot be read: connection refused")
 	}
 	return nil, fault.New(fault.NotFound, "there is no issuer %s", id)
 }
@@ -311,6 +313,29 @@ func TestElsewhere_AnOrderThatWasTakenIsGoneOnWith(t *testing.T) {
 	}
 	if n := o.count(`SELECT count(*) FROM jobs WHERE ca_order IS NOT NULL`); n != 0 {
 		t.Error("the order is kept after its end")
+	}
+}
+
+func TestElsewhere_ACAThatCannotBeOpenedIsWaitedForAndItsCircuitOpens(t *testing.T) {
+	o := newOutward(t)
+	o.world["iss-afar"] = nil
+	made := o.request("unopened")
+	c := made.Certificate
+	o.live(40 * time.Minute)
+	got := o.certificate(c.ID)
+	if got.Status != issuance.Pending || !strings.Contains(got.StatusReason, "connection refused; next attempt at ") {
+		t.Errorf("%s (%s)", got.Status, got.StatusReason)
+	}
+	if h := o.health("iss-afar"); h.OpenedAt.IsZero() || !strings.Contains(h.LastError, "connection refused") {
+		t.Errorf("shown as %+v", h)
+	}
+	if j := o.job(made.Job.ID); j.Attempts != 0 {
+		t.Errorf("%d attempts are used up", j.Attempts)
+	}
+	o.world["iss-afar"] = o.afar
+	o.live(time.Hour)
+	if got = o.certificate(c.ID); got.Status != issuance.Active || o.versions(c.ID) != 1 {
+		t.Errorf("%s (%s)", got.Status, got.StatusReason)
 	}
 }
 

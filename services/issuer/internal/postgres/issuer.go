@@ -19,13 +19,13 @@ import (
 )
 
 const issuerColumns = `i.id, i.name, i.type, i.config, i.enabled, i.ca_chain_pem, i.signs_crl, i.created_at, i.updated_at, i.revision, i.sealed_settings,
-	i.max_concurrent, i.rate_limit, i.rate_window_seconds`
+	i.max_concurrent, i.rate_limit, i.rate_window_seconds, i.authorities`
 
 func scanIssuer(row pgx.CollectableRow) (registry.Issuer, error) {
 	var i registry.Issuer
 	var window int
 	err := row.Scan(&i.ID, &i.Name, &i.Type, &i.Config, &i.Enabled, &i.CAChainPEM, &i.SignsCRL, &i.CreatedAt, &i.UpdatedAt, &i.Revision, &i.Sealed,
-		&i.Limits.MaxConcurrent, &i.Limits.Rate, &window)
+		&i.Limits.MaxConcurrent, &i.Limits.Rate, &window, &i.Authorities)
 	i.Limits.Window = time.Duration(window) * time.Second
 	return i, err
 }
@@ -116,6 +116,17 @@ func encodeConfig(i *registry.Issuer) (string, error) {
 	return string(config), nil
 }
 
+func encodeAuthorities(i *registry.Issuer) (string, error) {
+	if len(i.Authorities) == 0 {
+		return "[]", nil
+	}
+	b, err := json.Marshal(i.Authorities)
+	if err != nil {
+		return "", fmt.Errorf("encode the CAs of %s: %w", i.ID, err)
+	}
+	return string(b), nil
+}
+
 // AddIssuer implements [registry.Store].
 func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t registry.Told) error {
 	config, err := encodeConfig(&i)
@@ -129,12 +140,15 @@ func (s *Store) AddIssuer(ctx context.Context, i registry.Issuer, key ca.Key, t 
 		if pg.IsUnique(err) {
 			return fault.New(fault.Conflict, "there is an issuer %s already", i.ID)
 		}
+		if pg.IsForeignKey(err) {
+			return fault.New(fault.Conflict, "the issuer above %s is gone", i.ID)
+		}
 		if err != nil {
 			return fmt.Errorf("add issuer %s: %w", i.ID, err)
 		}
 		if key.ID != "" {
-			if _, err := tx.Exec(ctx, addKeySQL, key.ID, key.IssuerID, key.ChainPEM, key.Sealed, key.CreatedAt); err != nil {
-				return fmt.Errorf("add the key of issuer %s: %w", i.ID, err)
+			if _, err := tx.Exec(ctx, insertKey, keyArgs(&key)...); err != nil {
+				return keyFault(&key, err)
 			}
 		}
 		return tellIssuer(ctx, tx, &i, t)
@@ -192,7 +206,7 @@ func (s *Store) RemoveIssuer(
 		if err != nil {
 			return err
 		}
-		by, err := uses(ctx, tx, id, certificatesOfIssuer, versionsOfIssuer, policiesOfIssuer)
+		by, err := uses(ctx, tx, id, certificatesOfIssuer, versionsOfIssuer, policiesOfIssuer, issuersBelow)
 		if err != nil {
 			return err
 		}

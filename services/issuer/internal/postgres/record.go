@@ -69,6 +69,7 @@ var (
 	certificatesOfTeam   = reference{"certificate", "certificates", "team_id", "created_at, id"}
 	certificatesOfOwner  = reference{"certificate", "certificates", "owner_id", "created_at, id"}
 	certificatesOfIssuer = reference{"certificate", "certificates", "issuer_id", "created_at, id"}
+	issuersBelow         = reference{"issuer", "issuers", "parent_issuer_id", "created_at, id"}
 	policiesOfIssuer     = reference{"renewal policy", "(SELECT id, created_at, unnest(fallback_issuer_ids) AS issuer_id FROM renewal_policies) p", "issuer_id", "created_at, id"}
 	versionsOfIssuer     = reference{"certificate version", "certificate_versions", "issuer_id", "serial_number"}
 )

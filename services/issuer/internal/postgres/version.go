@@ -15,11 +15,11 @@ import (
 // versionNames are the columns of versions in the input of a statement, in the order of versionParameters and
 // versionArgs. Where there is no version, version_id is empty.
 const versionNames = `version_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256, not_before, not_after,
-		pem_chain, key_algorithm, key_size, lint_findings`
+		pem_chain, key_algorithm, key_size, lint_findings, ca_key_id`
 
 var versionTypes = [...]string{
 	"text", "text", "text", "text", "text", "timestamptz", "timestamptz", "text", "text", "int",
-	"jsonb",
+	"jsonb", "text",
 }
 
 // versionParameters are the arguments of unnest for versions, from parameter number first.
@@ -60,6 +60,7 @@ func versionArgs(versions []*issuance.Version) []any {
 		text(func(v row) string { return v.KeyAlgorithm }),
 		column(rows, func(r *row) int { return (*r).KeySize }),
 		column(rows, func(r *row) *string { return encodeFindings((*r).Findings) }),
+		text(func(v row) string { return v.CAKeyID }),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
@@ -27,8 +28,10 @@ type Issuer struct {
 	// Limits are what its CA may be asked, if that is not in this process.
 	Limits standing.Limits
 	// What the CA behind it says of itself; empty before it has been opened.
-	CAChainPEM           string
-	SignsCRL             bool
+	CAChainPEM string
+	SignsCRL   bool
+	// Authorities are the CAs of all its keys, once there has been more than one.
+	Authorities          []event.Authority
 	CreatedAt, UpdatedAt time.Time
 	// Revision grows with every change.
 	Revision int64

@@ -23,7 +23,9 @@ import (
 
 const (
 	issuerPrefix = "iss-"
-	maxName      = 255
+	// keyPrefix begins the ids of CA keys, which stand where issuers' do in what relying parties ask for.
+	keyPrefix = "cak-"
+	maxName   = 255
 
 	maxConcurrent = 1000
 	maxRate       = 1_000_000
@@ -50,6 +52,14 @@ type Store interface {
 	ChangeIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer) (Issuer, *Told, error)) (Issuer, error)
 	// RemoveIssuer removes an issuer and its keys. It is NotFound if there is no such issuer within the scope.
 	RemoveIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer, []record.Uses) (issuance.Fact, error)) error
+	// Keys returns the keys of an issuer's CA, oldest first.
+	Keys(ctx context.Context, issuerID string) ([]ca.Key, error)
+	// ValidByKey counts the certificates of an issuer that have not ended, by the key that issued them; an issuer's first key
+	// is counted without its id.
+	ValidByKey(ctx context.Context, issuerID string, now time.Time) (map[string]int64, error)
+	// ChangeKeys changes an issuer's keys and what its record says of them. It is a Conflict if the record is no longer that
+	// of the revision before.
+	ChangeKeys(ctx context.Context, after Issuer, c KeyChange, t Told) error
 }
 
 // Service has the use cases of setting issuers up. It is safe for concurrent use.
@@ -164,6 +174,9 @@ func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin,
 	if i.ID == "" {
 		i.ID = id.New(issuerPrefix)
 	}
+	if strings.HasPrefix(i.ID, keyPrefix) {
+		return Issuer{}, fault.InvalidFields(fault.Field{Name: "id", Reason: "must not begin with " + keyPrefix + ", as the ids of CA keys do"})
+	}
 	if !id.Valid(i.ID) {
 		return Issuer{}, fault.InvalidFields(fault.Field{Name: "id", Reason: "must be 1 to 64 of a-z, 0-9, - and _, beginning with a letter or a digit"})
 	}
@@ -184,7 +197,7 @@ func (s *Service) Add(ctx context.Context, p authn.Principal, o issuance.Origin,
 	if err := checkPlaceholders(kind, r.Config); err != nil {
 		return Issuer{}, err
 	}
-	made, err := kind.Make(i, r.Config)
+	made, err := s.make(ctx, p, kind, i, r.Config)
 	if err != nil {
 		return Issuer{}, err
 	}
@@ -224,7 +237,9 @@ func (i *Issuer) changed(verb string, changes event.Changes) event.Event {
 
 // Configured is what relying parties are told of an issuer.
 func (i *Issuer) Configured() event.Event {
-	return event.IssuerConfigured{IssuerID: i.ID, Name: i.Name, Type: i.Type, CAChainPEM: i.CAChainPEM, SignsCRL: i.SignsCRL}
+	return event.IssuerConfigured{
+		IssuerID: i.ID, Name: i.Name, Type: i.Type, CAChainPEM: i.CAChainPEM, SignsCRL: i.SignsCRL, Authorities: i.Authorities,
+	}
 }
 
 // Change merges an update into an issuer.

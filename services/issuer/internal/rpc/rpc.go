@@ -99,8 +99,21 @@ func (s *server) respond(ctx context.Context, m *nats.Msg, reply any) {
 	}
 }
 
+// opened finds the CA of an issuer with one of its keys, with the one in use if none is named.
+func (s *server) opened(ctx context.Context, issuerID, keyID string) (ca.Issuer, error) {
+	issuer, err := s.issuers.Opened(ctx, issuerID)
+	if err != nil || keyID == "" {
+		return issuer, err
+	}
+	keyed, ok := issuer.(ca.Keyed)
+	if !ok {
+		return nil, fault.New(fault.NotFound, "the keys of issuer %s are not here", issuerID)
+	}
+	return keyed.WithKey(keyID)
+}
+
 func (s *server) signCRL(ctx context.Context, r command.SignCRL) (*command.SignedCRL, error) {
-	issuer, err := s.issuers.Opened(ctx, r.IssuerID)
+	issuer, err := s.opened(ctx, r.IssuerID, r.KeyID)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +154,7 @@ func parseTime(field, s string) (time.Time, error) {
 }
 
 func (s *server) issueResponder(ctx context.Context, r command.IssueOCSPResponder) (*command.OCSPResponder, error) {
-	issuer, err := s.issuers.Opened(ctx, r.IssuerID)
+	issuer, err := s.opened(ctx, r.IssuerID, r.KeyID)
 	if err != nil {
 		return nil, err
 	}

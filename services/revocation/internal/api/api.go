@@ -62,16 +62,17 @@ func keep(w http.ResponseWriter, d time.Duration) {
 	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(d.Seconds())))
 }
 
-func (a API) known(ctx context.Context, issuerID string) (postgres.Issuer, error) {
+// known finds who relying parties ask about: an issuer, or one of its keys.
+func (a API) known(ctx context.Context, issuerID string) (postgres.Authority, error) {
 	if !id.Valid(issuerID) {
-		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %q is not an id that anything has", issuerID)
+		return postgres.Authority{}, fault.New(fault.NotFound, "issuer not found: %q is not an id that anything has", issuerID)
 	}
-	i, found, err := a.Store.Issuer(ctx, issuerID)
+	i, found, err := a.Store.Authority(ctx, issuerID)
 	if err != nil {
-		return postgres.Issuer{}, err
+		return postgres.Authority{}, err
 	}
 	if !found {
-		return postgres.Issuer{}, fault.New(fault.NotFound, "issuer not found: %s", issuerID)
+		return postgres.Authority{}, fault.New(fault.NotFound, "issuer not found: %s", issuerID)
 	}
 	return i, nil
 }
@@ -86,6 +87,32 @@ func (a API) GetCACertificates(ctx context.Context, r revocationapi.GetCACertifi
 		return nil, fault.New(fault.NotFound, "the CA of issuer %s is not known", i.ID)
 	}
 	return caResponse(i.CAChainPEM), nil
+}
+
+// GetCACertificate returns the certificate of the issuing CA alone.
+func (a API) GetCACertificate(ctx context.Context, r revocationapi.GetCACertificateRequestObject) (revocationapi.GetCACertificateResponseObject, error) {
+	i, err := a.known(ctx, r.IssuerID)
+	if err != nil {
+		return nil, err
+	}
+	if i.CAChainPEM == "" {
+		return nil, fault.New(fault.NotFound, "the CA of issuer %s is not known", i.ID)
+	}
+	chain, err := x509x.ParseCertificates([]byte(i.CAChainPEM))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", i.ID)
+	}
+	return certificateResponse(chain[0].Raw), nil
+}
+
+type certificateResponse []byte
+
+// VisitGetCACertificateResponse implements the contract's response.
+func (c certificateResponse) VisitGetCACertificateResponse(w http.ResponseWriter) error {
+	keep(w, caMaxAge)
+	return revocationapi.GetCACertificate200ApplicationPkixCertResponse{
+		Body: bytes.NewReader(c), ContentLength: int64(len(c)),
+	}.VisitGetCACertificateResponse(w)
 }
 
 type caResponse string

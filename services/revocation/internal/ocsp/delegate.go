@@ -22,12 +22,12 @@ import (
 // of its life is over.
 func (r *Responder) delegate(ctx context.Context, of ca) (fresh.Value[identity], error) {
 	var none fresh.Value[identity]
-	if of.chainPEM == "" {
-		return none, fault.New(fault.NotFound, "the CA of issuer %s is not known", of.issuerID)
+	if of.CAChainPEM == "" {
+		return none, fault.New(fault.NotFound, "the CA of issuer %s is not known", of.IssuerID)
 	}
-	chain, err := x509x.ParseCertificates([]byte(of.chainPEM))
+	chain, err := x509x.ParseCertificates([]byte(of.CAChainPEM))
 	if err != nil {
-		return none, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", of.issuerID)
+		return none, fault.Wrap(err, fault.Internal, "the CA certificates of %s cannot be read", of.IssuerID)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -40,18 +40,18 @@ func (r *Responder) delegate(ctx context.Context, of ca) (fresh.Value[identity],
 		return none, fmt.Errorf("make the responder's request: %w", err)
 	}
 	given, err := r.delegator.IssueOCSPResponder(ctx, command.IssueOCSPResponder{
-		IssuerID: of.issuerID,
-		CSRPEM:   string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})),
+		IssuerID: of.IssuerID, KeyID: of.KeyID,
+		CSRPEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})),
 	})
 	if fault.CodeOf(err) == fault.Precondition {
-		return none, fault.Wrap(err, fault.NotFound, "issuer %s leaves OCSP to its CA", of.issuerID)
+		return none, fault.Wrap(err, fault.NotFound, "issuer %s leaves OCSP to its CA", of.IssuerID)
 	}
 	if err != nil {
-		return none, fmt.Errorf("have a responder of %s certified: %w", of.issuerID, err)
+		return none, fmt.Errorf("have a responder of %s certified: %w", of.IssuerID, err)
 	}
 	id := identity{key: key, issuer: chain[0]}
 	if id.certificate, err = responder(given, key, chain[0]); err != nil {
-		return none, fault.Wrap(err, fault.Unavailable, "the issuer %s gave its responder no certificate that can be used", of.issuerID)
+		return none, fault.Wrap(err, fault.Unavailable, "the issuer %s gave its responder no certificate that can be used", of.IssuerID)
 	}
 	from, to := id.certificate.NotBefore, id.certificate.NotAfter
 	return fresh.Value[identity]{Of: id, RenewAt: from.Add(to.Sub(from) / 2), Until: to}, nil

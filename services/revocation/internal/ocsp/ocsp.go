@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"time"
@@ -41,11 +42,11 @@ type Responder struct {
 	keeper    *fresh.Keeper[ca, identity]
 }
 
-// ca is an issuer as it is now. The right to answer in its name is of no use once its
+// ca is an authority as it is now. The right to answer in its name is of no use once its
 // certificate is another.
-type ca struct{ issuerID, chainPEM string }
+type ca = postgres.Authority
 
-// identity is the right to answer for one issuer.
+// identity is the right to answer for one authority.
 type identity struct {
 	key         crypto.Signer
 	certificate *x509.Certificate
@@ -71,34 +72,34 @@ func New(store postgres.Store, delegator Delegator, c clock.Clock) *Responder {
 func (r *Responder) Wait() { r.keeper.Wait() }
 
 // Answer responds to a request of RFC 6960 section 4.1.
-func (r *Responder) Answer(ctx context.Context, i postgres.Issuer, request []byte) (Answer, error) {
+func (r *Responder) Answer(ctx context.Context, a postgres.Authority, request []byte) (Answer, error) {
 	asked, err := ocsp.ParseRequest(request)
 	if err != nil {
 		return Answer{DER: ocsp.MalformedRequestErrorResponse}, nil //nolint:nilerr // the protocol has an answer for it
 	}
-	id, err := r.keeper.Get(ctx, ca{i.ID, i.CAChainPEM})
+	id, err := r.keeper.Get(ctx, a)
 	if err != nil {
 		return Answer{}, err
 	}
 	if !names(asked, id.issuer) {
 		return Answer{DER: ocsp.UnauthorizedErrorResponse}, nil
 	}
-	return r.respond(ctx, i.ID, id, asked.SerialNumber, asked.HashAlgorithm)
+	return r.respond(ctx, a, id, asked.SerialNumber, asked.HashAlgorithm)
 }
 
 // AnswerSerial responds for a serial number alone.
-func (r *Responder) AnswerSerial(ctx context.Context, i postgres.Issuer, serial *big.Int) (Answer, error) {
-	id, err := r.keeper.Get(ctx, ca{i.ID, i.CAChainPEM})
+func (r *Responder) AnswerSerial(ctx context.Context, a postgres.Authority, serial *big.Int) (Answer, error) {
+	id, err := r.keeper.Get(ctx, a)
 	if err != nil {
 		return Answer{}, err
 	}
-	return r.respond(ctx, i.ID, id, serial, crypto.SHA1)
+	return r.respond(ctx, a, id, serial, crypto.SHA1)
 }
 
 // respond names the issuer by the hash that the request named it by: clients look for the
 // very certificate id that they have sent.
-func (r *Responder) respond(ctx context.Context, issuerID string, id identity, serial *big.Int, hash crypto.Hash) (Answer, error) {
-	issued, err := r.store.Issued(ctx, issuerID, x509x.SerialHex(serial))
+func (r *Responder) respond(ctx context.Context, a ca, id identity, serial *big.Int, hash crypto.Hash) (Answer, error) {
+	issued, err := r.store.Issued(ctx, a, hex.EncodeToString(id.issuer.SubjectKeyId), x509x.SerialHex(serial))
 	if err != nil {
 		return Answer{}, err
 	}

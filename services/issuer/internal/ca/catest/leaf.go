@@ -66,7 +66,8 @@ func issues(t *testing.T, issuer ca.Issuer, key crypto.Signer, b Bounds) {
 		checkTemplate(t, leaf, key)
 	}
 	for _, c := range certs[1:] {
-		if bytes.Equal(c.RawIssuer, c.RawSubject) {
+		// A certificate by an older key of the same CA bears its name twice and is no root.
+		if bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignatureFrom(c) == nil {
 			t.Error("the chain holds the root")
 		}
 	}

@@ -12,9 +12,16 @@ import (
 	"github.com/certctl/certctl/libs/x509x"
 )
 
-// OpenFiles opens the CA whose certificate, with those above it, and whose key are in PEM files. The chain may leave out
-// the root. The error says what about the files is wrong.
-func OpenFiles(certPath, keyPath string, p Places, c clock.Clock) (*Authority, error) {
+// Files are a CA's certificate, with those above it, and its key, in PEM. The chain may leave out the root.
+type Files struct {
+	CertPath, KeyPath string
+	// Password is what the key is encrypted with, if it is.
+	Password string
+}
+
+// Open opens the CA. The error says what about the files is wrong.
+func (f Files) Open(p Places, c clock.Clock) (*Authority, error) {
+	certPath, keyPath := f.CertPath, f.KeyPath
 	text, err := os.ReadFile(certPath)
 	if err != nil {
 		return nil, fmt.Errorf("CERTCTL_CA_CERT_PATH: %w", err)
@@ -26,22 +33,22 @@ func OpenFiles(certPath, keyPath string, p Places, c clock.Clock) (*Authority, e
 	if text, err = os.ReadFile(keyPath); err != nil {
 		return nil, fmt.Errorf("CERTCTL_CA_KEY_PATH: %w", err)
 	}
-	key, err := x509x.ParsePrivateKey(text)
+	key, err := x509x.ParseEncryptedPrivateKey(text, []byte(f.Password))
 	if err != nil {
-		return nil, fmt.Errorf("CERTCTL_CA_KEY_PATH %s: %w", keyPath, err)
+		return nil, fmt.Errorf("CERTCTL_CA_KEY_PATH %s (its password is CERTCTL_CA_KEY_PASSWORD): %w", keyPath, err)
 	}
-	if err := check(chain, key, c.Now()); err != nil {
+	if err := check(chain, key.Public(), c.Now()); err != nil {
 		return nil, fmt.Errorf("the CA of CERTCTL_CA_CERT_PATH %s and CERTCTL_CA_KEY_PATH %s cannot be used: %w", certPath, keyPath, err)
 	}
 	return New(chain, key, p, c), nil
 }
 
-// check refuses a chain that cannot vouch for what the key signs.
-func check(chain []*x509.Certificate, key crypto.Signer, now time.Time) error {
-	if !x509x.SameKey(chain[0].PublicKey, key.Public()) {
+// check refuses a chain that cannot vouch for what the key of a public one signs.
+func check(chain []*x509.Certificate, key crypto.PublicKey, now time.Time) error {
+	if !x509x.SameKey(chain[0].PublicKey, key) {
 		return errors.New("the key is not that of the first certificate")
 	}
-	if err := x509x.CheckKey(key.Public()); err != nil {
+	if err := x509x.CheckKey(key); err != nil {
 		return err
 	}
 	for i, cert := range chain {

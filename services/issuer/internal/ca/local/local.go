@@ -1,12 +1,16 @@
-// Package local is the CA that lives in the issuer's own process. It signs with a root of its own making, or with the
-// certificate and key that an operator gave it, as a CA below another.
+// Package local is the CA that lives in the issuer's own process. It signs with a root of its own making, as a CA below
+// another Local CA or below a root elsewhere that signed its request, or with the certificate and key that an operator gave
+// it.
 //
 // A root of its own is made once, at the first start, and then kept for good in the database, its key sealed: were it
 // made again, every certificate issued before would be orphaned. When the key cannot be unsealed the CA does not open.
 //
 // A leaf has a random serial number of 128 bits and begins five minutes ago, for the sake of hosts whose clocks are slow.
-// It never outlives the CA. A short-lived one says by noRevAvail that it points to no CRL and no OCSP. Its subject is the common name, or nothing if that is longer than the 64 characters of
-// X.520; all names are alternative names. Of the request only the key is used.
+// It never outlives the CA, nor those above it. A short-lived one says by noRevAvail that it points to no CRL and no OCSP.
+// Its subject is the common name, or nothing if that is longer than the 64 characters of X.520; all names are alternative
+// names. Of the request only the key is used. Names that the CA, or one above it, must not issue for are refused.
+//
+// A CA can be given another key while the one before goes on answering for what it issued; see Succeed.
 package local
 
 import (
@@ -19,6 +23,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -30,11 +35,12 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
 const (
 	// DefaultLifetime is that of a leaf, unless it is to be shorter.
-	DefaultLifetime   = 90 * 24 * time.Hour
+	DefaultLifetime   = registry.LocalLifetime
 	backdate          = 5 * time.Minute
 	responderLifetime = 7 * 24 * time.Hour
 	// X.520's upper bound of a common name.
@@ -52,6 +58,15 @@ type Authority struct {
 	// lifetime of what is issued, unless the request asks for less or more.
 	lifetime time.Duration
 	above    []byte // the PEM of the issuers below the root
+	// ends is when the first certificate of the chain does, and nothing that is issued holds longer.
+	ends        time.Time
+	constrained bool
+	cross       []*x509.Certificate
+	// keyID is that of the key, named on what it issues if it is not the issuer's first.
+	keyID, named string
+	// token is where the key is; nil if it is here.
+	token    Token
+	siblings map[string]func() (*Authority, error)
 	crl      []string
 	ocsp     []string
 	ca       []string
@@ -64,19 +79,22 @@ type Places struct {
 	CRL, OCSP, CA string
 }
 
-// PlacesAt are the places of an issuer under certctl's public URL, none if that is empty.
-func PlacesAt(publicURL, issuerID string) Places {
+// PlacesAt are the places of a key, by what stands for it, under certctl's public URL, none if that is empty.
+func PlacesAt(publicURL, place string) Places {
 	if publicURL == "" {
 		return Places{}
 	}
 	base := strings.TrimSuffix(publicURL, "/") + "/api/v1/"
-	return Places{CRL: base + "crl/" + issuerID, OCSP: base + "ocsp/" + issuerID, CA: base + "ca/" + issuerID}
+	return Places{CRL: base + "crl/" + place, OCSP: base + "ocsp/" + place, CA: base + "ca/" + place + "/certificate"}
 }
 
 // New returns the CA of a chain, root last, whose first certificate's key is given. It does not check that they fit;
 // see OpenRoot and OpenFiles.
 func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) *Authority {
-	a := &Authority{chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA)}
+	a := &Authority{
+		chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA),
+		ends: Ends(chain), constrained: slices.ContainsFunc(chain, constrained),
+	}
 	a.standIn = sync.OnceValues(func() (crypto.Signer, error) { return newStandIn(key.Public()) })
 	for _, cert := range chain {
 		if !selfSigned(cert) {
@@ -84,6 +102,17 @@ func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) 
 		}
 	}
 	return a
+}
+
+// Ends is when the first certificate of a chain ends: what hangs on the chain holds no longer.
+func Ends(chain []*x509.Certificate) time.Time {
+	ends := chain[0].NotAfter
+	for _, cert := range chain[1:] {
+		if cert.NotAfter.Before(ends) {
+			ends = cert.NotAfter
+		}
+	}
+	return ends
 }
 
 func list(url string) []string {
@@ -104,7 +133,31 @@ func (a *Authority) Lasting(lifetime time.Duration) *Authority {
 	return &b
 }
 
-// InProcess implements [ca.InProcess].
+// WithKey implements [ca.Keyed].
+func (a *Authority) WithKey(keyID string) (ca.Issuer, error) {
+	if keyID == a.keyID {
+		return a.issuer(), nil
+	}
+	open, ok := a.siblings[keyID]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "there is no CA key %s", keyID)
+	}
+	sibling, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return sibling.issuer(), nil
+}
+
+// issuer is the CA as it is shown: one with its key in a token is not in process.
+func (a *Authority) issuer() ca.Issuer {
+	if a.token != nil {
+		return Remote{a}
+	}
+	return a
+}
+
+// InProcess implements [ca.InProcess]. [Remote] does not.
 func (a *Authority) InProcess() {}
 
 // Chain implements [ca.Issuer].
@@ -125,11 +178,19 @@ func (a *Authority) leaf(r ca.Request) (*x509.Certificate, error) {
 	if r.Lifetime > 0 {
 		lifetime = min(lifetime, r.Lifetime)
 	}
+	if a.constrained {
+		if err := admit(a.chain, r.Names); err != nil {
+			return nil, err
+		}
+	}
 	template, err := a.template(r.CSR, lifetime)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.CommonName) <= maxCommonName {
+	// OpenSSL takes the common name of a certificate without host names for one, and holds it to the CA's DNS constraints,
+	// be it an address.
+	hostless := !slices.ContainsFunc(r.Names, func(n x509x.Name) bool { return n.Kind == x509x.DNS })
+	if len(r.CommonName) <= maxCommonName && (!a.constrained || !hostless) {
 		template.Subject = pkix.Name{CommonName: r.CommonName}
 	}
 	for _, n := range r.Names {
@@ -167,15 +228,15 @@ func (a *Authority) leaf(r ca.Request) (*x509.Certificate, error) {
 func (a *Authority) template(csr *x509.CertificateRequest, lifetime time.Duration) (*x509.Certificate, error) {
 	now, issuer := a.clock.Now(), a.chain[0]
 	notAfter := now.Add(lifetime).Truncate(time.Second)
-	if notAfter.After(issuer.NotAfter) {
-		notAfter = issuer.NotAfter
+	if notAfter.After(a.ends) {
+		notAfter = a.ends
 	}
 	notBefore := now.Add(-backdate).Truncate(time.Second)
 	if notBefore.Before(issuer.NotBefore) {
 		notBefore = issuer.NotBefore
 	}
 	if !notAfter.After(now) {
-		return nil, fault.New(fault.Unavailable, "the CA's own certificate expired on %s", issuer.NotAfter.Format(time.RFC3339))
+		return nil, fault.New(fault.Unavailable, "the CA's own certificate, or one above it, expired on %s", a.ends.Format(time.RFC3339))
 	}
 	ski, err := keyID(csr.RawSubjectPublicKeyInfo)
 	if err != nil {
@@ -206,13 +267,28 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 	template.SignatureAlgorithm = signatureAlgorithm(a.key.Public())
 	der, err := x509.CreateCertificate(rand.Reader, template, a.chain[0], pub, a.key)
 	if err != nil {
-		return ca.Issued{}, fault.Wrap(err, fault.Internal, "the certificate could not be signed")
+		return ca.Issued{}, signing(err, fault.Internal, "the certificate could not be signed")
 	}
-	leaf := x509x.EncodePEM(der)
+	served := append(x509x.EncodePEM(der), a.above...)
+	for _, cert := range a.cross {
+		// Past its end it vouches for nothing, and some verifiers would stop at it.
+		if a.clock.Now().Before(cert.NotAfter) {
+			served = append(served, x509x.EncodePEM(cert.Raw)...)
+		}
+	}
 	return ca.Issued{
 		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
-		ChainPEM: append(leaf, a.above...),
+		// A renewal would be cut short too, until the CA has a certificate that holds longer.
+		ChainPEM: served, KeyID: a.named, EndsWithCA: template.NotAfter.Equal(a.ends),
 	}, nil
+}
+
+// signing codes the error of a signature, unless the key's keeper has done so.
+func signing(err error, code fault.Code, what string) error {
+	if _, coded := errors.AsType[*fault.Error](err); coded {
+		return err
+	}
+	return fault.Wrap(err, code, "%s", what)
 }
 
 // signatureAlgorithm fits the hash to the strength of the CA's key; for other keys it is crypto/x509's choice.

@@ -37,6 +37,15 @@ func (k *keys) ActiveKey(context.Context, string) (*ca.Key, error) {
 	return k.key, nil
 }
 
+func (k *keys) Keys(context.Context, string) ([]ca.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key == nil {
+		return nil, nil
+	}
+	return []ca.Key{*k.key}, nil
+}
+
 func (k *keys) AddKey(_ context.Context, key ca.Key) (*ca.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -169,7 +178,7 @@ func TestLeaf_PointsToWhereRelyingPartiesAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join([]string{leaf.CRLDistributionPoints[0], leaf.OCSPServer[0], leaf.IssuingCertificateURL[0]}, " ")
-	want := "http://127.0.0.1:8080/api/v1/crl/iss-local http://127.0.0.1:8080/api/v1/ocsp/iss-local http://127.0.0.1:8080/api/v1/ca/iss-local"
+	want := "http://127.0.0.1:8080/api/v1/crl/iss-local http://127.0.0.1:8080/api/v1/ocsp/iss-local http://127.0.0.1:8080/api/v1/ca/iss-local/certificate"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -230,7 +239,7 @@ func TestSubordinate_Conforms(t *testing.T) {
 			middle := newCA(t, "ECDSA P-256", root, func(c *x509.Certificate) { c.MaxPathLen = 1 })
 			sub := newCA(t, kind, middle, func(c *x509.Certificate) { c.MaxPathLenZero = true })
 			certPath, keyPath := files(t, sub.key, sub.cert, middle.cert, root.cert)
-			a, err := local.OpenFiles(certPath, keyPath, places, clock.System)
+			a, err := local.Files{CertPath: certPath, KeyPath: keyPath}.Open(places, clock.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,7 +273,7 @@ func TestSubordinate_RefusesWhatCannotWork(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			certPath, keyPath := files(t, tt.key, tt.chain...)
-			_, err := local.OpenFiles(certPath, keyPath, places, clock.System)
+			_, err := local.Files{CertPath: certPath, KeyPath: keyPath}.Open(places, clock.System)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -272,7 +281,7 @@ func TestSubordinate_RefusesWhatCannotWork(t *testing.T) {
 	}
 	certPath, keyPath := files(t, sub.key, sub.cert)
 	for _, paths := range [][2]string{{certPath, certPath}, {keyPath, keyPath}, {certPath + ".no", keyPath}, {certPath, keyPath + ".no"}} {
-		if _, err := local.OpenFiles(paths[0], paths[1], places, clock.System); err == nil || !strings.Contains(err.Error(), "CERTCTL_CA_") {
+		if _, err := (local.Files{CertPath: paths[0], KeyPath: paths[1]}).Open(places, clock.System); err == nil || !strings.Contains(err.Error(), "CERTCTL_CA_") {
 			t.Errorf("%v: %v", paths, err)
 		}
 	}

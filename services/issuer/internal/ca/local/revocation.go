@@ -37,7 +37,7 @@ func (a *Authority) SignCRL(_ context.Context, l ca.RevocationList) ([]byte, err
 		RevokedCertificateEntries: entries,
 	}, a.chain[0], a.key)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the revocation list cannot be signed")
+		return nil, signing(err, fault.Invalid, "the revocation list cannot be signed")
 	}
 	return der, nil
 }

@@ -3,14 +3,9 @@ package local
 import (
 	"fmt"
 	"maps"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/certctl/certctl/libs/fault"
 )
 
 // The settings of a Local CA, by their names in an issuer's config.
@@ -22,16 +17,37 @@ const (
 	settingCADays = "ca_validity_days"
 	settingDays   = "validity_days"
 	// settingCert and settingKey are a CA that is handed over. They are given once and never shown.
-	settingCert = "ca_cert_pem"
-	settingKey  = "ca_key_pem"
+	settingCert     = "ca_cert_pem"
+	settingKey      = "ca_key_pem"
+	settingPassword = "ca_key_password"
+	// What a CA that is made here is to be; see Description.
+	settingParent    = "parent_issuer_id"
+	settingAlgorithm = "key_algorithm"
+	settingPathLen   = "max_path_len"
+	settingPermitDNS = "permitted_dns_domains"
+	settingExcludDNS = "excluded_dns_domains"
+	settingPermitIP  = "permitted_ip_ranges"
+	settingExcludIP  = "excluded_ip_ranges"
+	// settingStore is where the CA's key is, settingLabel by which name it is found in a token.
+	settingStore = "key_store"
+	settingLabel = "key_label"
 	// settingMode and settingFile are ours to say; they are taken back if they say what is true.
 	settingMode = "mode"
 	settingFile = "ca_cert_path"
 )
 
+// made are the settings that make a CA what it is.
+var made = []string{
+	settingName, settingOldName, settingCADays, settingMode, settingCert, settingKey, settingPassword, settingParent, settingAlgorithm,
+	settingPathLen, settingPermitDNS, settingExcludDNS, settingPermitIP, settingExcludIP, settingStore, settingLabel,
+}
+
 const (
 	modeRoot = "self-signed"
 	modeSub  = "sub-ca"
+	// modeBelow is a CA below another issuer, modeOutside one below a root elsewhere that signs its request.
+	modeBelow   = "intermediate"
+	modeOutside = "external"
 	// maxDays is a century: what is meant to be longer is a slip of the hand.
 	maxDays = 36500
 )
@@ -41,51 +57,16 @@ type settings struct {
 	name         string
 	caDays, days int // zero if not given
 	cert, key    string
+	password     string
 	mode         string
-	// handedOver tells that a certificate or a key is given, described that a name or a validity of one to be made is.
-	handedOver, described bool
-}
-
-// checks gathers the settings at fault.
-type checks []fault.Field
-
-func (c *checks) object(setting, reason string) {
-	*c = append(*c, fault.Field{Name: "config." + setting, Reason: reason})
-}
-
-func (c *checks) err() error {
-	if len(*c) == 0 {
-		return nil
-	}
-	return fault.InvalidFields(*c...)
-}
-
-func (c *checks) text(setting string, v any) string {
-	s, ok := v.(string)
-	if !ok {
-		c.object(setting, "must be a string")
-	}
-	return s
-}
-
-func (c *checks) days(setting string, v any) int {
-	n, ok := v.(float64)
-	if !ok || n != math.Trunc(n) || n < 1 || n > maxDays {
-		c.object(setting, fmt.Sprintf("must be a whole number of days from 1 to %d", maxDays))
-		return 0
-	}
-	return int(n)
-}
-
-func (c *checks) unknown(setting string) {
-	switch setting {
-	case settingFile, "ca_key_path":
-		c.object(setting, "files are read for the default issuer only, from CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH; give "+
-			settingCert+" and "+settingKey+" instead")
-	default:
-		c.object(setting, "is no setting of a GenericCA; it has "+strings.Join(
-			[]string{settingName, settingCADays, settingDays, settingCert, settingKey}, ", "))
-	}
+	parent       string
+	algorithm    string
+	pathLen      *int
+	constraints  Constraints
+	// handedOver tells that a certificate or a key is given, described names a setting of one to be made that is.
+	handedOver bool
+	described  string
+	tokenSettings
 }
 
 // readSettings reads the settings of a new CA. A null is a setting that is not given.
@@ -98,52 +79,94 @@ func readSettings(config map[string]any) (settings, error) {
 			continue
 		}
 		switch setting {
-		case settingName, settingOldName:
-			s.name = strings.TrimSpace(c.text(setting, v))
-			s.described = true
-			checkName(&c, setting, s.name)
-		case settingCADays:
-			s.caDays = c.days(setting, v)
-			s.described = true
 		case settingDays:
 			s.days = c.days(setting, v)
 		case settingCert:
 			s.cert, s.handedOver = c.text(setting, v), true
 		case settingKey:
 			s.key, s.handedOver = c.text(setting, v), true
+		case settingPassword:
+			s.password = c.text(setting, v)
 		case settingMode:
 			s.mode = c.text(setting, v)
+		case settingStore, settingLabel:
+			s.readToken(&c, setting, v)
 		default:
-			c.unknown(setting)
+			if s.described = setting; !s.describe(&c, setting, v) {
+				c.unknown(setting)
+			}
 		}
 	}
-	if s.handedOver {
-		checkHandedOver(&c, &s)
-	}
-	if s.mode != "" && (s.mode == modeSub) != s.handedOver {
-		c.object(settingMode, "is "+modeSub+" for a CA that is given with "+settingCert+" and "+settingKey+", else "+modeRoot)
-	}
+	s.checkToken(&c)
+	s.checkMode(&c)
 	return s, c.err()
 }
 
-func checkName(c *checks, setting, name string) {
-	switch {
-	case name == "" || utf8.RuneCountInString(name) > maxCommonName:
-		c.object(setting, fmt.Sprintf("must have 1 to %d characters", maxCommonName))
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		c.object(setting, "holds control characters")
+// describe reads a setting of a CA that is to be made, false if it is none.
+func (s *settings) describe(c *checks, setting string, v any) bool {
+	switch setting {
+	case settingName, settingOldName:
+		s.name = strings.TrimSpace(c.text(setting, v))
+		checkName(c, setting, s.name)
+	case settingCADays:
+		s.caDays = c.days(setting, v)
+	case settingParent:
+		s.parent = c.text(setting, v)
+	case settingAlgorithm:
+		var ok bool
+		if s.algorithm, ok = algorithmNamed(c.text(setting, v)); !ok {
+			c.object(setting, "must be one of "+strings.Join(Algorithms, ", "))
+		}
+	case settingPathLen:
+		s.pathLen = c.pathLen(v)
+	case settingPermitDNS:
+		s.constraints.PermittedDNS = c.domains(setting, v)
+	case settingExcludDNS:
+		s.constraints.ExcludedDNS = c.domains(setting, v)
+	case settingPermitIP:
+		s.constraints.PermittedIP = c.ranges(setting, v)
+	case settingExcludIP:
+		s.constraints.ExcludedIP = c.ranges(setting, v)
+	default:
+		return false
 	}
+	return true
+}
+
+// checkMode settles what kind of CA the settings mean, and refuses those of another kind.
+func (s *settings) checkMode(c *checks) {
+	mode := modeRoot
+	switch {
+	case s.handedOver:
+		checkHandedOver(c, s)
+		mode = modeSub
+	case s.password != "":
+		c.object(settingPassword, "is that of "+settingKey+", which is missing")
+	case s.parent != "":
+		mode = modeBelow
+	case s.mode == modeOutside:
+		mode = modeOutside
+		if !s.constraints.none() || s.caDays > 0 {
+			c.object(settingMode, "is "+modeOutside+": how long the CA holds and what it may issue for is said by whoever signs its request; leave out "+
+				settingCADays+" and the ranges and domains")
+		}
+	}
+	if s.mode != "" && s.mode != mode {
+		c.object(settingMode, fmt.Sprintf("is %s for a CA that is given with %s and %s, %s for one with %s, %s for one whose request is signed elsewhere, else %s",
+			modeSub, settingCert, settingKey, modeBelow, settingParent, modeOutside, modeRoot))
+	}
+	s.mode = mode
 }
 
 func checkHandedOver(c *checks, s *settings) {
 	if s.cert == "" {
 		c.object(settingCert, "is needed with "+settingKey)
 	}
-	if s.key == "" {
+	if s.key == "" && !s.inToken {
 		c.object(settingKey, "is needed with "+settingCert)
 	}
-	if s.described {
-		c.object(settingCert, "says itself what its name and validity are; leave out "+settingName+" and "+settingCADays)
+	if s.described != "" {
+		c.object(settingCert, "says itself what the CA is; leave out "+s.described)
 	}
 }
 
@@ -165,9 +188,8 @@ func amend(config, update map[string]any) (map[string]any, error) {
 			}
 		case reflect.DeepEqual(config[setting], v):
 			// As it is, which is what a client sends that changes one setting of what it has read.
-		case setting == settingName || setting == settingOldName || setting == settingCADays || setting == settingMode ||
-			setting == settingCert || setting == settingKey:
-			c.object(setting, "cannot be changed: an issuer keeps its CA for life, since what was issued is revoked in its name; set up another issuer")
+		case slices.Contains(made, setting):
+			c.object(setting, "cannot be changed: an issuer keeps its CA, since what was issued is revoked in its name; give it another key by a rollover, or set up another issuer")
 		default:
 			c.unknown(setting)
 		}
