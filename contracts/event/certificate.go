@@ -229,3 +229,43 @@ func (e CertificateExpiring) About() (string, string, string) {
 func (e CertificateExpired) About() (string, string, string) {
 	return "certificate", e.CertificateID, "expired"
 }
+
+// CertificateImported tells that a certificate which exists already is managed from now on. It
+// was not issued here: no issuer of this installation answers for its serial number.
+type CertificateImported struct {
+	CertificateID string   `json:"certificate_id"`
+	CommonName    string   `json:"common_name"`
+	SANs          []string `json:"sans"`
+	// IssuerID is the issuer that will renew it; IssuerName is whom it names as its own.
+	IssuerID    string `json:"issuer_id"`
+	IssuerName  string `json:"issuer_name"`
+	OwnerID     string `json:"owner_id"`
+	TeamID      string `json:"team_id"`
+	Environment string `json:"environment"`
+	// KeyKept tells that its private key lies here, sealed; Exportable that it may leave again.
+	KeyKept    bool `json:"key_kept"`
+	Exportable bool `json:"exportable"`
+	Version
+}
+
+// CertificateKeyReleased tells that a private key which lay here was handed out.
+type CertificateKeyReleased struct {
+	CertificateID string `json:"certificate_id"`
+	VersionID     string `json:"version_id"`
+	// SPKISHA256 identifies the key: lower-case hex over the SubjectPublicKeyInfo.
+	SPKISHA256 string `json:"spki_sha256"`
+	// Way is "export" for a copy under a password, in the Format, or "delivery" for a key that was made
+	// here and is here no more.
+	Way    string `json:"way"`
+	Format string `json:"format,omitempty"`
+}
+
+// About implements [Event].
+func (e CertificateImported) About() (string, string, string) {
+	return "certificate", e.CertificateID, "imported"
+}
+
+// About implements [Event].
+func (e CertificateKeyReleased) About() (string, string, string) {
+	return "certificate", e.CertificateID, "keyreleased"
+}

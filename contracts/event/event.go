@@ -48,6 +48,8 @@ func All() []Event {
 		CertificateDeploymentRequested{},
 		CertificateExpiring{},
 		CertificateExpired{},
+		CertificateImported{},
+		CertificateKeyReleased{},
 		JobApproved{},
 		JobRejected{},
 		CSRSubmitted{},

@@ -16,7 +16,7 @@ import (
 
 // Revision grows with every change below, so that an older build cannot quietly
 // reset what a newer one has set.
-const Revision = 3
+const Revision = 4
 
 const (
 	mib = 1 << 20

@@ -146,7 +146,11 @@ func key(v client.CertificateVersion) string {
 	if v.KeyAlgorithm == nil || v.KeySize == nil {
 		return ""
 	}
-	return *v.KeyAlgorithm + " " + strconv.Itoa(*v.KeySize)
+	kind := *v.KeyAlgorithm + " " + strconv.Itoa(*v.KeySize)
+	if v.KeyState != nil {
+		kind += ", " + string(*v.KeyState)
+	}
+	return kind
 }
 
 func createCert(ctx context.Context, s *session, args []string) error {
@@ -182,6 +186,9 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	raw, err := decode(res, err, &cert)
 	if err != nil {
 		return err
+	}
+	if cert.Warning != nil {
+		fmt.Fprintln(s.Err, harmless(*cert.Warning))
 	}
 	if s.json {
 		return s.printJSON(raw)

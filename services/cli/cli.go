@@ -25,6 +25,8 @@ var Version = "dev"
 // Streams are where output goes.
 type Streams struct {
 	Out, Err io.Writer
+	// Ask shows a prompt to a person and returns what they type, which is not shown. Nil is nobody to ask.
+	Ask func(prompt string) (string, error)
 }
 
 // errUsage marks a command line that was wrong; the message has been printed.
@@ -43,6 +45,9 @@ func commands() []command {
 		{"list-certs", "[--status S] [--issuer-id I] [--q EXPRESSION] [--limit N]", "list certificates", listCerts},
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
 		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
+		{"import", "FILE... [--dry-run] [--keep-key [--exportable]] [--password-file F] [--type T] [--environment E] [--tag N=V]...", "manage certificates that exist already", importCerts},
+		{"export-cert", "ID [--as pem|der|pkcs7|pkcs12|jks] [--out FILE] [--with-key [--password-file F]] [--version-id V]", "write a certificate to a file, with or without its key", exportCert},
+		{"fetch-key", "ID --out FILE [--version-id V]", "fetch, once, a private key that the server has made", fetchKey},
 		{"renew-cert", "ID", "renew a certificate now", renewCert},
 		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
@@ -157,6 +162,16 @@ func (s *session) parse(args []string) error {
 func (s *session) arguments(args []string, want int) ([]string, error) {
 	rest, err := s.operands(args)
 	if err == nil && len(rest) != want {
+		s.usage(s.Err)
+		return nil, errUsage
+	}
+	return rest, err
+}
+
+// some is arguments where one is needed and more are welcome.
+func (s *session) some(args []string) ([]string, error) {
+	rest, err := s.operands(args)
+	if err == nil && len(rest) == 0 {
 		s.usage(s.Err)
 		return nil, errUsage
 	}

@@ -73,6 +73,23 @@ func TestGateway_HasTheOwnerAnswerAndPutsTheCallOnRecord(t *testing.T) {
 	}
 }
 
+func TestGateway_PutsNoHashOfAPasswordOnRecord(t *testing.T) {
+	w := newWorld(t)
+	w.own("issuer", echo)
+	for operation, call := range map[string][2]string{
+		"exportCertificateWithKey": {"/api/v1/certificates/mc-1/export", `{"format":"pkcs12","password":"correct horse"}`},
+		"importCertificates":       {"/api/v1/certificates/import", `{"file":"AAAA","password":"correct horse"}`},
+	} {
+		res, body := w.do(w.request(http.MethodPost, call[0], call[1]))
+		if res.StatusCode != http.StatusAccepted {
+			t.Fatalf("%d %s", res.StatusCode, body)
+		}
+		if c := w.recorded(res.Header.Get("X-Request-ID")); c.Operation != operation || c.BodyHash != "" {
+			t.Errorf("on record: %+v", c)
+		}
+	}
+}
+
 func TestGateway_SaysAtOnceThatAnOwnerIsAway(t *testing.T) {
 	w := newWorld(t)
 	leave := w.own("issuer", echo)

@@ -24,8 +24,15 @@ type Config struct {
 	SchedulerJobProcessorInterval time.Duration `split_words:"true" default:"30s" desc:"How often jobs are looked for that nothing has woken a worker for."`
 	SchedulerRenewalCheckInterval time.Duration `split_words:"true" default:"1h" desc:"How often certificates that are due to be renewed, or to be told of, are looked for that nothing has woken the engine for; it wakes by itself when the next falls due."`
 	RenewalsPerIssuer             int           `split_words:"true" default:"500" desc:"How many renewals of their own accord may be under way with one issuer; further ones wait."`
+	KeygenMode                    string        `split_words:"true" default:"agent" desc:"Who makes private keys: agent, for the agents of targets and those who send signing requests; server, for demonstrations only, where the server makes those that nobody else will, and hands each out once."`
 	CSRDeadline                   time.Duration `split_words:"true" default:"10m" desc:"How long an agent has to answer a request for a key before it is asked again."`
 }
+
+// What CERTCTL_KEYGEN_MODE may be.
+const (
+	keygenAgent  = "agent"
+	keygenServer = "server"
+)
 
 // Validate implements the check of libs/config.
 func (c *Config) Validate() error {
@@ -40,6 +47,9 @@ func (c *Config) Validate() error {
 	}
 	if c.SignerSocket != "" && !filepath.IsAbs(c.SignerSocket) {
 		return errors.New("CERTCTL_SIGNER_SOCKET must be an absolute path")
+	}
+	if c.KeygenMode != "" && c.KeygenMode != keygenAgent && c.KeygenMode != keygenServer {
+		return fmt.Errorf("CERTCTL_KEYGEN_MODE must be %s or %s", keygenAgent, keygenServer)
 	}
 	if err := c.Connectors.check(); err != nil {
 		return err

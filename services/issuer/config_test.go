@@ -95,3 +95,21 @@ func TestConfig_SaysWhichVariablesOfAConnectorAreWrong(t *testing.T) {
 		})
 	}
 }
+
+func TestConfig_HasTheServerMakeKeysOnlyIfItIsToldSo(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "agent": false, "server": true} {
+		t.Run(value, func(t *testing.T) {
+			variables := map[string]string{}
+			if value != "" {
+				variables["KEYGEN_MODE"] = value
+			}
+			c, err := load(t, variables)
+			if err != nil || c.settings().ServerKeys != want {
+				t.Errorf("%v, %v", c.settings().ServerKeys, err)
+			}
+		})
+	}
+	if _, err := load(t, map[string]string{"KEYGEN_MODE": "Server"}); err == nil || !strings.Contains(err.Error(), "CERTCTL_KEYGEN_MODE must be agent or server") {
+		t.Errorf("error %v", err)
+	}
+}

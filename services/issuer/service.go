@@ -16,21 +16,26 @@ import (
 
 // Run answers requests, works on jobs and follows events until ctx ends, then finishes what is in hand.
 func Run(ctx context.Context, cfg Config, deps service.Deps) error {
-	return app.Run(ctx, app.Settings{
-		PublicURL:   cfg.PublicURL,
-		CACertPath:  cfg.CACertPath,
-		CAKeyPath:   cfg.CAKeyPath,
-		Signer:      cfg.SignerSocket,
-		StepCA:      cfg.stepCA(),
-		OpenSSL:     cfg.openSSL(),
-		DigiCert:    cfg.digiCert(),
-		Sweep:       cfg.SchedulerJobProcessorInterval,
-		CSRDeadline: cfg.CSRDeadline,
-		ACME:        cfg.acme(),
+	return app.Run(ctx, cfg.settings(), deps)
+}
 
-		CAKeyPassword: cfg.CAKeyPassword,
+func (c *Config) settings() app.Settings {
+	return app.Settings{
+		PublicURL:   c.PublicURL,
+		CACertPath:  c.CACertPath,
+		CAKeyPath:   c.CAKeyPath,
+		Signer:      c.SignerSocket,
+		StepCA:      c.stepCA(),
+		OpenSSL:     c.openSSL(),
+		DigiCert:    c.digiCert(),
+		Sweep:       c.SchedulerJobProcessorInterval,
+		CSRDeadline: c.CSRDeadline,
+		ACME:        c.acme(),
 
-		RenewalSweep: cfg.SchedulerRenewalCheckInterval,
-		MaxRenewals:  cfg.RenewalsPerIssuer,
-	}, deps)
+		CAKeyPassword: c.CAKeyPassword,
+
+		RenewalSweep: c.SchedulerRenewalCheckInterval,
+		MaxRenewals:  c.RenewalsPerIssuer,
+		ServerKeys:   c.KeygenMode == keygenServer,
+	}
 }

@@ -217,6 +217,141 @@ func (e BulkStatus) Valid() bool {
 	}
 }
 
+// Defines values for CertificateExportEncryption.
+const (
+	Legacy CertificateExportEncryption = "legacy"
+	Modern CertificateExportEncryption = "modern"
+)
+
+// Valid indicates whether the value is a known member of the CertificateExportEncryption enum.
+func (e CertificateExportEncryption) Valid() bool {
+	switch e {
+	case Legacy:
+		return true
+	case Modern:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateExportFormat.
+const (
+	CertificateExportFormatJks    CertificateExportFormat = "jks"
+	CertificateExportFormatPem    CertificateExportFormat = "pem"
+	CertificateExportFormatPkcs12 CertificateExportFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateExportFormat enum.
+func (e CertificateExportFormat) Valid() bool {
+	switch e {
+	case CertificateExportFormatJks:
+		return true
+	case CertificateExportFormatPem:
+		return true
+	case CertificateExportFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportFormat.
+const (
+	CertificateImportFormatAuto   CertificateImportFormat = "auto"
+	CertificateImportFormatJks    CertificateImportFormat = "jks"
+	CertificateImportFormatPem    CertificateImportFormat = "pem"
+	CertificateImportFormatPkcs12 CertificateImportFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportFormat enum.
+func (e CertificateImportFormat) Valid() bool {
+	switch e {
+	case CertificateImportFormatAuto:
+		return true
+	case CertificateImportFormatJks:
+		return true
+	case CertificateImportFormatPem:
+		return true
+	case CertificateImportFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportItemKey.
+const (
+	CertificateImportItemKeyDropped    CertificateImportItemKey = "dropped"
+	CertificateImportItemKeyExportable CertificateImportItemKey = "exportable"
+	CertificateImportItemKeyKept       CertificateImportItemKey = "kept"
+	CertificateImportItemKeyNone       CertificateImportItemKey = "none"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportItemKey enum.
+func (e CertificateImportItemKey) Valid() bool {
+	switch e {
+	case CertificateImportItemKeyDropped:
+		return true
+	case CertificateImportItemKeyExportable:
+		return true
+	case CertificateImportItemKeyKept:
+		return true
+	case CertificateImportItemKeyNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportItemStatus.
+const (
+	CertificateImportItemStatusExisting   CertificateImportItemStatus = "existing"
+	CertificateImportItemStatusImportable CertificateImportItemStatus = "importable"
+	CertificateImportItemStatusImported   CertificateImportItemStatus = "imported"
+	CertificateImportItemStatusRefused    CertificateImportItemStatus = "refused"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportItemStatus enum.
+func (e CertificateImportItemStatus) Valid() bool {
+	switch e {
+	case CertificateImportItemStatusExisting:
+		return true
+	case CertificateImportItemStatusImportable:
+		return true
+	case CertificateImportItemStatusImported:
+		return true
+	case CertificateImportItemStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportResultFormat.
+const (
+	CertificateImportResultFormatDer    CertificateImportResultFormat = "der"
+	CertificateImportResultFormatJks    CertificateImportResultFormat = "jks"
+	CertificateImportResultFormatPem    CertificateImportResultFormat = "pem"
+	CertificateImportResultFormatPkcs12 CertificateImportResultFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportResultFormat enum.
+func (e CertificateImportResultFormat) Valid() bool {
+	switch e {
+	case CertificateImportResultFormatDer:
+		return true
+	case CertificateImportResultFormatJks:
+		return true
+	case CertificateImportResultFormatPem:
+		return true
+	case CertificateImportResultFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
 	CertificateStatusActive            CertificateStatus = "Active"
@@ -247,6 +382,30 @@ func (e CertificateStatus) Valid() bool {
 	case CertificateStatusRenewalInProgress:
 		return true
 	case CertificateStatusRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateVersionKeyState.
+const (
+	CertificateVersionKeyStateExportable CertificateVersionKeyState = "exportable"
+	CertificateVersionKeyStateGone       CertificateVersionKeyState = "gone"
+	CertificateVersionKeyStateKept       CertificateVersionKeyState = "kept"
+	CertificateVersionKeyStateWaiting    CertificateVersionKeyState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the CertificateVersionKeyState enum.
+func (e CertificateVersionKeyState) Valid() bool {
+	switch e {
+	case CertificateVersionKeyStateExportable:
+		return true
+	case CertificateVersionKeyStateGone:
+		return true
+	case CertificateVersionKeyStateKept:
+		return true
+	case CertificateVersionKeyStateWaiting:
 		return true
 	default:
 		return false
@@ -721,6 +880,33 @@ func (e ListCertificatesParamsSort) Valid() bool {
 	case ListCertificatesParamsSortUpdatedAt:
 		return true
 	case ListCertificatesParamsSortUpdatedAt1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExportCertificateParamsFormat.
+const (
+	ExportCertificateParamsFormatDer    ExportCertificateParamsFormat = "der"
+	ExportCertificateParamsFormatJks    ExportCertificateParamsFormat = "jks"
+	ExportCertificateParamsFormatPem    ExportCertificateParamsFormat = "pem"
+	ExportCertificateParamsFormatPkcs12 ExportCertificateParamsFormat = "pkcs12"
+	ExportCertificateParamsFormatPkcs7  ExportCertificateParamsFormat = "pkcs7"
+)
+
+// Valid indicates whether the value is a known member of the ExportCertificateParamsFormat enum.
+func (e ExportCertificateParamsFormat) Valid() bool {
+	switch e {
+	case ExportCertificateParamsFormatDer:
+		return true
+	case ExportCertificateParamsFormatJks:
+		return true
+	case ExportCertificateParamsFormatPem:
+		return true
+	case ExportCertificateParamsFormatPkcs12:
+		return true
+	case ExportCertificateParamsFormatPkcs7:
 		return true
 	default:
 		return false
@@ -1302,6 +1488,9 @@ type Certificate struct {
 	TeamID       string              `json:"team_id"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	Version      *CertificateVersion `json:"version,omitempty"`
+
+	// Warning In the answer to a creation, what to beware of, such as a private key that is made by the server.
+	Warning *string `json:"warning,omitempty"`
 }
 
 // CertificateCreate defines model for CertificateCreate.
@@ -1365,6 +1554,141 @@ type CertificateDeploymentList struct {
 	Total int64                   `json:"total"`
 }
 
+// CertificateExport defines model for CertificateExport.
+type CertificateExport struct {
+	// Encryption Of `pkcs12`: modern is AES-256, as OpenSSL 1.1.1, Java 12 and Windows Server 2019 and all later ones read it; legacy is
+	// 3DES with SHA-1, for what is older.
+	Encryption *CertificateExportEncryption `json:"encryption,omitempty"`
+	Format     CertificateExportFormat      `json:"format"`
+
+	// Password Encrypts the key. Of 12 characters at least, and 1024 at most; for `jks` in ASCII.
+	Password string `json:"password"`
+
+	// VersionID A version of the certificate; the newest if left out.
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateExportEncryption Of `pkcs12`: modern is AES-256, as OpenSSL 1.1.1, Java 12 and Windows Server 2019 and all later ones read it; legacy is
+// 3DES with SHA-1, for what is older.
+type CertificateExportEncryption string
+
+// CertificateExportFormat defines model for CertificateExport.Format.
+type CertificateExportFormat string
+
+// CertificateImport defines model for CertificateImport.
+type CertificateImport struct {
+	// CertificateProfileID The profile whose rules they keep from their next issue on.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+
+	// DryRun Say what would become of each, and store nothing.
+	DryRun      *bool   `json:"dry_run,omitempty"`
+	Environment *string `json:"environment,omitempty"`
+
+	// Exportable Let keys that are kept leave again by an export. This is decided now, for good.
+	Exportable *bool `json:"exportable,omitempty"`
+
+	// File The file in base64, of 512 KiB at most before that.
+	File string `json:"file"`
+
+	// Format With `auto` the file tells by how it begins.
+	Format *CertificateImportFormat `json:"format,omitempty"`
+
+	// IssuerID The issuer that renews them, whoever issued them before; `iss-local` if left out.
+	IssuerID *string `json:"issuer_id,omitempty"`
+
+	// KeepKey Keep the private keys that the file holds, sealed. Otherwise they are dropped.
+	KeepKey *bool   `json:"keep_key,omitempty"`
+	OwnerID *string `json:"owner_id,omitempty"`
+
+	// Password Of a PKCS#12 file, a Java key store, or an encrypted key in PEM.
+	Password        *string            `json:"password,omitempty"`
+	RenewalPolicyID *string            `json:"renewal_policy_id,omitempty"`
+	Tags            *map[string]string `json:"tags,omitempty"`
+	TeamID          *string            `json:"team_id,omitempty"`
+}
+
+// CertificateImportFormat With `auto` the file tells by how it begins.
+type CertificateImportFormat string
+
+// CertificateImportItem defines model for CertificateImportItem.
+type CertificateImportItem struct {
+	// CertificateID The certificate that was made, or that has it already, if that is within the caller's scope.
+	CertificateID     *string            `json:"certificate_id,omitempty"`
+	CertificateStatus *CertificateStatus `json:"certificate_status,omitempty"`
+
+	// ChainLength How many CA certificates of the file stand above it, without the root.
+	ChainLength int `json:"chain_length"`
+
+	// CommonName Left out if it has no name that a server can have.
+	CommonName        *string `json:"common_name,omitempty"`
+	FingerprintSha256 string  `json:"fingerprint_sha256"`
+
+	// IssuerName Whom the certificate names as its issuer.
+	IssuerName string `json:"issuer_name"`
+
+	// Key What became, or would become, of its private key: none if the file has none, dropped, kept, or exportable if it is kept
+	// and may leave again.
+	Key       CertificateImportItemKey `json:"key"`
+	NotAfter  time.Time                `json:"not_after"`
+	NotBefore time.Time                `json:"not_before"`
+
+	// Reason Why it was refused, where it is already, or what is known against the key of one that was imported.
+	Reason       *string  `json:"reason,omitempty"`
+	Sans         []string `json:"sans"`
+	SerialNumber string   `json:"serial_number"`
+
+	// Status imported; importable in a dry run; existing if the certificate is here already; refused for the `reason` given.
+	Status  CertificateImportItemStatus `json:"status"`
+	Subject string                      `json:"subject"`
+}
+
+// CertificateImportItemKey What became, or would become, of its private key: none if the file has none, dropped, kept, or exportable if it is kept
+// and may leave again.
+type CertificateImportItemKey string
+
+// CertificateImportItemStatus imported; importable in a dry run; existing if the certificate is here already; refused for the `reason` given.
+type CertificateImportItemStatus string
+
+// CertificateImportResult defines model for CertificateImportResult.
+type CertificateImportResult struct {
+	// Data In the order of the file.
+	Data     []CertificateImportItem `json:"data"`
+	DryRun   bool                    `json:"dry_run"`
+	Existing int                     `json:"existing"`
+
+	// Format What the file was; der is a certificate by itself.
+	Format CertificateImportResultFormat `json:"format"`
+
+	// Imported How many were imported, or would be.
+	Imported int `json:"imported"`
+
+	// Notice What became of private keys that belong to none of the certificates, or were dropped.
+	Notice  *string `json:"notice,omitempty"`
+	Refused int     `json:"refused"`
+}
+
+// CertificateImportResultFormat What the file was; der is a certificate by itself.
+type CertificateImportResultFormat string
+
+// CertificateKey defines model for CertificateKey.
+type CertificateKey struct {
+	CertificateID string `json:"certificate_id"`
+
+	// PemChain The leaf, then its issuers, without the root.
+	PemChain string `json:"pem_chain"`
+
+	// PrivateKeyPem PKCS#8, not encrypted. It is nowhere else any more.
+	PrivateKeyPem string `json:"private_key_pem"`
+	VersionID     string `json:"version_id"`
+	Warning       string `json:"warning"`
+}
+
+// CertificateKeyRequest defines model for CertificateKeyRequest.
+type CertificateKeyRequest struct {
+	// VersionID A version of the certificate; the newest if left out.
+	VersionID *string `json:"version_id,omitempty"`
+}
+
 // CertificateList defines model for CertificateList.
 type CertificateList struct {
 	// Data With `fields`, each has those only.
@@ -1419,13 +1743,25 @@ type CertificateValidate struct {
 
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
-	CertificateID     string    `json:"certificate_id"`
-	CreatedAt         time.Time `json:"created_at"`
-	CsrPem            string    `json:"csr_pem"`
-	FingerprintSha256 string    `json:"fingerprint_sha256"`
-	ID                string    `json:"id"`
-	KeyAlgorithm      *string   `json:"key_algorithm,omitempty"`
-	KeySize           *int      `json:"key_size,omitempty"`
+	CertificateID string    `json:"certificate_id"`
+	CreatedAt     time.Time `json:"created_at"`
+
+	// CsrPem Empty if the version was imported.
+	CsrPem            string `json:"csr_pem"`
+	FingerprintSha256 string `json:"fingerprint_sha256"`
+	ID                string `json:"id"`
+
+	// Imported It was not issued here; no issuer of this installation answers for it, nor its revocation.
+	Imported *bool `json:"imported,omitempty"`
+
+	// IssuerName Whom an imported version names as its issuer.
+	IssuerName   *string `json:"issuer_name,omitempty"`
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
+	KeySize      *int    `json:"key_size,omitempty"`
+
+	// KeyState Left out if its private key never was here. kept is sealed here for good, exportable too and may leave by an export,
+	// waiting was made here and is to be fetched once, gone was made here and is here no more.
+	KeyState *CertificateVersionKeyState `json:"key_state,omitempty"`
 
 	// LintFindings What linters had to say against it when it was issued; left out if there was nothing.
 	LintFindings *[]LintFinding `json:"lint_findings,omitempty"`
@@ -1436,6 +1772,10 @@ type CertificateVersion struct {
 	PemChain     string `json:"pem_chain"`
 	SerialNumber string `json:"serial_number"`
 }
+
+// CertificateVersionKeyState Left out if its private key never was here. kept is sealed here for good, exportable too and may leave by an export,
+// waiting was made here and is to be fetched once, gone was made here and is here no more.
+type CertificateVersionKeyState string
 
 // CertificateVersionList defines model for CertificateVersionList.
 type CertificateVersionList struct {
@@ -3163,6 +3503,17 @@ type UpdateCertificateParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ExportCertificateParams defines parameters for ExportCertificate.
+type ExportCertificateParams struct {
+	Format *ExportCertificateParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// VersionID A version of the certificate; the newest if left out.
+	VersionID *string `form:"version_id,omitempty" json:"version_id,omitempty"`
+}
+
+// ExportCertificateParamsFormat defines parameters for ExportCertificate.
+type ExportCertificateParamsFormat string
+
 // ListCertificateVersionsParams defines parameters for ListCertificateVersions.
 type ListCertificateVersionsParams struct {
 	// Page The page, from 1.
@@ -3489,6 +3840,9 @@ type BulkReassignCertificatesJSONRequestBody = BulkReassign
 // BulkRenewCertificatesJSONRequestBody defines body for BulkRenewCertificates for application/json ContentType.
 type BulkRenewCertificatesJSONRequestBody = BulkRequest
 
+// ImportCertificatesJSONRequestBody defines body for ImportCertificates for application/json ContentType.
+type ImportCertificatesJSONRequestBody = CertificateImport
+
 // UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
 type UpdateCertificateJSONRequestBody = CertificateUpdate
 
@@ -3497,6 +3851,12 @@ type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
 // DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
 type DeployCertificateJSONRequestBody = CertificateDeploy
+
+// ExportCertificateWithKeyJSONRequestBody defines body for ExportCertificateWithKey for application/json ContentType.
+type ExportCertificateWithKeyJSONRequestBody = CertificateExport
+
+// DeliverCertificateKeyJSONRequestBody defines body for DeliverCertificateKey for application/json ContentType.
+type DeliverCertificateKeyJSONRequestBody = CertificateKeyRequest
 
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
@@ -4221,7 +4581,9 @@ type ClientInterface interface {
 	// CreateCertificateWithBody Manage a certificate and have it issued
 	//
 	// With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+	// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+	// key, and `warning` says so.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4231,7 +4593,9 @@ type ClientInterface interface {
 	// CreateCertificate Manage a certificate and have it issued
 	//
 	// With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+	// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+	// key, and `warning` says so.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4291,6 +4655,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
 	BulkRenewCertificates(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportCertificatesWithBody Manage certificates that exist already
+	//
+	// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+	// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+	// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+	// is stored then.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+	ImportCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportCertificates Manage certificates that exist already
+	//
+	// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+	// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+	// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+	// is stored then.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+	ImportCertificates(ctx context.Context, body ImportCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ArchiveCertificate Stop managing a certificate
 	//
@@ -4372,6 +4760,56 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
 	ListCertificateDeployments(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportCertificate A version and its chain as a file, without the key
+	//
+	// The chain is without the root. `der` holds the leaf alone. `pkcs12` and `jks` are trust stores; there is nothing secret
+	// in them, and their password is `changeit`.
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/export (the `ExportCertificate` operationId).
+	ExportCertificate(ctx context.Context, id ID, params *ExportCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportCertificateWithKeyWithBody A version, its chain and its private key as a file, under a password
+	//
+	// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+	// The answer is not kept for a repetition with the same `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+	ExportCertificateWithKeyWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportCertificateWithKey A version, its chain and its private key as a file, under a password
+	//
+	// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+	// The answer is not kept for a repetition with the same `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+	ExportCertificateWithKey(ctx context.Context, id ID, body ExportCertificateWithKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeliverCertificateKeyWithBody Fetch, once, a private key that was made here
+	//
+	// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+	// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+	// also if its key was not made here.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+	DeliverCertificateKeyWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeliverCertificateKey Fetch, once, a private key that was made here
+	//
+	// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+	// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+	// also if its key was not made here.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+	DeliverCertificateKey(ctx context.Context, id ID, body DeliverCertificateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RenewCertificateWithBody Renew a certificate now
 	//
@@ -6011,7 +6449,9 @@ func (c *Client) ListCertificates(ctx context.Context, params *ListCertificatesP
 // CreateCertificateWithBody Manage a certificate and have it issued
 //
 // With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+// key, and `warning` says so.
 //
 // Takes any type of body and a specified content type.
 //
@@ -6031,7 +6471,9 @@ func (c *Client) CreateCertificateWithBody(ctx context.Context, contentType stri
 // CreateCertificate Manage a certificate and have it issued
 //
 // With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+// key, and `warning` says so.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6152,6 +6594,50 @@ func (c *Client) BulkRenewCertificatesWithBody(ctx context.Context, contentType 
 // Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
 func (c *Client) BulkRenewCertificates(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewBulkRenewCertificatesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportCertificatesWithBody Manage certificates that exist already
+//
+// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+// is stored then.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+func (c *Client) ImportCertificatesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportCertificatesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportCertificates Manage certificates that exist already
+//
+// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+// is stored then.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+func (c *Client) ImportCertificates(ctx context.Context, body ImportCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportCertificatesRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6323,6 +6809,106 @@ func (c *Client) DeployCertificate(ctx context.Context, id ID, body DeployCertif
 // Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
 func (c *Client) ListCertificateDeployments(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListCertificateDeploymentsRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportCertificate A version and its chain as a file, without the key
+//
+// The chain is without the root. `der` holds the leaf alone. `pkcs12` and `jks` are trust stores; there is nothing secret
+// in them, and their password is `changeit`.
+//
+// Corresponds with GET /api/v1/certificates/{id}/export (the `ExportCertificate` operationId).
+func (c *Client) ExportCertificate(ctx context.Context, id ID, params *ExportCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportCertificateRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportCertificateWithKeyWithBody A version, its chain and its private key as a file, under a password
+//
+// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+// The answer is not kept for a repetition with the same `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+func (c *Client) ExportCertificateWithKeyWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportCertificateWithKeyRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportCertificateWithKey A version, its chain and its private key as a file, under a password
+//
+// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+// The answer is not kept for a repetition with the same `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+func (c *Client) ExportCertificateWithKey(ctx context.Context, id ID, body ExportCertificateWithKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportCertificateWithKeyRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeliverCertificateKeyWithBody Fetch, once, a private key that was made here
+//
+// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+// also if its key was not made here.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+func (c *Client) DeliverCertificateKeyWithBody(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeliverCertificateKeyRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeliverCertificateKey Fetch, once, a private key that was made here
+//
+// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+// also if its key was not made here.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+func (c *Client) DeliverCertificateKey(ctx context.Context, id ID, body DeliverCertificateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeliverCertificateKeyRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -10929,6 +11515,46 @@ func NewBulkRenewCertificatesRequestWithBody(server string, contentType string, 
 	return req, nil
 }
 
+// NewImportCertificatesRequest calls the generic ImportCertificates builder with application/json body
+func NewImportCertificatesRequest(server string, body ImportCertificatesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewImportCertificatesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewImportCertificatesRequestWithBody constructs an http.Request for the ImportCertificates method, with any body, and a specified content type
+func NewImportCertificatesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/import")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewArchiveCertificateRequest constructs an http.Request for the ArchiveCertificate method
 func NewArchiveCertificateRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -11183,6 +11809,173 @@ func NewListCertificateDeploymentsRequest(server string, id ID) (*http.Request, 
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewExportCertificateRequest constructs an http.Request for the ExportCertificate method
+func NewExportCertificateRequest(server string, id ID, params *ExportCertificateParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/export", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.VersionID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "version_id", *params.VersionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportCertificateWithKeyRequest calls the generic ExportCertificateWithKey builder with application/json body
+func NewExportCertificateWithKeyRequest(server string, id ID, body ExportCertificateWithKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewExportCertificateWithKeyRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewExportCertificateWithKeyRequestWithBody constructs an http.Request for the ExportCertificateWithKey method, with any body, and a specified content type
+func NewExportCertificateWithKeyRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/export", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeliverCertificateKeyRequest calls the generic DeliverCertificateKey builder with application/json body
+func NewDeliverCertificateKeyRequest(server string, id ID, body DeliverCertificateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeliverCertificateKeyRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewDeliverCertificateKeyRequestWithBody constructs an http.Request for the DeliverCertificateKey method, with any body, and a specified content type
+func NewDeliverCertificateKeyRequestWithBody(server string, id ID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/certificates/%s/key", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -15745,7 +16538,9 @@ type ClientWithResponsesInterface interface {
 	// CreateCertificateWithBodyWithResponse Manage a certificate and have it issued
 	//
 	// With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+	// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+	// key, and `warning` says so.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -15755,7 +16550,9 @@ type ClientWithResponsesInterface interface {
 	// CreateCertificateWithResponse Manage a certificate and have it issued
 	//
 	// With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+	// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+	// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+	// key, and `warning` says so.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -15815,6 +16612,30 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/certificates/bulk/renew (the `BulkRenewCertificates` operationId).
 	BulkRenewCertificatesWithResponse(ctx context.Context, body BulkRenewCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*BulkRenewCertificatesResponse, error)
+
+	// ImportCertificatesWithBodyWithResponse Manage certificates that exist already
+	//
+	// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+	// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+	// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+	// is stored then.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+	ImportCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportCertificatesResponse, error)
+
+	// ImportCertificatesWithResponse Manage certificates that exist already
+	//
+	// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+	// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+	// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+	// is stored then.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+	ImportCertificatesWithResponse(ctx context.Context, body ImportCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportCertificatesResponse, error)
 
 	// ArchiveCertificateWithResponse Stop managing a certificate
 	//
@@ -15902,6 +16723,58 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/certificates/{id}/deployments (the `ListCertificateDeployments` operationId).
 	ListCertificateDeploymentsWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*ListCertificateDeploymentsResponse, error)
+
+	// ExportCertificateWithResponse A version and its chain as a file, without the key
+	//
+	// The chain is without the root. `der` holds the leaf alone. `pkcs12` and `jks` are trust stores; there is nothing secret
+	// in them, and their password is `changeit`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/certificates/{id}/export (the `ExportCertificate` operationId).
+	ExportCertificateWithResponse(ctx context.Context, id ID, params *ExportCertificateParams, reqEditors ...RequestEditorFn) (*ExportCertificateResponse, error)
+
+	// ExportCertificateWithKeyWithBodyWithResponse A version, its chain and its private key as a file, under a password
+	//
+	// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+	// The answer is not kept for a repetition with the same `Idempotency-Key`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+	ExportCertificateWithKeyWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExportCertificateWithKeyResponse, error)
+
+	// ExportCertificateWithKeyWithResponse A version, its chain and its private key as a file, under a password
+	//
+	// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+	// The answer is not kept for a repetition with the same `Idempotency-Key`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+	ExportCertificateWithKeyWithResponse(ctx context.Context, id ID, body ExportCertificateWithKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ExportCertificateWithKeyResponse, error)
+
+	// DeliverCertificateKeyWithBodyWithResponse Fetch, once, a private key that was made here
+	//
+	// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+	// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+	// also if its key was not made here.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+	DeliverCertificateKeyWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeliverCertificateKeyResponse, error)
+
+	// DeliverCertificateKeyWithResponse Fetch, once, a private key that was made here
+	//
+	// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+	// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+	// also if its key was not made here.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+	DeliverCertificateKeyWithResponse(ctx context.Context, id ID, body DeliverCertificateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeliverCertificateKeyResponse, error)
 
 	// RenewCertificateWithBodyWithResponse Renew a certificate now
 	//
@@ -18864,6 +19737,54 @@ func (r BulkRenewCertificatesResponse) ContentType() string {
 	return ""
 }
 
+type ImportCertificatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CertificateImportResult
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ImportCertificatesResponse) GetJSON200() *CertificateImportResult {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ImportCertificatesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ImportCertificatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ImportCertificatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ImportCertificatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ImportCertificatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ArchiveCertificateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -19153,6 +20074,150 @@ func (r ListCertificateDeploymentsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListCertificateDeploymentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportCertificateResponse200Headers the declared response headers of an HTTP 200 response for ExportCertificate
+type ExportCertificateResponse200Headers struct {
+	ContentDisposition *string
+}
+
+type ExportCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportCertificateResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportCertificateResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportCertificateWithKeyResponse200Headers the declared response headers of an HTTP 200 response for ExportCertificateWithKey
+type ExportCertificateWithKeyResponse200Headers struct {
+	ContentDisposition *string
+}
+
+type ExportCertificateWithKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportCertificateWithKeyResponse200Headers
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportCertificateWithKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportCertificateWithKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportCertificateWithKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportCertificateWithKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportCertificateWithKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeliverCertificateKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CertificateKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeliverCertificateKeyResponse) GetJSON200() *CertificateKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeliverCertificateKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeliverCertificateKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeliverCertificateKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeliverCertificateKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeliverCertificateKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -23842,7 +24907,9 @@ func (c *ClientWithResponses) ListCertificatesWithResponse(ctx context.Context, 
 // CreateCertificateWithBodyWithResponse Manage a certificate and have it issued
 //
 // With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+// key, and `warning` says so.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -23858,7 +24925,9 @@ func (c *ClientWithResponses) CreateCertificateWithBodyWithResponse(ctx context.
 // CreateCertificateWithResponse Manage a certificate and have it issued
 //
 // With targets, the agent of the first target makes the key and the request, and the certificate is installed on every
-// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version.
+// target. With `csr_pem`, the key is yours: if the CA answers at once, so does this call, with the version. With neither it
+// waits for your signing request; in an installation for demonstrations (`CERTCTL_KEYGEN_MODE=server`) the server makes the
+// key, and `warning` says so.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -23959,6 +25028,42 @@ func (c *ClientWithResponses) BulkRenewCertificatesWithResponse(ctx context.Cont
 		return nil, err
 	}
 	return ParseBulkRenewCertificatesResponse(rsp)
+}
+
+// ImportCertificatesWithBodyWithResponse Manage certificates that exist already
+//
+// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+// is stored then.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+func (c *ClientWithResponses) ImportCertificatesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportCertificatesResponse, error) {
+	rsp, err := c.ImportCertificatesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportCertificatesResponse(rsp)
+}
+
+// ImportCertificatesWithResponse Manage certificates that exist already
+//
+// Makes a certificate, with its version, of each leaf in a file; its chain is put together from what the file holds. Each
+// is answered by itself: one that cannot be imported keeps no other from it. A certificate that is here already, by its
+// fingerprint, is left as it is. Private keys are dropped unless `keep_key` is set. 400 if the file cannot be read; nothing
+// is stored then.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/import (the `ImportCertificates` operationId).
+func (c *ClientWithResponses) ImportCertificatesWithResponse(ctx context.Context, body ImportCertificatesJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportCertificatesResponse, error) {
+	rsp, err := c.ImportCertificates(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportCertificatesResponse(rsp)
 }
 
 // ArchiveCertificateWithResponse Stop managing a certificate
@@ -24100,6 +25205,88 @@ func (c *ClientWithResponses) ListCertificateDeploymentsWithResponse(ctx context
 		return nil, err
 	}
 	return ParseListCertificateDeploymentsResponse(rsp)
+}
+
+// ExportCertificateWithResponse A version and its chain as a file, without the key
+//
+// The chain is without the root. `der` holds the leaf alone. `pkcs12` and `jks` are trust stores; there is nothing secret
+// in them, and their password is `changeit`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/certificates/{id}/export (the `ExportCertificate` operationId).
+func (c *ClientWithResponses) ExportCertificateWithResponse(ctx context.Context, id ID, params *ExportCertificateParams, reqEditors ...RequestEditorFn) (*ExportCertificateResponse, error) {
+	rsp, err := c.ExportCertificate(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportCertificateResponse(rsp)
+}
+
+// ExportCertificateWithKeyWithBodyWithResponse A version, its chain and its private key as a file, under a password
+//
+// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+// The answer is not kept for a repetition with the same `Idempotency-Key`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+func (c *ClientWithResponses) ExportCertificateWithKeyWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExportCertificateWithKeyResponse, error) {
+	rsp, err := c.ExportCertificateWithKeyWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportCertificateWithKeyResponse(rsp)
+}
+
+// ExportCertificateWithKeyWithResponse A version, its chain and its private key as a file, under a password
+//
+// Only for keys that were imported with `keep_key` and `exportable`. 409 if the key is held elsewhere, or was never to leave.
+// The answer is not kept for a repetition with the same `Idempotency-Key`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/export (the `ExportCertificateWithKey` operationId).
+func (c *ClientWithResponses) ExportCertificateWithKeyWithResponse(ctx context.Context, id ID, body ExportCertificateWithKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*ExportCertificateWithKeyResponse, error) {
+	rsp, err := c.ExportCertificateWithKey(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportCertificateWithKeyResponse(rsp)
+}
+
+// DeliverCertificateKeyWithBodyWithResponse Fetch, once, a private key that was made here
+//
+// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+// also if its key was not made here.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+func (c *ClientWithResponses) DeliverCertificateKeyWithBodyWithResponse(ctx context.Context, id ID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeliverCertificateKeyResponse, error) {
+	rsp, err := c.DeliverCertificateKeyWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeliverCertificateKeyResponse(rsp)
+}
+
+// DeliverCertificateKeyWithResponse Fetch, once, a private key that was made here
+//
+// For demonstrations, with `CERTCTL_KEYGEN_MODE=server`. The key is deleted as it is handed out: there is no second answer
+// (409), not even if this one is lost on its way, or for the same `Idempotency-Key`; renew the certificate for another key. 409
+// also if its key was not made here.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/certificates/{id}/key (the `DeliverCertificateKey` operationId).
+func (c *ClientWithResponses) DeliverCertificateKeyWithResponse(ctx context.Context, id ID, body DeliverCertificateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeliverCertificateKeyResponse, error) {
+	rsp, err := c.DeliverCertificateKey(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeliverCertificateKeyResponse(rsp)
 }
 
 // RenewCertificateWithBodyWithResponse Renew a certificate now
@@ -27173,6 +28360,39 @@ func ParseBulkRenewCertificatesResponse(rsp *http.Response) (*BulkRenewCertifica
 	return response, nil
 }
 
+// ParseImportCertificatesResponse parses an HTTP response from a ImportCertificatesWithResponse call
+func ParseImportCertificatesResponse(rsp *http.Response) (*ImportCertificatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ImportCertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CertificateImportResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseArchiveCertificateResponse parses an HTTP response from a ArchiveCertificateWithResponse call
 func ParseArchiveCertificateResponse(rsp *http.Response) (*ArchiveCertificateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -27376,6 +28596,117 @@ func ParseListCertificateDeploymentsResponse(rsp *http.Response) (*ListCertifica
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest CertificateDeploymentList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportCertificateResponse parses an HTTP response from a ExportCertificateWithResponse call
+func ParseExportCertificateResponse(rsp *http.Response) (*ExportCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportCertificateResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportCertificateWithKeyResponse parses an HTTP response from a ExportCertificateWithKeyWithResponse call
+func ParseExportCertificateWithKeyResponse(rsp *http.Response) (*ExportCertificateWithKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportCertificateWithKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportCertificateWithKeyResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeliverCertificateKeyResponse parses an HTTP response from a DeliverCertificateKeyWithResponse call
+func ParseDeliverCertificateKeyResponse(rsp *http.Response) (*DeliverCertificateKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeliverCertificateKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CertificateKey
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -110,6 +110,141 @@ func (e BulkStatus) Valid() bool {
 	}
 }
 
+// Defines values for CertificateExportEncryption.
+const (
+	Legacy CertificateExportEncryption = "legacy"
+	Modern CertificateExportEncryption = "modern"
+)
+
+// Valid indicates whether the value is a known member of the CertificateExportEncryption enum.
+func (e CertificateExportEncryption) Valid() bool {
+	switch e {
+	case Legacy:
+		return true
+	case Modern:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateExportFormat.
+const (
+	CertificateExportFormatJks    CertificateExportFormat = "jks"
+	CertificateExportFormatPem    CertificateExportFormat = "pem"
+	CertificateExportFormatPkcs12 CertificateExportFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateExportFormat enum.
+func (e CertificateExportFormat) Valid() bool {
+	switch e {
+	case CertificateExportFormatJks:
+		return true
+	case CertificateExportFormatPem:
+		return true
+	case CertificateExportFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportFormat.
+const (
+	CertificateImportFormatAuto   CertificateImportFormat = "auto"
+	CertificateImportFormatJks    CertificateImportFormat = "jks"
+	CertificateImportFormatPem    CertificateImportFormat = "pem"
+	CertificateImportFormatPkcs12 CertificateImportFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportFormat enum.
+func (e CertificateImportFormat) Valid() bool {
+	switch e {
+	case CertificateImportFormatAuto:
+		return true
+	case CertificateImportFormatJks:
+		return true
+	case CertificateImportFormatPem:
+		return true
+	case CertificateImportFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportItemKey.
+const (
+	CertificateImportItemKeyDropped    CertificateImportItemKey = "dropped"
+	CertificateImportItemKeyExportable CertificateImportItemKey = "exportable"
+	CertificateImportItemKeyKept       CertificateImportItemKey = "kept"
+	CertificateImportItemKeyNone       CertificateImportItemKey = "none"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportItemKey enum.
+func (e CertificateImportItemKey) Valid() bool {
+	switch e {
+	case CertificateImportItemKeyDropped:
+		return true
+	case CertificateImportItemKeyExportable:
+		return true
+	case CertificateImportItemKeyKept:
+		return true
+	case CertificateImportItemKeyNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportItemStatus.
+const (
+	CertificateImportItemStatusExisting   CertificateImportItemStatus = "existing"
+	CertificateImportItemStatusImportable CertificateImportItemStatus = "importable"
+	CertificateImportItemStatusImported   CertificateImportItemStatus = "imported"
+	CertificateImportItemStatusRefused    CertificateImportItemStatus = "refused"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportItemStatus enum.
+func (e CertificateImportItemStatus) Valid() bool {
+	switch e {
+	case CertificateImportItemStatusExisting:
+		return true
+	case CertificateImportItemStatusImportable:
+		return true
+	case CertificateImportItemStatusImported:
+		return true
+	case CertificateImportItemStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateImportResultFormat.
+const (
+	CertificateImportResultFormatDer    CertificateImportResultFormat = "der"
+	CertificateImportResultFormatJks    CertificateImportResultFormat = "jks"
+	CertificateImportResultFormatPem    CertificateImportResultFormat = "pem"
+	CertificateImportResultFormatPkcs12 CertificateImportResultFormat = "pkcs12"
+)
+
+// Valid indicates whether the value is a known member of the CertificateImportResultFormat enum.
+func (e CertificateImportResultFormat) Valid() bool {
+	switch e {
+	case CertificateImportResultFormatDer:
+		return true
+	case CertificateImportResultFormatJks:
+		return true
+	case CertificateImportResultFormatPem:
+		return true
+	case CertificateImportResultFormatPkcs12:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CertificateStatus.
 const (
 	CertificateStatusActive            CertificateStatus = "Active"
@@ -140,6 +275,30 @@ func (e CertificateStatus) Valid() bool {
 	case CertificateStatusRenewalInProgress:
 		return true
 	case CertificateStatusRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateVersionKeyState.
+const (
+	CertificateVersionKeyStateExportable CertificateVersionKeyState = "exportable"
+	CertificateVersionKeyStateGone       CertificateVersionKeyState = "gone"
+	CertificateVersionKeyStateKept       CertificateVersionKeyState = "kept"
+	CertificateVersionKeyStateWaiting    CertificateVersionKeyState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the CertificateVersionKeyState enum.
+func (e CertificateVersionKeyState) Valid() bool {
+	switch e {
+	case CertificateVersionKeyStateExportable:
+		return true
+	case CertificateVersionKeyStateGone:
+		return true
+	case CertificateVersionKeyStateKept:
+		return true
+	case CertificateVersionKeyStateWaiting:
 		return true
 	default:
 		return false
@@ -485,6 +644,33 @@ func (e ListCertificatesParamsSort) Valid() bool {
 	}
 }
 
+// Defines values for ExportCertificateParamsFormat.
+const (
+	ExportCertificateParamsFormatDer    ExportCertificateParamsFormat = "der"
+	ExportCertificateParamsFormatJks    ExportCertificateParamsFormat = "jks"
+	ExportCertificateParamsFormatPem    ExportCertificateParamsFormat = "pem"
+	ExportCertificateParamsFormatPkcs12 ExportCertificateParamsFormat = "pkcs12"
+	ExportCertificateParamsFormatPkcs7  ExportCertificateParamsFormat = "pkcs7"
+)
+
+// Valid indicates whether the value is a known member of the ExportCertificateParamsFormat enum.
+func (e ExportCertificateParamsFormat) Valid() bool {
+	switch e {
+	case ExportCertificateParamsFormatDer:
+		return true
+	case ExportCertificateParamsFormatJks:
+		return true
+	case ExportCertificateParamsFormatPem:
+		return true
+	case ExportCertificateParamsFormatPkcs12:
+		return true
+	case ExportCertificateParamsFormatPkcs7:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListOwnersParamsSort.
 const (
 	ListOwnersParamsSortCreatedAt      ListOwnersParamsSort = "createdAt"
@@ -758,6 +944,9 @@ type Certificate struct {
 	TeamID       string              `json:"team_id"`
 	UpdatedAt    time.Time           `json:"updated_at"`
 	Version      *CertificateVersion `json:"version,omitempty"`
+
+	// Warning In the answer to a creation, what to beware of, such as a private key that is made by the server.
+	Warning *string `json:"warning,omitempty"`
 }
 
 // CertificateCreate defines model for CertificateCreate.
@@ -790,6 +979,141 @@ type CertificateCreate struct {
 // CertificateDeploy defines model for CertificateDeploy.
 type CertificateDeploy struct {
 	TargetID  *string `json:"target_id,omitempty"`
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateExport defines model for CertificateExport.
+type CertificateExport struct {
+	// Encryption Of `pkcs12`: modern is AES-256, as OpenSSL 1.1.1, Java 12 and Windows Server 2019 and all later ones read it; legacy is
+	// 3DES with SHA-1, for what is older.
+	Encryption *CertificateExportEncryption `json:"encryption,omitempty"`
+	Format     CertificateExportFormat      `json:"format"`
+
+	// Password Encrypts the key. Of 12 characters at least, and 1024 at most; for `jks` in ASCII.
+	Password string `json:"password"`
+
+	// VersionID A version of the certificate; the newest if left out.
+	VersionID *string `json:"version_id,omitempty"`
+}
+
+// CertificateExportEncryption Of `pkcs12`: modern is AES-256, as OpenSSL 1.1.1, Java 12 and Windows Server 2019 and all later ones read it; legacy is
+// 3DES with SHA-1, for what is older.
+type CertificateExportEncryption string
+
+// CertificateExportFormat defines model for CertificateExport.Format.
+type CertificateExportFormat string
+
+// CertificateImport defines model for CertificateImport.
+type CertificateImport struct {
+	// CertificateProfileID The profile whose rules they keep from their next issue on.
+	CertificateProfileID *string `json:"certificate_profile_id,omitempty"`
+
+	// DryRun Say what would become of each, and store nothing.
+	DryRun      *bool   `json:"dry_run,omitempty"`
+	Environment *string `json:"environment,omitempty"`
+
+	// Exportable Let keys that are kept leave again by an export. This is decided now, for good.
+	Exportable *bool `json:"exportable,omitempty"`
+
+	// File The file in base64, of 512 KiB at most before that.
+	File string `json:"file"`
+
+	// Format With `auto` the file tells by how it begins.
+	Format *CertificateImportFormat `json:"format,omitempty"`
+
+	// IssuerID The issuer that renews them, whoever issued them before; `iss-local` if left out.
+	IssuerID *string `json:"issuer_id,omitempty"`
+
+	// KeepKey Keep the private keys that the file holds, sealed. Otherwise they are dropped.
+	KeepKey *bool   `json:"keep_key,omitempty"`
+	OwnerID *string `json:"owner_id,omitempty"`
+
+	// Password Of a PKCS#12 file, a Java key store, or an encrypted key in PEM.
+	Password        *string            `json:"password,omitempty"`
+	RenewalPolicyID *string            `json:"renewal_policy_id,omitempty"`
+	Tags            *map[string]string `json:"tags,omitempty"`
+	TeamID          *string            `json:"team_id,omitempty"`
+}
+
+// CertificateImportFormat With `auto` the file tells by how it begins.
+type CertificateImportFormat string
+
+// CertificateImportItem defines model for CertificateImportItem.
+type CertificateImportItem struct {
+	// CertificateID The certificate that was made, or that has it already, if that is within the caller's scope.
+	CertificateID     *string            `json:"certificate_id,omitempty"`
+	CertificateStatus *CertificateStatus `json:"certificate_status,omitempty"`
+
+	// ChainLength How many CA certificates of the file stand above it, without the root.
+	ChainLength int `json:"chain_length"`
+
+	// CommonName Left out if it has no name that a server can have.
+	CommonName        *string `json:"common_name,omitempty"`
+	FingerprintSha256 string  `json:"fingerprint_sha256"`
+
+	// IssuerName Whom the certificate names as its issuer.
+	IssuerName string `json:"issuer_name"`
+
+	// Key What became, or would become, of its private key: none if the file has none, dropped, kept, or exportable if it is kept
+	// and may leave again.
+	Key       CertificateImportItemKey `json:"key"`
+	NotAfter  time.Time                `json:"not_after"`
+	NotBefore time.Time                `json:"not_before"`
+
+	// Reason Why it was refused, where it is already, or what is known against the key of one that was imported.
+	Reason       *string  `json:"reason,omitempty"`
+	Sans         []string `json:"sans"`
+	SerialNumber string   `json:"serial_number"`
+
+	// Status imported; importable in a dry run; existing if the certificate is here already; refused for the `reason` given.
+	Status  CertificateImportItemStatus `json:"status"`
+	Subject string                      `json:"subject"`
+}
+
+// CertificateImportItemKey What became, or would become, of its private key: none if the file has none, dropped, kept, or exportable if it is kept
+// and may leave again.
+type CertificateImportItemKey string
+
+// CertificateImportItemStatus imported; importable in a dry run; existing if the certificate is here already; refused for the `reason` given.
+type CertificateImportItemStatus string
+
+// CertificateImportResult defines model for CertificateImportResult.
+type CertificateImportResult struct {
+	// Data In the order of the file.
+	Data     []CertificateImportItem `json:"data"`
+	DryRun   bool                    `json:"dry_run"`
+	Existing int                     `json:"existing"`
+
+	// Format What the file was; der is a certificate by itself.
+	Format CertificateImportResultFormat `json:"format"`
+
+	// Imported How many were imported, or would be.
+	Imported int `json:"imported"`
+
+	// Notice What became of private keys that belong to none of the certificates, or were dropped.
+	Notice  *string `json:"notice,omitempty"`
+	Refused int     `json:"refused"`
+}
+
+// CertificateImportResultFormat What the file was; der is a certificate by itself.
+type CertificateImportResultFormat string
+
+// CertificateKey defines model for CertificateKey.
+type CertificateKey struct {
+	CertificateID string `json:"certificate_id"`
+
+	// PemChain The leaf, then its issuers, without the root.
+	PemChain string `json:"pem_chain"`
+
+	// PrivateKeyPem PKCS#8, not encrypted. It is nowhere else any more.
+	PrivateKeyPem string `json:"private_key_pem"`
+	VersionID     string `json:"version_id"`
+	Warning       string `json:"warning"`
+}
+
+// CertificateKeyRequest defines model for CertificateKeyRequest.
+type CertificateKeyRequest struct {
+	// VersionID A version of the certificate; the newest if left out.
 	VersionID *string `json:"version_id,omitempty"`
 }
 
@@ -842,13 +1166,25 @@ type CertificateUpdate struct {
 
 // CertificateVersion defines model for CertificateVersion.
 type CertificateVersion struct {
-	CertificateID     string    `json:"certificate_id"`
-	CreatedAt         time.Time `json:"created_at"`
-	CsrPem            string    `json:"csr_pem"`
-	FingerprintSha256 string    `json:"fingerprint_sha256"`
-	ID                string    `json:"id"`
-	KeyAlgorithm      *string   `json:"key_algorithm,omitempty"`
-	KeySize           *int      `json:"key_size,omitempty"`
+	CertificateID string    `json:"certificate_id"`
+	CreatedAt     time.Time `json:"created_at"`
+
+	// CsrPem Empty if the version was imported.
+	CsrPem            string `json:"csr_pem"`
+	FingerprintSha256 string `json:"fingerprint_sha256"`
+	ID                string `json:"id"`
+
+	// Imported It was not issued here; no issuer of this installation answers for it, nor its revocation.
+	Imported *bool `json:"imported,omitempty"`
+
+	// IssuerName Whom an imported version names as its issuer.
+	IssuerName   *string `json:"issuer_name,omitempty"`
+	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
+	KeySize      *int    `json:"key_size,omitempty"`
+
+	// KeyState Left out if its private key never was here. kept is sealed here for good, exportable too and may leave by an export,
+	// waiting was made here and is to be fetched once, gone was made here and is here no more.
+	KeyState *CertificateVersionKeyState `json:"key_state,omitempty"`
 
 	// LintFindings What linters had to say against it when it was issued; left out if there was nothing.
 	LintFindings *[]LintFinding `json:"lint_findings,omitempty"`
@@ -859,6 +1195,10 @@ type CertificateVersion struct {
 	PemChain     string `json:"pem_chain"`
 	SerialNumber string `json:"serial_number"`
 }
+
+// CertificateVersionKeyState Left out if its private key never was here. kept is sealed here for good, exportable too and may leave by an export,
+// waiting was made here and is to be fetched once, gone was made here and is here no more.
+type CertificateVersionKeyState string
 
 // CertificateVersionList defines model for CertificateVersionList.
 type CertificateVersionList struct {
@@ -2114,6 +2454,17 @@ type UpdateCertificateParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ExportCertificateParams defines parameters for ExportCertificate.
+type ExportCertificateParams struct {
+	Format *ExportCertificateParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// VersionID A version of the certificate; the newest if left out.
+	VersionID *string `form:"version_id,omitempty" json:"version_id,omitempty"`
+}
+
+// ExportCertificateParamsFormat defines parameters for ExportCertificate.
+type ExportCertificateParamsFormat string
+
 // ListCertificateVersionsParams defines parameters for ListCertificateVersions.
 type ListCertificateVersionsParams struct {
 	// Page The page, from 1.
@@ -2356,6 +2707,9 @@ type BulkReassignCertificatesJSONRequestBody = BulkReassign
 // BulkRenewCertificatesJSONRequestBody defines body for BulkRenewCertificates for application/json ContentType.
 type BulkRenewCertificatesJSONRequestBody = BulkRequest
 
+// ImportCertificatesJSONRequestBody defines body for ImportCertificates for application/json ContentType.
+type ImportCertificatesJSONRequestBody = CertificateImport
+
 // UpdateCertificateJSONRequestBody defines body for UpdateCertificate for application/json ContentType.
 type UpdateCertificateJSONRequestBody = CertificateUpdate
 
@@ -2364,6 +2718,12 @@ type SubmitCertificateCSRJSONRequestBody = CSRSubmit
 
 // DeployCertificateJSONRequestBody defines body for DeployCertificate for application/json ContentType.
 type DeployCertificateJSONRequestBody = CertificateDeploy
+
+// ExportCertificateWithKeyJSONRequestBody defines body for ExportCertificateWithKey for application/json ContentType.
+type ExportCertificateWithKeyJSONRequestBody = CertificateExport
+
+// DeliverCertificateKeyJSONRequestBody defines body for DeliverCertificateKey for application/json ContentType.
+type DeliverCertificateKeyJSONRequestBody = CertificateKeyRequest
 
 // RenewCertificateJSONRequestBody defines body for RenewCertificate for application/json ContentType.
 type RenewCertificateJSONRequestBody = CertificateRenew
@@ -2699,6 +3059,9 @@ type ServerInterface interface {
 	// BulkRenewCertificates Renew many certificates
 	// (POST /api/v1/certificates/bulk/renew)
 	BulkRenewCertificates(w http.ResponseWriter, r *http.Request)
+	// ImportCertificates Manage certificates that exist already
+	// (POST /api/v1/certificates/import)
+	ImportCertificates(w http.ResponseWriter, r *http.Request)
 	// ArchiveCertificate Stop managing a certificate
 	// (DELETE /api/v1/certificates/{id})
 	ArchiveCertificate(w http.ResponseWriter, r *http.Request, id ID)
@@ -2714,6 +3077,15 @@ type ServerInterface interface {
 	// DeployCertificate Install a version of a certificate on its targets now
 	// (POST /api/v1/certificates/{id}/deploy)
 	DeployCertificate(w http.ResponseWriter, r *http.Request, id ID)
+	// ExportCertificate A version and its chain as a file, without the key
+	// (GET /api/v1/certificates/{id}/export)
+	ExportCertificate(w http.ResponseWriter, r *http.Request, id ID, params ExportCertificateParams)
+	// ExportCertificateWithKey A version, its chain and its private key as a file, under a password
+	// (POST /api/v1/certificates/{id}/export)
+	ExportCertificateWithKey(w http.ResponseWriter, r *http.Request, id ID)
+	// DeliverCertificateKey Fetch, once, a private key that was made here
+	// (POST /api/v1/certificates/{id}/key)
+	DeliverCertificateKey(w http.ResponseWriter, r *http.Request, id ID)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(w http.ResponseWriter, r *http.Request, id ID)
@@ -2972,6 +3344,12 @@ func (_ Unimplemented) BulkRenewCertificates(w http.ResponseWriter, r *http.Requ
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// ImportCertificates Manage certificates that exist already
+// (POST /api/v1/certificates/import)
+func (_ Unimplemented) ImportCertificates(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ArchiveCertificate Stop managing a certificate
 // (DELETE /api/v1/certificates/{id})
 func (_ Unimplemented) ArchiveCertificate(w http.ResponseWriter, r *http.Request, id ID) {
@@ -2999,6 +3377,24 @@ func (_ Unimplemented) SubmitCertificateCSR(w http.ResponseWriter, r *http.Reque
 // DeployCertificate Install a version of a certificate on its targets now
 // (POST /api/v1/certificates/{id}/deploy)
 func (_ Unimplemented) DeployCertificate(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ExportCertificate A version and its chain as a file, without the key
+// (GET /api/v1/certificates/{id}/export)
+func (_ Unimplemented) ExportCertificate(w http.ResponseWriter, r *http.Request, id ID, params ExportCertificateParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ExportCertificateWithKey A version, its chain and its private key as a file, under a password
+// (POST /api/v1/certificates/{id}/export)
+func (_ Unimplemented) ExportCertificateWithKey(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DeliverCertificateKey Fetch, once, a private key that was made here
+// (POST /api/v1/certificates/{id}/key)
+func (_ Unimplemented) DeliverCertificateKey(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -4025,6 +4421,20 @@ func (siw *ServerInterfaceWrapper) BulkRenewCertificates(w http.ResponseWriter, 
 	handler.ServeHTTP(w, r)
 }
 
+// ImportCertificates operation middleware
+func (siw *ServerInterfaceWrapper) ImportCertificates(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ImportCertificates(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ArchiveCertificate operation middleware
 func (siw *ServerInterfaceWrapper) ArchiveCertificate(w http.ResponseWriter, r *http.Request) {
 
@@ -4170,6 +4580,113 @@ func (siw *ServerInterfaceWrapper) DeployCertificate(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DeployCertificate(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportCertificate operation middleware
+func (siw *ServerInterfaceWrapper) ExportCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportCertificateParams
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "version_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "version_id", r.URL.Query(), &params.VersionID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "version_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version_id", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportCertificate(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportCertificateWithKey operation middleware
+func (siw *ServerInterfaceWrapper) ExportCertificateWithKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportCertificateWithKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeliverCertificateKey operation middleware
+func (siw *ServerInterfaceWrapper) DeliverCertificateKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeliverCertificateKey(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6453,6 +6970,18 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 		r.Post(options.BaseURL+"/api/v1/bulk-operations/{id}/cancel", wrapper.CancelBulkOperation)
 	})
 	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/import", wrapper.ImportCertificates)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/api/v1/certificates/{id}/export", wrapper.ExportCertificate)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/export", wrapper.ExportCertificateWithKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/certificates/{id}/key", wrapper.DeliverCertificateKey)
+	})
+	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/certificates", wrapper.ListCertificates)
 	})
 	r.Group(func(r chi.Router) {
@@ -7197,6 +7726,45 @@ func (response BulkRenewCertificatesdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type ImportCertificatesRequestObject struct {
+	Body *ImportCertificatesJSONRequestBody
+}
+
+type ImportCertificatesResponseObject interface {
+	VisitImportCertificatesResponse(w http.ResponseWriter) error
+}
+
+type ImportCertificates200JSONResponse CertificateImportResult
+
+func (response ImportCertificates200JSONResponse) VisitImportCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportCertificatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ImportCertificatesdefaultApplicationProblemPlusJSONResponse) VisitImportCertificatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ArchiveCertificateRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -7395,6 +7963,298 @@ type DeployCertificatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response DeployCertificatedefaultApplicationProblemPlusJSONResponse) VisitDeployCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCertificateRequestObject struct {
+	ID     ID `json:"id"`
+	Params ExportCertificateParams
+}
+
+type ExportCertificateResponseObject interface {
+	VisitExportCertificateResponse(w http.ResponseWriter) error
+}
+
+type ExportCertificate200ResponseHeaders struct {
+	ContentDisposition *string
+}
+
+type ExportCertificate200ApplicationPkcs7MimeResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificate200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificate200ApplicationPkcs7MimeResponse) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pkcs7-mime")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificate200ApplicationPkixCertResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificate200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificate200ApplicationPkixCertResponse) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pkix-cert")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificate200ApplicationXJavaKeystoreResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificate200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificate200ApplicationXJavaKeystoreResponse) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-java-keystore")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificate200ApplicationXPemFileResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificate200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificate200ApplicationXPemFileResponse) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificate200ApplicationXPkcs12Response struct {
+	Body          io.Reader
+	Headers       ExportCertificate200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificate200ApplicationXPkcs12Response) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-pkcs12")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExportCertificatedefaultApplicationProblemPlusJSONResponse) VisitExportCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportCertificateWithKeyRequestObject struct {
+	ID   ID `json:"id"`
+	Body *ExportCertificateWithKeyJSONRequestBody
+}
+
+type ExportCertificateWithKeyResponseObject interface {
+	VisitExportCertificateWithKeyResponse(w http.ResponseWriter) error
+}
+
+type ExportCertificateWithKey200ResponseHeaders struct {
+	ContentDisposition *string
+}
+
+type ExportCertificateWithKey200ApplicationXJavaKeystoreResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificateWithKey200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificateWithKey200ApplicationXJavaKeystoreResponse) VisitExportCertificateWithKeyResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-java-keystore")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificateWithKey200ApplicationXPemFileResponse struct {
+	Body          io.Reader
+	Headers       ExportCertificateWithKey200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificateWithKey200ApplicationXPemFileResponse) VisitExportCertificateWithKeyResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificateWithKey200ApplicationXPkcs12Response struct {
+	Body          io.Reader
+	Headers       ExportCertificateWithKey200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportCertificateWithKey200ApplicationXPkcs12Response) VisitExportCertificateWithKeyResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/x-pkcs12")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.ContentDisposition != nil {
+		w.Header().Set("Content-Disposition", fmt.Sprint(*response.Headers.ContentDisposition))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportCertificateWithKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExportCertificateWithKeydefaultApplicationProblemPlusJSONResponse) VisitExportCertificateWithKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverCertificateKeyRequestObject struct {
+	ID   ID `json:"id"`
+	Body *DeliverCertificateKeyJSONRequestBody
+}
+
+type DeliverCertificateKeyResponseObject interface {
+	VisitDeliverCertificateKeyResponse(w http.ResponseWriter) error
+}
+
+type DeliverCertificateKey200JSONResponse CertificateKey
+
+func (response DeliverCertificateKey200JSONResponse) VisitDeliverCertificateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeliverCertificateKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeliverCertificateKeydefaultApplicationProblemPlusJSONResponse) VisitDeliverCertificateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9832,6 +10692,9 @@ type StrictServerInterface interface {
 	// BulkRenewCertificates Renew many certificates
 	// (POST /api/v1/certificates/bulk/renew)
 	BulkRenewCertificates(ctx context.Context, request BulkRenewCertificatesRequestObject) (BulkRenewCertificatesResponseObject, error)
+	// ImportCertificates Manage certificates that exist already
+	// (POST /api/v1/certificates/import)
+	ImportCertificates(ctx context.Context, request ImportCertificatesRequestObject) (ImportCertificatesResponseObject, error)
 	// ArchiveCertificate Stop managing a certificate
 	// (DELETE /api/v1/certificates/{id})
 	ArchiveCertificate(ctx context.Context, request ArchiveCertificateRequestObject) (ArchiveCertificateResponseObject, error)
@@ -9847,6 +10710,15 @@ type StrictServerInterface interface {
 	// DeployCertificate Install a version of a certificate on its targets now
 	// (POST /api/v1/certificates/{id}/deploy)
 	DeployCertificate(ctx context.Context, request DeployCertificateRequestObject) (DeployCertificateResponseObject, error)
+	// ExportCertificate A version and its chain as a file, without the key
+	// (GET /api/v1/certificates/{id}/export)
+	ExportCertificate(ctx context.Context, request ExportCertificateRequestObject) (ExportCertificateResponseObject, error)
+	// ExportCertificateWithKey A version, its chain and its private key as a file, under a password
+	// (POST /api/v1/certificates/{id}/export)
+	ExportCertificateWithKey(ctx context.Context, request ExportCertificateWithKeyRequestObject) (ExportCertificateWithKeyResponseObject, error)
+	// DeliverCertificateKey Fetch, once, a private key that was made here
+	// (POST /api/v1/certificates/{id}/key)
+	DeliverCertificateKey(ctx context.Context, request DeliverCertificateKeyRequestObject) (DeliverCertificateKeyResponseObject, error)
 	// RenewCertificate Renew a certificate now
 	// (POST /api/v1/certificates/{id}/renew)
 	RenewCertificate(ctx context.Context, request RenewCertificateRequestObject) (RenewCertificateResponseObject, error)
@@ -10426,6 +11298,37 @@ func (sh *strictHandler) BulkRenewCertificates(w http.ResponseWriter, r *http.Re
 	}
 }
 
+// ImportCertificates operation middleware
+func (sh *strictHandler) ImportCertificates(w http.ResponseWriter, r *http.Request) {
+	var request ImportCertificatesRequestObject
+
+	var body ImportCertificatesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportCertificates(ctx, request.(ImportCertificatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportCertificates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ImportCertificatesResponseObject); ok {
+		if err := validResponse.VisitImportCertificatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ArchiveCertificate operation middleware
 func (sh *strictHandler) ArchiveCertificate(w http.ResponseWriter, r *http.Request, id ID) {
 	var request ArchiveCertificateRequestObject
@@ -10574,6 +11477,102 @@ func (sh *strictHandler) DeployCertificate(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeployCertificateResponseObject); ok {
 		if err := validResponse.VisitDeployCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportCertificate operation middleware
+func (sh *strictHandler) ExportCertificate(w http.ResponseWriter, r *http.Request, id ID, params ExportCertificateParams) {
+	var request ExportCertificateRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportCertificate(ctx, request.(ExportCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportCertificateResponseObject); ok {
+		if err := validResponse.VisitExportCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportCertificateWithKey operation middleware
+func (sh *strictHandler) ExportCertificateWithKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request ExportCertificateWithKeyRequestObject
+
+	request.ID = id
+
+	var body ExportCertificateWithKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportCertificateWithKey(ctx, request.(ExportCertificateWithKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportCertificateWithKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportCertificateWithKeyResponseObject); ok {
+		if err := validResponse.VisitExportCertificateWithKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeliverCertificateKey operation middleware
+func (sh *strictHandler) DeliverCertificateKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request DeliverCertificateKeyRequestObject
+
+	request.ID = id
+
+	var body DeliverCertificateKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeliverCertificateKey(ctx, request.(DeliverCertificateKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeliverCertificateKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeliverCertificateKeyResponseObject); ok {
+		if err := validResponse.VisitDeliverCertificateKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

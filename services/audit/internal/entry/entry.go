@@ -22,6 +22,7 @@ import (
 // called <aggregate>_<event>.
 var actions = map[string]string{
 	event.Type(event.CertificateRequested{}):           "certificate_created",
+	event.Type(event.CertificateKeyReleased{}):         "certificate_key_released",
 	event.Type(event.CertificateKeyRequested{}):        "renewal_awaiting_csr",
 	event.Type(event.CertificateRenewed{}):             "renewal_job_completed",
 	event.Type(event.CertificateFailed{}):              "renewal_job_failed",

@@ -54,6 +54,8 @@ func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 		{"certctl.certificate.requested.v1", `{"renewal":false}`, "certificate_created"},
 		{"certctl.certificate.expiring.v1", `{}`, "expiration_alert_sent"},
 		{"certctl.certificate.expired.v1", `{}`, "certificate_expired"},
+		{"certctl.certificate.imported.v1", `{}`, "certificate_imported"},
+		{"certctl.certificate.keyreleased.v1", `{}`, "certificate_key_released"},
 		{"certctl.job.approved.v1", `{}`, "job_approved"},
 		{"certctl.job.rejected.v1", `{}`, "job_rejected"},
 		{"certctl.certificate.issued.v1", `{}`, "certificate_issued"},

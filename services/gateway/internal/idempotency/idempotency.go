@@ -11,6 +11,8 @@
 // a key is refused for its day with a word to look first; only a creation whose body names
 // the id is sent again, because the owner refuses an id that it has.
 //
+// An answer that its owner marks "Cache-Control: no-store" is not kept; a repeated call is told that it was carried out.
+//
 // Calls without the header cost nothing.
 package idempotency
 

@@ -201,6 +201,20 @@ func TestOnce_SaysWhatItDidNotKeepOfALargeAnswer(t *testing.T) {
 	d.want("again", d.call("key-1", "k", "/things", ""), 409, "status 200", 1)
 }
 
+func TestOnce_DoesNotKeepWhatItsOwnerSaysIsNotToBeStored(t *testing.T) {
+	d := newDesk(t)
+	d.owner = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = io.WriteString(w, "a private key")
+	}
+	d.want("first", d.call("key-1", "k", "/things", `{}`), 200, "a private key", 1)
+	d.want("again", d.call("key-1", "k", "/things", `{}`), 409, "was not kept", 1)
+	var kept bool
+	if err := d.Pool.QueryRow(t.Context(), "SELECT answer IS NOT NULL FROM idempotency_keys").Scan(&kept); err != nil || kept {
+		t.Errorf("kept: %v, %v", kept, err)
+	}
+}
+
 func TestOnce_RefusesWhatItCannotNote(t *testing.T) {
 	d := newDesk(t)
 	ctx, cancel := context.WithCancel(t.Context())

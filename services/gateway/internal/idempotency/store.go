@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -116,7 +117,8 @@ func (d *Desk) exec(ctx context.Context, sql string, args ...any) error {
 var kept = []string{"Content-Type", "Etag", "Location", "Content-Disposition"}
 
 func (d *Desk) seal(c claim, rec *recorder) ([]byte, error) {
-	if d.Sealer == nil || rec.body.Len() > maxAnswer {
+	// What its owner says is not to be stored, a private key for one, is not, sealed or otherwise.
+	if d.Sealer == nil || rec.body.Len() > maxAnswer || strings.Contains(rec.header.Get("Cache-Control"), "no-store") {
 		return nil, nil
 	}
 	a := answer{Header: http.Header{}, Body: rec.body.Bytes()}

@@ -30,6 +30,9 @@ var matrix = map[string][]string{
 	"certificates:renew":   {Operator, MCP},
 	"certificates:deploy":  {Operator, MCP},
 	"certificates:archive": {Operator},
+	// Assistants neither take in private keys nor get to see any.
+	"certificates:import":     {Operator},
+	"certificates:export-key": {Operator},
 
 	"jobs:read":    {Operator, Approver, Viewer, MCP},
 	"jobs:cancel":  {Operator, MCP},

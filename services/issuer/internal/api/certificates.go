@@ -52,7 +52,7 @@ func (s *server) CreateCertificate(ctx context.Context, r issuerapi.CreateCertif
 	}
 	out := certificate(&created.Certificate)
 	out.JobID = &created.Job.ID
-	out.Version = version(created.Version)
+	out.Version, out.Warning = version(created.Version), text(created.Warning)
 	return issuerapi.CreateCertificate201JSONResponse(out), nil
 }
 

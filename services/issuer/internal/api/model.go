@@ -28,9 +28,26 @@ func version(v *issuance.Version) *issuerapi.CertificateVersion {
 	return &issuerapi.CertificateVersion{
 		ID: v.ID, CertificateID: v.CertificateID, SerialNumber: v.SerialNumber, FingerprintSha256: v.Fingerprint,
 		NotBefore: v.NotBefore.UTC(), NotAfter: v.NotAfter.UTC(), PemChain: v.PEMChain, CsrPem: v.CSRPEM,
-		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, LintFindings: findings(v.Findings),
-		CreatedAt: v.CreatedAt.UTC(),
+		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, CreatedAt: v.CreatedAt.UTC(), IssuerName: text(v.IssuerName),
+		KeyState: keyState(v.KeyState), Imported: imported(v.Imported), LintFindings: findings(v.Findings),
 	}
+}
+
+// keyState leaves out that a key never was here.
+func keyState(s issuance.KeyState) *issuerapi.CertificateVersionKeyState {
+	if s == "" {
+		return nil
+	}
+	state := issuerapi.CertificateVersionKeyState(s)
+	return &state
+}
+
+// imported is left out of versions that were issued here.
+func imported(is bool) *bool {
+	if !is {
+		return nil
+	}
+	return &is
 }
 
 // findings leaves out the list if it is empty.

@@ -48,6 +48,8 @@ type Settings struct {
 	MaxRenewals  int
 	// AdviceSweep is how often it is seen that there is a new version whose CA may say when to renew it.
 	AdviceSweep time.Duration
+	// ServerKeys has the server make the keys that nobody else will, for demonstrations.
+	ServerKeys bool
 
 	token local.Token // by Signer; nil if there is none
 }
@@ -87,11 +89,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	issuers := registry.New(store, kinds(store, settings, deps), registry.Settings{Sealer: deps.Sealer, Clock: deps.Clock, Given: given})
 	records := registry.NewService(store, issuers, deps.Clock)
 	targets := deployment.NewTargets(deps.Bus.NC)
-	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log,
-		issuance.Settings{
-			CSRDeadline: settings.CSRDeadline, MaxRenewals: settings.MaxRenewals,
-			Asked: meters.asked, Circuit: meters.circuit, FellBack: meters.fellBack, Found: meters.found,
-		})
+	certificates := issuance.New(store, issuers, targets, deps.Clock, deps.Log, settings.issuance(ctx, meters, deps))
 	rules := regulation.New(store, certificates.Rules(), targets, deps.Clock, regulation.Settings{})
 	keys := regulation.NewKeys(store, certificates.Blocked(), deps.Clock)
 	var bulkWork *worker.Worker
@@ -138,6 +136,18 @@ func answer(ctx context.Context, deps service.Deps, answers http.Handler) error 
 func seekAdvice(ctx context.Context, store *postgres.Store, issuers *registry.Registry, deps service.Deps, sweep time.Duration) error {
 	desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
 	return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, sweep).Run(ctx)
+}
+
+// issuance is how certificates are issued, with a warning in the log if that is for demonstrations.
+func (s *Settings) issuance(ctx context.Context, m *meters, deps service.Deps) issuance.Settings {
+	if s.ServerKeys {
+		deps.Log.WarnContext(ctx, "PRIVATE KEYS ARE MADE BY THIS SERVER, which must not be in production", "warning", issuance.ServerKeyWarning)
+	}
+	return issuance.Settings{
+		CSRDeadline: s.CSRDeadline, MaxRenewals: s.MaxRenewals,
+		Asked: m.asked, Circuit: m.circuit, FellBack: m.fellBack, Found: m.found,
+		ServerKeys: s.ServerKeys, Sealer: deps.Sealer,
+	}
 }
 
 // together runs the parts until ctx ends or one fails. The relay outlives them, so that the last commit is published.

@@ -30,6 +30,11 @@ func forget(ctx context.Context, store *postgres.Store, deps service.Deps) error
 		if _, err := store.ForgetRefused(ctx, deps.Clock.Now()); err != nil {
 			deps.Log.WarnContext(ctx, "violations of what was refused could not be pruned", obs.KeyError, err)
 		}
+		if n, err := store.ForgetKeys(ctx, deps.Clock.Now()); err != nil {
+			deps.Log.WarnContext(ctx, "private keys that nobody has fetched could not be deleted", obs.KeyError, err)
+		} else if n > 0 {
+			deps.Log.InfoContext(ctx, "private keys were deleted that nobody has fetched", obs.KeyCount, n)
+		}
 		if n, err := store.PruneBulk(ctx, deps.Clock.Now().Add(-postgres.BulkKeep)); err != nil {
 			deps.Log.WarnContext(ctx, "bulk operations could not be pruned", obs.KeyError, err)
 		} else if n > 0 {

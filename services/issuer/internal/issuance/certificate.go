@@ -111,6 +111,11 @@ type Version struct {
 	PEMChain, CSRPEM string
 	KeyAlgorithm     string
 	KeySize          int
+	// Imported says that it was issued elsewhere: it has no job and no issuer, and IssuerName is whom it names itself.
+	Imported   bool
+	IssuerName string
+	// KeyState says what became of its private key, empty if that never was here.
+	KeyState KeyState
 	// ShortLived is known of a version that was just made; it is told, and not stored.
 	ShortLived bool
 	// CAKeyID is which of the issuer's keys signed it, empty for the first.
@@ -121,6 +126,19 @@ type Version struct {
 	Findings  []lint.Finding
 	CreatedAt time.Time
 }
+
+// KeyState is what became of a private key that lies here, or did.
+type KeyState string
+
+// The states of a stored key.
+const (
+	// KeyKept was imported and stays for good, KeyExportable may leave by an export besides.
+	KeyKept       KeyState = "kept"
+	KeyExportable KeyState = "exportable"
+	// KeyWaiting was made here and waits to be fetched once; KeyGone was, or will never be.
+	KeyWaiting KeyState = "waiting"
+	KeyGone    KeyState = "gone"
+)
 
 // served is what a certificate is once nothing is under way for it: by whether its newest version still holds.
 func served(expiresAt, now time.Time) CertificateStatus {

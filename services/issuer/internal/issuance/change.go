@@ -63,6 +63,8 @@ type Change struct {
 	// Version is what the job made. LastRenewalAt follows from it for a renewal.
 	Version *Version
 	Renewal bool
+	// Key is one that was made for the job and is stored with the change.
+	Key *StoredKey
 	// Fact is nil where nothing is to be told.
 	Fact *Fact
 	// Breaches are put on record with it.
@@ -78,6 +80,6 @@ func (w *Work) fact(e event.Event, at time.Time, causation string) *Fact {
 func (w *Work) change(status JobStatus, at time.Time) Change {
 	return Change{
 		JobID: w.ID, Token: w.Token, Status: status, Attempts: w.Attempts, AgentID: w.AgentID, CSRPEM: w.CSRPEM,
-		LastError: w.LastError, At: at,
+		LastError: w.LastError, At: at, Key: w.key,
 	}
 }

@@ -16,6 +16,8 @@ type Created struct {
 	Certificate Certificate
 	Job         Job
 	Version     *Version
+	// Warning says what to beware of, if there is anything.
+	Warning string
 }
 
 // Create records a certificate and the job that issues it. With a signing request it is signed first, so that all of it
@@ -77,7 +79,7 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err := s.store.Create(ctx, Creation{Certificate: c, Job: w.Job, Version: first.Version, Facts: facts, Breaches: warnings}); err != nil {
 		return Created{}, err
 	}
-	return Created{Certificate: c, Job: w.Job, Version: first.Version}, nil
+	return Created{Certificate: c, Job: w.Job, Version: first.Version, Warning: s.warning(&w, r.CSRPEM)}, nil
 }
 
 // within refuses a certificate, as it is to be, to a principal whose scope does not hold it.
@@ -152,7 +154,7 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		c = w.change(JobPending, now)
 		c.NextActionAt, c.Reason = now, waitsForAgent
 	default:
-		c = awaitRequest(w, now)
+		c = s.awaitKey(w, now)
 	}
 	b := beginning{Change: c, job: w.Job}
 	b.job.Status, b.job.Attempts, b.job.CSRPEM, b.job.LastError = c.Status, c.Attempts, c.CSRPEM, c.LastError

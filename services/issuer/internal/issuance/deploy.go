@@ -85,9 +85,9 @@ func (s *Service) Retry(ctx context.Context, p authn.Principal, o Origin, jobID 
 	if w.Status != JobFailed && w.Status != JobCancelled {
 		return Triggered{}, fault.New(fault.Conflict, "job %s is %s; only what has failed or was cancelled is done again", w.ID, w.Status)
 	}
-	csr := ""
-	if len(w.Targets) == 0 {
-		csr = w.CSRPEM
+	csr, err := s.ownRequest(ctx, &w)
+	if err != nil {
+		return Triggered{}, err
 	}
 	return s.Renew(ctx, p, o, w.CertificateID, csr)
 }

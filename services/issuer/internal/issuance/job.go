@@ -134,6 +134,9 @@ type Work struct {
 	// approval is how long it waits for a person before it begins; zero is not at all.
 	approval time.Duration
 
+	// key was just made for it here; made says that its request is of a key that was, now or before.
+	key  *StoredKey
+	made bool
 	// Setbacks are how often in a row its CA was away, WaitingSince since when it waits for one; zero if it does not.
 	Setbacks     int
 	WaitingSince time.Time

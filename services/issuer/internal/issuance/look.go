@@ -148,13 +148,13 @@ func (r Renewals) bound(ctx context.Context, looks *Looks, steps []Step, now tim
 }
 
 // subject is a certificate as the rules of renewal see it.
-func (l *Look) subject(now time.Time) renewal.Certificate {
+func (s *Service) subject(l *Look, now time.Time) renewal.Certificate {
 	c := renewal.Certificate{ID: l.ID, IssuedAt: l.IssuedAt, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told, Advised: l.Advised}
 	if _, kind, err := renews(&l.Certificate); err != nil {
 		c.Why = fault.From(err).Message
 	} else if kind == Issuance {
 		c.Why = "it has no version yet"
-	} else if len(l.Targets) == 0 && !now.Before(l.ExpiresAt) {
+	} else if len(l.Targets) == 0 && !s.settings.ServerKeys && !now.Before(l.ExpiresAt) {
 		c.Why = "it has ended, and the key of a further version is its owner's: renew it with a signing request"
 	} else {
 		c.Renewable = true
@@ -165,7 +165,7 @@ func (l *Look) subject(now time.Time) renewal.Certificate {
 // step is what is to be done about a certificate now. People are told first; what falls due besides is done at the next
 // look, which follows at once.
 func (r Renewals) step(ctx context.Context, l *Look, p *renewal.Policy, now time.Time) (Step, error) {
-	c := l.subject(now)
+	c := r.subject(l, now)
 	s := Step{CertificateID: l.ID, Told: l.Told, issuerID: l.IssuerID}
 	l.tell(&s, &c, p, now)
 	v := p.Judge(&c, now)
@@ -250,7 +250,7 @@ func (s *Service) Plan(ctx context.Context, l *Look) (Plan, error) {
 		return Plan{}, err
 	}
 	now := s.clock.Now()
-	c := l.subject(now)
+	c := s.subject(l, now)
 	plan := Plan{PolicyID: policy.ID, Verdict: policy.Judge(&c, now)}
 	if l.VersionID != "" {
 		plan.Opens, plan.NextAlert = policy.Opens(&c), policy.NextMark(&c, now)

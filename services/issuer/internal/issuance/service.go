@@ -8,6 +8,7 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
+	"github.com/certctl/certctl/libs/secret"
 	"github.com/certctl/certctl/services/issuer/internal/blockedkey"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/lint"
@@ -75,6 +76,17 @@ type Store interface {
 	Revise(ctx context.Context, scope authn.Scope, id string, decide func(Held) (Revised, error)) (Certificate, error)
 	// Archive ends a certificate and its open job. It is NotFound if there is no such certificate within the scope.
 	Archive(ctx context.Context, scope authn.Scope, id string, f Fact) error
+	// CheckReferences is Invalid if a certificate that is to be refers to what does not exist.
+	CheckReferences(ctx context.Context, c *Certificate) error
+	// ByFingerprint returns the certificate that has a version of a fingerprint, without any of its fields if it is outside
+	// of the scope, and nil if there is none.
+	ByFingerprint(ctx context.Context, scope authn.Scope, fingerprint string) (*Certificate, error)
+	// Import stores a certificate as it came, and reports false if its version is here already.
+	Import(ctx context.Context, im Import) (stored bool, err error)
+	// Key returns the stored key of a certificate and a public key, nil if there never was one.
+	Key(ctx context.Context, certificateID, spki string) (*StoredKey, error)
+	// Release hands out a stored key, else NotFound.
+	Release(ctx context.Context, r Release) error
 	// Claim takes due jobs, as they were before, and holds them until the lease ends.
 	Claim(ctx context.Context, now, lease time.Time, limit int) ([]Work, error)
 	// Decide makes the change of a job that a person has decided about, unless its token is not the newest.
@@ -95,6 +107,11 @@ type Settings struct {
 	AnswerTimeout time.Duration
 	// MaxRenewals bounds the renewals of one issuer that are under way of their own accord. The default is 500.
 	MaxRenewals int
+	// ServerKeys has the server make the keys that nobody else will: of certificates without targets and without a request. It
+	// is for demonstrations.
+	ServerKeys bool
+	// Sealer seals private keys that lie here. Without one none can.
+	Sealer *secret.Sealer
 	// Chance spreads retries; nil is the process's own source.
 	Chance func() float64
 	// Asked is called each time a CA has been asked for a certificate. Nil is nobody.

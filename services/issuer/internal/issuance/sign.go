@@ -167,6 +167,9 @@ func complete(w *Work, v *Version, now time.Time, causation string) Change {
 	}
 	if len(w.Targets) == 0 {
 		c.CertificateStatus = Active
+		if w.made {
+			c.Reason = waitsForFetch
+		}
 		return c
 	}
 	c.Reason = waitsForDeployment

@@ -63,6 +63,9 @@ func (s *Service) step(ctx context.Context, w *Work, now time.Time) *Change {
 			return stopped
 		}
 		w.breaches = warnings
+		if c := s.keyed(ctx, w, step, now); c != nil {
+			return c
+		}
 	}
 	var c Change
 	switch step {

@@ -28,7 +28,8 @@ const claimAdviceSQL = `WITH due AS (
 	ORDER BY next_ask_at LIMIT $3
 	FOR UPDATE SKIP LOCKED
 ), live AS (
-	SELECT c.id, v.id AS version_id, v.issuer_id, v.pem_chain, GREATEST(v.not_before, v.created_at) AS issued_at, v.not_after
+	SELECT c.id, v.id AS version_id, v.issuer_id, v.pem_chain,
+		CASE WHEN v.imported THEN v.not_before ELSE GREATEST(v.not_before, v.created_at) END AS issued_at, v.not_after
 	FROM due d JOIN certificates c ON c.id = d.certificate_id AND c.version_id = d.version_id
 	JOIN certificate_versions v ON v.id = d.version_id
 	WHERE c.status NOT IN ('Revoked', 'Archived') AND v.not_after > $1

@@ -75,6 +75,9 @@ func apply(ctx context.Context, q querier, changes []issuance.Change) (map[strin
 	for _, id := range ids {
 		applied[id] = true
 	}
+	if err := settleKeys(ctx, q, changes, applied); err != nil {
+		return nil, err
+	}
 	var breaches []issuance.Breach
 	for i := range changes {
 		if applied[changes[i].JobID] {

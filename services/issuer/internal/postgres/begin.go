@@ -140,6 +140,9 @@ func (s *Store) Archive(ctx context.Context, scope authn.Scope, id string, f iss
 		if err := archive(ctx, tx, scope, id, f); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, archiveKeysSQL, id, f.At); err != nil {
+			return fmt.Errorf("delete the keys of %s: %w", id, err)
+		}
 		// One that began between the two; from here on none can. Its row is locked last for once: should that lead to a
 		// deadlock, all of it is done again.
 		if _, err := tx.Exec(ctx, cancelOpenSQL, id, f.At); err != nil {

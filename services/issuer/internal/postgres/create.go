@@ -221,15 +221,14 @@ const refusalSQL = `SELECT EXISTS (SELECT FROM certificates WHERE id = $1),
 	EXISTS (SELECT FROM renewal_policies WHERE id = $4), EXISTS (SELECT FROM issuers WHERE id = $5 AND enabled),
 	$6 = '' OR EXISTS (SELECT FROM certificate_profiles WHERE id = $6 AND enabled)`
 
-// refusal says why a certificate was not stored.
-func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
-	var taken, owner, team, policy, issuer, profile bool
-	err := s.pool.QueryRow(ctx, refusalSQL, c.ID, c.OwnerID, c.TeamID, c.RenewalPolicyID, c.IssuerID, c.ProfileID).
+// unknown says which references of a certificate lead nowhere, and whether its id is taken.
+func (s *Store) unknown(ctx context.Context, c *issuance.Certificate) (bad []fault.Field, taken bool, err error) {
+	var owner, team, policy, issuer, profile bool
+	err = s.pool.QueryRow(ctx, refusalSQL, c.ID, c.OwnerID, c.TeamID, c.RenewalPolicyID, c.IssuerID, c.ProfileID).
 		Scan(&taken, &owner, &team, &policy, &issuer, &profile)
 	if err != nil {
-		return pg.Fault(fmt.Errorf("find out why %s was not stored: %w", c.ID, err))
+		return nil, false, pg.Fault(fmt.Errorf("look up what certificate %s refers to: %w", c.ID, err))
 	}
-	var bad []fault.Field
 	for _, ref := range [...]struct {
 		there           bool
 		field, what, id string
@@ -244,7 +243,15 @@ func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
 			bad = append(bad, fault.Field{Name: ref.field, Reason: "unknown " + ref.what + " " + ref.id})
 		}
 	}
+	return bad, taken, nil
+}
+
+// refusal says why a certificate was not stored.
+func (s *Store) refusal(ctx context.Context, c *issuance.Certificate) error {
+	bad, taken, err := s.unknown(ctx, c)
 	switch {
+	case err != nil:
+		return err
 	case len(bad) > 0:
 		return fault.InvalidFields(bad...)
 	case taken:

@@ -15,7 +15,7 @@ import (
 )
 
 // lookColumns are those of a certificate c with its targets t, its newest version v and its latest failure f.
-const lookColumns = certificateColumns + `, GREATEST(v.not_before, v.created_at), f.at, c.alerted_days,
+const lookColumns = certificateColumns + `, CASE WHEN v.imported THEN v.not_before ELSE GREATEST(v.not_before, v.created_at) END, f.at, c.alerted_days,
 	c.advised_renewal_at, c.advised_renewal_until, t.ids, t.agents, t.enabled, t.versions`
 
 const lookJoins = `LEFT JOIN certificate_versions v ON v.id = c.version_id

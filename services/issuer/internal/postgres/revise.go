@@ -100,6 +100,9 @@ func newest(ctx context.Context, tx pgx.Tx, h *issuance.Held) error {
 		return err
 	}
 	h.Version = &version
+	if version.JobID == "" {
+		return nil
+	}
 	if err := tx.QueryRow(ctx, `SELECT agent_id FROM jobs WHERE id = $1`, version.JobID).Scan(&h.KeyAgentID); err != nil {
 		return fmt.Errorf("read job %s: %w", version.JobID, err)
 	}

@@ -57,8 +57,8 @@ func (s *Store) Deploy(ctx context.Context, d issuance.Deployment) error {
 	return nil
 }
 
-const versionSQL = `SELECT ` + versionColumns + `, j.agent_id
-FROM certificate_versions v JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 AND v.certificate_id = $1`
+const versionSQL = `SELECT ` + versionColumns + `, COALESCE(j.agent_id, '')
+FROM certificate_versions v LEFT JOIN jobs j ON j.id = v.job_id WHERE v.id = $2 AND v.certificate_id = $1`
 
 // Version implements [issuance.Store].
 func (s *Store) Version(ctx context.Context, certificateID, id string) (issuance.Version, string, error) {

@@ -165,7 +165,7 @@ func (s *Store) Endings(ctx context.Context, scope authn.Scope, days int) ([]Day
 // Issuances counts versions by the day on which they were issued, today last.
 func (s *Store) Issuances(ctx context.Context, scope authn.Scope, days int) ([]Day, error) {
 	return s.daily(ctx, scope, "issuances", days, today().AddDate(0, 0, 1-days), series{
-		from: ofCertificates("certificate_versions v", "v", scope), at: "v.created_at", failed: "0",
+		from: ofCertificates("certificate_versions v", "v", scope), at: "v.created_at", failed: "0", only: "NOT v.imported",
 	})
 }
 

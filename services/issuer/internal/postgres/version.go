@@ -75,8 +75,10 @@ func encodeFindings(findings []lint.Finding) *string {
 	return &text
 }
 
-const versionColumns = `v.id, v.certificate_id, v.job_id, v.issuer_id, v.serial_number, v.fingerprint_sha256, v.spki_sha256,
-	v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at, v.lint_findings`
+// versionColumns are those of a version v. One that was imported has neither job nor issuer.
+const versionColumns = `v.id, v.certificate_id, COALESCE(v.job_id, ''), COALESCE(v.issuer_id, ''), v.serial_number, v.fingerprint_sha256,
+	v.spki_sha256, v.not_before, v.not_after, v.pem_chain, v.csr_pem, v.key_algorithm, v.key_size, v.created_at, v.imported, v.issuer_name,
+	` + keyState + `, v.lint_findings`
 
 // scanVersion reads versionColumns, and more behind them.
 func scanVersion(row pgx.Row, more ...any) (issuance.Version, error) {
@@ -84,7 +86,8 @@ func scanVersion(row pgx.Row, more ...any) (issuance.Version, error) {
 	var findings []byte
 	err := row.Scan(append([]any{
 		&v.ID, &v.CertificateID, &v.JobID, &v.IssuerID, &v.SerialNumber, &v.Fingerprint, &v.SPKI,
-		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt, &findings,
+		&v.NotBefore, &v.NotAfter, &v.PEMChain, &v.CSRPEM, &v.KeyAlgorithm, &v.KeySize, &v.CreatedAt,
+		&v.Imported, &v.IssuerName, &v.KeyState, &findings,
 	}, more...)...)
 	if err != nil || findings == nil {
 		return v, err
