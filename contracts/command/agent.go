@@ -45,7 +45,7 @@ type AgentCommand struct {
 	// IssuedAt and ExpiresAt bound when the agent may begin.
 	IssuedAt  time.Time `json:"issued_at"`
 	ExpiresAt time.Time `json:"expires_at"`
-	// Body is a [KeyRequest] or a [Deploy], by the verb; that of [VerbVerify] is a Deploy too.
+	// Body is a [KeyRequest], a [Deploy] or an [HTTP01], by the verb; that of [VerbVerify] is a Deploy too.
 	Body json.RawMessage `json:"body"`
 }
 

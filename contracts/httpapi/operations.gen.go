@@ -128,6 +128,7 @@ var Operations = []Operation{
 	{ID: "revokeAPIKey", Method: "DELETE", Path: "/api/v1/api-keys/{id}", Services: []string{"gateway"}, Permission: "api-keys:revoke"},
 	{ID: "rollOverIssuer", Method: "POST", Path: "/api/v1/issuers/{id}/rollover", Services: []string{"issuer"}, Permission: "issuers:update"},
 	{ID: "rotateAPIKey", Method: "POST", Path: "/api/v1/api-keys/{id}/rotate", Services: []string{"gateway"}, Permission: "api-keys:update"},
+	{ID: "rotateIssuerAccountKey", Method: "POST", Path: "/api/v1/issuers/{id}/rotate-account-key", Services: []string{"issuer"}, Permission: "issuers:update"},
 	{ID: "setAgentGroupMember", Method: "PUT", Path: "/api/v1/agent-groups/{id}/members/{agent_id}", Services: []string{"deployment"}, Permission: "agent-groups:update"},
 	{ID: "startCampaign", Method: "POST", Path: "/api/v1/campaigns/{id}/start", Services: []string{"issuer"}, Permission: "campaigns:run"},
 	{ID: "stopCampaign", Method: "POST", Path: "/api/v1/campaigns/{id}/stop", Services: []string{"issuer"}, Permission: "campaigns:run"},

@@ -22,6 +22,7 @@ import (
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/services/agent/internal/host"
+	"github.com/certctl/certctl/services/agent/internal/http01"
 	"github.com/certctl/certctl/services/agent/internal/identity"
 	"github.com/certctl/certctl/services/agent/internal/install"
 	"github.com/certctl/certctl/services/agent/internal/journal"
@@ -41,7 +42,7 @@ const spoolLimit = 10_000
 // Run is the agent: it enrols the host if that is still to be done, and works until
 // ctx ends and the order that was begun is finished. It fails if its folders cannot be
 // used, or if the enrolment is refused; a leaf that cannot be reached it waits for.
-func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
@@ -62,6 +63,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	answers := &http01.Responder{Address: cfg.AgentHttp01Address, Webroot: cfg.AgentHttp01Webroot, Log: log}
+	worker.Responder = answers
+	defer func() { err = errors.Join(err, answers.Close()) }()
 	log.InfoContext(ctx, "agent started", "version", host.Version())
 	if err := l.Open(ctx); err != nil {
 		return err

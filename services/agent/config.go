@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -28,6 +29,9 @@ type Config struct {
 	AgentAllowedCommands []string `split_words:"true" desc:"Absolute paths of commands that targets may name besides nginx, openresty, systemctl and service of the system."`
 	AgentAllowedPaths    []string `split_words:"true" desc:"Folders that certificates and keys may be installed under. Empty is any, but a file that is there and is no PEM is never replaced."`
 
+	AgentHttp01Address string `split_words:"true" desc:"host:port, such as :80, on which this host answers ACME CAs over HTTP-01 while there is something to prove. Empty is not to."` //nolint:staticcheck // the variable is to be _HTTP01_, and HTTP01 would be split into HTT and P01
+	AgentHttp01Webroot string `split_words:"true" desc:"Folder that a web server of this host serves as /, to leave the answers in instead."`                                          //nolint:staticcheck // the variable is to be _HTTP01_, and HTTP01 would be split into HTT and P01
+
 	LogLevel  string `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	LogFormat string `split_words:"true" default:"json" desc:"json or text."`
 }
@@ -48,6 +52,15 @@ func (c *Config) Validate() error {
 				errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", name, path))
 			}
 		}
+	}
+	if c.AgentHttp01Address != "" && c.AgentHttp01Webroot != "" {
+		errs = append(errs, errors.New("CERTCTL_AGENT_HTTP01_ADDRESS and CERTCTL_AGENT_HTTP01_WEBROOT: set one of the two"))
+	}
+	if _, _, err := net.SplitHostPort(c.AgentHttp01Address); c.AgentHttp01Address != "" && err != nil {
+		errs = append(errs, fmt.Errorf("CERTCTL_AGENT_HTTP01_ADDRESS: %q is not of the form host:port or :port", c.AgentHttp01Address))
+	}
+	if c.AgentHttp01Webroot != "" && !filepath.IsAbs(c.AgentHttp01Webroot) {
+		errs = append(errs, fmt.Errorf("CERTCTL_AGENT_HTTP01_WEBROOT: %q is not an absolute path", c.AgentHttp01Webroot))
 	}
 	if c.AgentHeartbeatInterval < time.Second {
 		errs = append(errs, errors.New("CERTCTL_AGENT_HEARTBEAT_INTERVAL: at least 1s"))

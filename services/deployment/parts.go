@@ -22,6 +22,7 @@ import (
 	"github.com/certctl/certctl/services/deployment/internal/issuer"
 	"github.com/certctl/certctl/services/deployment/internal/platform"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
+	"github.com/certctl/certctl/services/deployment/internal/rpc"
 	"github.com/certctl/certctl/services/deployment/internal/sweep"
 )
 
@@ -43,6 +44,7 @@ type parts struct {
 	desk       *desk.Desk
 	agents     *agentrpc.Server
 	answers    *api.Answers
+	asked      *rpc.Server
 	relays     []*outbox.Relay
 	sweepers   []*sweep.Sweeper
 }
@@ -95,6 +97,7 @@ func build(ctx context.Context, cfg Config, deps service.Deps) (*parts, error) {
 		OrderDeadline: cfg.DeploymentOrderDeadline, Committed: p.committed,
 	}
 	p.answers = &api.Answers{DB: deps.DB, Office: office, Desk: p.desk, Issuer: issuer.New(deps.Bus.NC), Clock: deps.Clock, Committed: p.changed}
+	p.asked = &rpc.Server{Desk: p.desk, Log: deps.Log, Committed: p.committed}
 	p.relays = []*outbox.Relay{
 		relay(deps, "CORE", deps.Bus, subject.StreamEvents),
 		relay(deps, "EDGE", cfg.Edge.Bus, subject.StreamAgentCommands),

@@ -75,6 +75,7 @@ func (p *parts) run(ctx context.Context) error {
 			Service: name, Operations: httpapi.OperationsOf(name), Log: p.log,
 		}, p.answers.Handler())
 	})
+	work.Go(func() error { return p.asked.Serve(ctx, p.core.NC) })
 	for _, s := range p.sweepers {
 		work.Go(func() error { return s.Run(ctx) })
 	}

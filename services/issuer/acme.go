@@ -14,6 +14,7 @@ type ACME struct {
 	AcmeDirectoryURL   string `split_words:"true" desc:"ACME directory of the issuer iss-acme-prod, or iss-acme-staging if the host's name says staging. To set it is to agree to that CA's terms."`
 	AcmeEmail          string `split_words:"true" desc:"Contact that the ACME CA is told."`
 	AcmeChallengeType  string `split_words:"true" default:"http-01" desc:"How that issuer proves names: http-01 or dns-01."`
+	AcmeHttp01Via      string `split_words:"true" desc:"Who answers http-01 for that issuer: listener, this process (the default), or agent, the agent of the certificate's first target."` //nolint:staticcheck // the variable is to be _HTTP01_, and HTTP01 would be split into HTT and P01
 	AcmeEabKid         string `split_words:"true" desc:"Id of the account that the CA knows already and the ACME account is bound to."`
 	AcmeEabHmacKey     string `split_words:"true" secret:"true" desc:"Key of CERTCTL_ACME_EAB_KID in base64url."`
 	AcmeProfile        string `split_words:"true" desc:"Certificate profile of the ACME CA; empty is its default."`
@@ -53,7 +54,7 @@ func (c *ACME) check() error {
 
 func (c *ACME) acme() app.ACME {
 	a := app.ACME{
-		Directory: c.AcmeDirectoryURL, Email: c.AcmeEmail, Challenge: c.AcmeChallengeType, KeyID: c.AcmeEabKid, MACKey: c.AcmeEabHmacKey,
+		Directory: c.AcmeDirectoryURL, Email: c.AcmeEmail, Challenge: c.AcmeChallengeType, Via: c.AcmeHttp01Via, KeyID: c.AcmeEabKid, MACKey: c.AcmeEabHmacKey,
 		Profile: c.AcmeProfile, PreferredChain: c.AcmePreferredChain, CACertPath: c.AcmeCACert,
 		Preflight: c.AcmePreflight, DNSProvider: c.AcmeDNSProvider, DNSSettingsPath: c.AcmeDNSSettingsFile,
 		DNS: acme.Hooks{

@@ -1879,8 +1879,11 @@ type Certificate struct {
 	LastRenewalAt    *time.Time `json:"last_renewal_at,omitempty"`
 	Name             string     `json:"name"`
 	OwnerID          string     `json:"owner_id"`
-	RenewalPolicyID  string     `json:"renewal_policy_id"`
-	Sans             []string   `json:"sans"`
+
+	// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+	RenewalAdvice   *RenewalAdvice `json:"renewal_advice,omitempty"`
+	RenewalPolicyID string         `json:"renewal_policy_id"`
+	Sans            []string       `json:"sans"`
 
 	// SerialNumber Of the newest version, canonical lower-case hex.
 	SerialNumber *string           `json:"serial_number,omitempty"`
@@ -2352,7 +2355,8 @@ type IssuerCreate struct {
 	// there, or else made, of ECDSA or RSA; the key of a CA that exists already must be there, and is not given. A key in
 	// the token serves one issuer.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `eab_kid` and `eab_hmac_key` (secret),
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
+	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
 	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For
 	// dns-01 `dns_provider`, which is scripts (the operator's programs) or one of these with its settings:
 	// rfc2136 (`dns_rfc2136_nameserver`, `_tsig_key`, `_tsig_algorithm`, `_tsig_secret` (secret)),
@@ -3065,6 +3069,23 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+type RenewalAdvice struct {
+	// ExplanationURL A page of the CA that says why.
+	ExplanationURL *string `json:"explanation_url,omitempty"`
+
+	// LastError Why the CA has not answered since. What it said before holds on.
+	LastError *string `json:"last_error,omitempty"`
+
+	// RenewAt The moment that was drawn from the window, at which it is renewed if its policy renews of its own accord.
+	RenewAt time.Time `json:"renew_at"`
+
+	// ToldAt When the CA last said so.
+	ToldAt      time.Time `json:"told_at"`
+	WindowEnd   time.Time `json:"window_end"`
+	WindowStart time.Time `json:"window_start"`
+}
+
 // RenewalPlan defines model for RenewalPlan.
 type RenewalPlan struct {
 	CertificateID string `json:"certificate_id"`
@@ -3075,7 +3096,7 @@ type RenewalPlan struct {
 	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
 	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
 
-	// OpensAt When the renewal window opens. Left out without a version.
+	// OpensAt When the renewal window opens, or the moment that the CA advises. Left out without a version.
 	OpensAt *time.Time `json:"opens_at,omitempty"`
 	Reason  string     `json:"reason"`
 
@@ -5752,6 +5773,14 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
 	RollOverIssuer(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	//
+	// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+	// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+	RotateIssuerAccountKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// TestIssuer Test whether an issuer can be used
 	//
 	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
@@ -8343,6 +8372,24 @@ func (c *Client) RollOverIssuerWithBody(ctx context.Context, id ID, contentType 
 // Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
 func (c *Client) RollOverIssuer(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRollOverIssuerRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+//
+// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+//
+// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+func (c *Client) RotateIssuerAccountKey(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateIssuerAccountKeyRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -14308,6 +14355,40 @@ func NewRollOverIssuerRequestWithBody(server string, id ID, contentType string, 
 	return req, nil
 }
 
+// NewRotateIssuerAccountKeyRequest constructs an http.Request for the RotateIssuerAccountKey method
+func NewRotateIssuerAccountKeyRequest(server string, id ID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/issuers/%s/rotate-account-key", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewTestIssuerRequest constructs an http.Request for the TestIssuer method
 func NewTestIssuerRequest(server string, id ID) (*http.Request, error) {
 	var err error
@@ -18525,6 +18606,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/issuers/{id}/rollover (the `RollOverIssuer` operationId).
 	RollOverIssuerWithResponse(ctx context.Context, id ID, body RollOverIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*RollOverIssuerResponse, error)
+
+	// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
+	//
+	// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+	// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+	RotateIssuerAccountKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RotateIssuerAccountKeyResponse, error)
 
 	// TestIssuerWithResponse Test whether an issuer can be used
 	//
@@ -23126,6 +23217,47 @@ func (r RollOverIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RollOverIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RotateIssuerAccountKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RotateIssuerAccountKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateIssuerAccountKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateIssuerAccountKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateIssuerAccountKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateIssuerAccountKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -27828,6 +27960,22 @@ func (c *ClientWithResponses) RollOverIssuerWithResponse(ctx context.Context, id
 	return ParseRollOverIssuerResponse(rsp)
 }
 
+// RotateIssuerAccountKeyWithResponse Replace the key by which an ACME CA knows an issuer
+//
+// Makes a new key, has the CA know the account by it, and forgets the old one. If it is cut short it can be asked for
+// again, and nothing that is issued meanwhile fails. An issuer without an account at its CA is a 409.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/issuers/{id}/rotate-account-key (the `RotateIssuerAccountKey` operationId).
+func (c *ClientWithResponses) RotateIssuerAccountKeyWithResponse(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*RotateIssuerAccountKeyResponse, error) {
+	rsp, err := c.RotateIssuerAccountKey(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateIssuerAccountKeyResponse(rsp)
+}
+
 // TestIssuerWithResponse Test whether an issuer can be used
 //
 // Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
@@ -31802,6 +31950,35 @@ func ParseRollOverIssuerResponse(rsp *http.Response) (*RollOverIssuerResponse, e
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateIssuerAccountKeyResponse parses an HTTP response from a RotateIssuerAccountKeyWithResponse call
+func ParseRotateIssuerAccountKeyResponse(rsp *http.Response) (*RotateIssuerAccountKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateIssuerAccountKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -1335,8 +1335,11 @@ type Certificate struct {
 	LastRenewalAt    *time.Time `json:"last_renewal_at,omitempty"`
 	Name             string     `json:"name"`
 	OwnerID          string     `json:"owner_id"`
-	RenewalPolicyID  string     `json:"renewal_policy_id"`
-	Sans             []string   `json:"sans"`
+
+	// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+	RenewalAdvice   *RenewalAdvice `json:"renewal_advice,omitempty"`
+	RenewalPolicyID string         `json:"renewal_policy_id"`
+	Sans            []string       `json:"sans"`
 
 	// SerialNumber Of the newest version, canonical lower-case hex.
 	SerialNumber *string           `json:"serial_number,omitempty"`
@@ -1716,7 +1719,8 @@ type IssuerCreate struct {
 	// there, or else made, of ECDSA or RSA; the key of a CA that exists already must be there, and is not given. A key in
 	// the token serves one issuer.
 	//
-	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `eab_kid` and `eab_hmac_key` (secret),
+	// Of an ACME: `directory_url`, `email`, `challenge_type` (http-01, or dns-01), `http01_via` (listener: the issuer
+	// answers http-01; agent: the agent of the certificate's first target does), `eab_kid` and `eab_hmac_key` (secret),
 	// `profile`, `preferred_chain`, `ca_certificate_pem` of the directory's TLS, `preflight` (block, warn or off). For
 	// dns-01 `dns_provider`, which is scripts (the operator's programs) or one of these with its settings:
 	// rfc2136 (`dns_rfc2136_nameserver`, `_tsig_key`, `_tsig_algorithm`, `_tsig_secret` (secret)),
@@ -2406,6 +2410,23 @@ type ProfileUpdate struct {
 	SpiffeURIPattern    *string      `json:"spiffe_uri_pattern,omitempty"`
 }
 
+// RenewalAdvice When the CA of the newest version wants it to be renewed (RFC 9773), if it says so. Shown of a single certificate, and in no list.
+type RenewalAdvice struct {
+	// ExplanationURL A page of the CA that says why.
+	ExplanationURL *string `json:"explanation_url,omitempty"`
+
+	// LastError Why the CA has not answered since. What it said before holds on.
+	LastError *string `json:"last_error,omitempty"`
+
+	// RenewAt The moment that was drawn from the window, at which it is renewed if its policy renews of its own accord.
+	RenewAt time.Time `json:"renew_at"`
+
+	// ToldAt When the CA last said so.
+	ToldAt      time.Time `json:"told_at"`
+	WindowEnd   time.Time `json:"window_end"`
+	WindowStart time.Time `json:"window_start"`
+}
+
 // RenewalPlan defines model for RenewalPlan.
 type RenewalPlan struct {
 	CertificateID string `json:"certificate_id"`
@@ -2416,7 +2437,7 @@ type RenewalPlan struct {
 	// NextRenewalAt When the renewal begins. Left out if it never does, as things are.
 	NextRenewalAt *time.Time `json:"next_renewal_at,omitempty"`
 
-	// OpensAt When the renewal window opens. Left out without a version.
+	// OpensAt When the renewal window opens, or the moment that the CA advises. Left out without a version.
 	OpensAt *time.Time `json:"opens_at,omitempty"`
 	Reason  string     `json:"reason"`
 
@@ -3747,6 +3768,9 @@ type ServerInterface interface {
 	// RollOverIssuer Give a Local CA a new key and certificate
 	// (POST /api/v1/issuers/{id}/rollover)
 	RollOverIssuer(w http.ResponseWriter, r *http.Request, id ID)
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	// (POST /api/v1/issuers/{id}/rotate-account-key)
+	RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(w http.ResponseWriter, r *http.Request, id ID)
@@ -4158,6 +4182,12 @@ func (_ Unimplemented) PreflightIssuer(w http.ResponseWriter, r *http.Request, i
 // RollOverIssuer Give a Local CA a new key and certificate
 // (POST /api/v1/issuers/{id}/rollover)
 func (_ Unimplemented) RollOverIssuer(w http.ResponseWriter, r *http.Request, id ID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+// (POST /api/v1/issuers/{id}/rotate-account-key)
+func (_ Unimplemented) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -6240,6 +6270,32 @@ func (siw *ServerInterfaceWrapper) RollOverIssuer(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// RotateIssuerAccountKey operation middleware
+func (siw *ServerInterfaceWrapper) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateIssuerAccountKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // TestIssuer operation middleware
 func (siw *ServerInterfaceWrapper) TestIssuer(w http.ResponseWriter, r *http.Request) {
 
@@ -8087,6 +8143,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/api/v1/issuers/{id}/test", wrapper.TestIssuer)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/api/v1/issuers/{id}/rotate-account-key", wrapper.RotateIssuerAccountKey)
 	})
 	r.Group(func(r chi.Router) {
 		r.Get(options.BaseURL+"/api/v1/issuers/{id}/keys", wrapper.ListIssuerKeys)
@@ -10384,6 +10443,39 @@ func (response RollOverIssuerdefaultApplicationProblemPlusJSONResponse) VisitRol
 	return err
 }
 
+type RotateIssuerAccountKeyRequestObject struct {
+	ID ID `json:"id"`
+}
+
+type RotateIssuerAccountKeyResponseObject interface {
+	VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error
+}
+
+type RotateIssuerAccountKey204Response struct {
+}
+
+func (response RotateIssuerAccountKey204Response) VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RotateIssuerAccountKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RotateIssuerAccountKeydefaultApplicationProblemPlusJSONResponse) VisitRotateIssuerAccountKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type TestIssuerRequestObject struct {
 	ID ID `json:"id"`
 }
@@ -12267,6 +12359,9 @@ type StrictServerInterface interface {
 	// RollOverIssuer Give a Local CA a new key and certificate
 	// (POST /api/v1/issuers/{id}/rollover)
 	RollOverIssuer(ctx context.Context, request RollOverIssuerRequestObject) (RollOverIssuerResponseObject, error)
+	// RotateIssuerAccountKey Replace the key by which an ACME CA knows an issuer
+	// (POST /api/v1/issuers/{id}/rotate-account-key)
+	RotateIssuerAccountKey(ctx context.Context, request RotateIssuerAccountKeyRequestObject) (RotateIssuerAccountKeyResponseObject, error)
 	// TestIssuer Test whether an issuer can be used
 	// (POST /api/v1/issuers/{id}/test)
 	TestIssuer(ctx context.Context, request TestIssuerRequestObject) (TestIssuerResponseObject, error)
@@ -13799,6 +13894,32 @@ func (sh *strictHandler) RollOverIssuer(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RollOverIssuerResponseObject); ok {
 		if err := validResponse.VisitRollOverIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RotateIssuerAccountKey operation middleware
+func (sh *strictHandler) RotateIssuerAccountKey(w http.ResponseWriter, r *http.Request, id ID) {
+	var request RotateIssuerAccountKeyRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateIssuerAccountKey(ctx, request.(RotateIssuerAccountKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateIssuerAccountKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RotateIssuerAccountKeyResponseObject); ok {
+		if err := validResponse.VisitRotateIssuerAccountKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

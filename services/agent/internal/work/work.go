@@ -1,5 +1,5 @@
-// Package work carries out orders: makes a key and asks for its certificate, or
-// installs a certificate, and tells how it went.
+// Package work carries out orders: makes a key and asks for its certificate, installs
+// a certificate, or shows a CA that a name leads here, and tells how it went.
 //
 // An order has its effect once, however often it comes and whenever the agent is
 // killed. What is finished is answered with the same report; what was cut off is taken
@@ -41,10 +41,12 @@ type Worker struct {
 	Journal  *journal.Journal
 	Keys     *keystore.Store
 	// Targets by type, as the API spells it.
-	Targets  map[string]target.Kind
-	Reporter Reporter
-	Clock    clock.Clock
-	Log      *slog.Logger
+	Targets map[string]target.Kind
+	// Responder may be nil: the host answers no CA then.
+	Responder Responder
+	Reporter  Reporter
+	Clock     clock.Clock
+	Log       *slog.Logger
 }
 
 // memory is how long a finished order is remembered. It is longer than any leaf keeps
@@ -95,6 +97,8 @@ func (w *Worker) execute(ctx context.Context, o order.Order) command.AgentReport
 		return w.deploy(ctx, o)
 	case command.VerbVerify:
 		return w.verify(ctx, o)
+	case command.VerbHTTP01:
+		return w.http01(ctx, o)
 	default:
 		return w.failure(o, fmt.Errorf("this agent does not know the order %q", o.Verb), true)
 	}

@@ -32,7 +32,10 @@ func users() []user {
 			Publish: concat(
 				events("certificate", "job", "issuer", "issuersettings", "team", "owner", "profile", "policy", "renewalpolicy", "blockedkey", "campaign"),
 				consuming("issuer", subject.StreamEvents, subject.ConsumerIssuerEvents),
-				[]string{subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "listGroupsOfAgent")},
+				[]string{
+					subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "listGroupsOfAgent"),
+					subject.Operation("deployment", "answerHTTP01"),
+				},
 			),
 		})},
 		{natsauth.CORE, "deployment", serving("deployment", natsauth.Permissions{
@@ -58,7 +61,7 @@ func users() []user {
 		{natsauth.CORE, "revocation", serving("revocation", natsauth.Permissions{
 			Publish: concat(
 				consuming("revocation", subject.StreamEvents, subject.ConsumerRevocationEvents),
-				between(),
+				signatures(),
 			),
 		})},
 		{natsauth.CORE, "audit", serving("audit", natsauth.Permissions{
@@ -133,8 +136,11 @@ func operations() []string {
 }
 
 // between is what services ask of each other under subjects of the same form, and that is
-// no operation of the contract: the revocation service has the issuer sign.
-func between() []string {
+// no operation of the contract.
+func between() []string { return append(signatures(), subject.Operation("deployment", "answerHTTP01")) }
+
+// signatures are what the revocation service has the issuer sign.
+func signatures() []string {
 	return []string{subject.Operation("issuer", "signCRL"), subject.Operation("issuer", "issueOCSPResponder")}
 }
 

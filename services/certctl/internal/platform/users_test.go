@@ -106,7 +106,8 @@ func TestUsers_ReachTheirOwnSubjectsAndNoOthers(t *testing.T) {
 		},
 		"issuer": {
 			subject.Event("certificate", "mc-1", "issued"), subject.Event("issuer", "iss-1", "configured"),
-			subject.Operation("deployment", "getTarget"), "$JS.API.CONSUMER.MSG.NEXT.EVT.issuer-evt",
+			subject.Operation("deployment", "getTarget"), subject.Operation("deployment", "answerHTTP01"),
+			"$JS.API.CONSUMER.MSG.NEXT.EVT.issuer-evt",
 			subject.DeadLetter("issuer", subject.ConsumerIssuerEvents),
 		},
 		"deployment": {

@@ -69,7 +69,7 @@ func InsertOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order, now t
 }
 
 const lockOrders = `SELECT w.job_id, w.attempt, w.verb, w.agent_id, w.site_id, w.certificate_id, w.state, w.signed, w.sends,
-	w.deadline, w.expires_at, w.created_at, w.closed_at, w.correlation_id, w.trace_parent
+	w.deadline, w.expires_at, w.created_at, w.closed_at, w.correlation_id, w.trace_parent, w.reason
 FROM agent_work w JOIN unnest($1::text[], $2::int[]) AS n (job_id, attempt)
 	ON w.job_id = n.job_id AND w.attempt = n.attempt
 ORDER BY w.job_id, w.attempt FOR UPDATE OF w`
@@ -95,7 +95,7 @@ func scanOrder(row pgx.CollectableRow) (*rollout.Order, error) {
 	var o rollout.Order
 	var deadline, closed *time.Time
 	err := row.Scan(&o.JobID, &o.Attempt, &o.Verb, &o.AgentID, &o.SiteID, &o.CertificateID, &o.State, &o.Signed,
-		&o.Sends, &deadline, &o.ExpiresAt, &o.CreatedAt, &closed, &o.Correlation, &o.TraceParent)
+		&o.Sends, &deadline, &o.ExpiresAt, &o.CreatedAt, &closed, &o.Correlation, &o.TraceParent, &o.Reason)
 	o.Deadline, o.ClosedAt = orZero(deadline), orZero(closed)
 	return &o, err
 }
@@ -124,15 +124,25 @@ func OpenOrders(ctx context.Context, tx pgx.Tx, agentID string) ([]OrderKey, err
 	return keys, nil
 }
 
+const orderState = `SELECT state, reason FROM agent_work WHERE job_id = $1 AND attempt = $2`
+
+// OrderState is how far an order has come, and what the agent said of it if it failed.
+func OrderState(ctx context.Context, db Querier, k OrderKey) (state rollout.OrderState, reason string, err error) {
+	if err := db.QueryRow(ctx, orderState, k.JobID, k.Attempt).Scan(&state, &reason); err != nil {
+		return "", "", fmt.Errorf("read order %s/%d: %w", k.JobID, k.Attempt, err)
+	}
+	return state, reason, nil
+}
+
 // NextOrder is when the next deadline of any order is.
 func NextOrder(ctx context.Context, db Querier) (time.Time, error) {
 	return next(ctx, db, "an order", `SELECT min(deadline) FROM agent_work WHERE deadline IS NOT NULL`)
 }
 
 const saveOrders = `UPDATE agent_work w SET state = n.state, sends = n.sends, deadline = n.deadline, closed_at = n.closed_at,
-	signed = CASE WHEN n.closed_at IS NULL THEN w.signed END
-FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[])
-	AS n (job_id, attempt, state, sends, deadline, closed_at)
+	signed = CASE WHEN n.closed_at IS NULL THEN w.signed END, reason = n.reason
+FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::text[])
+	AS n (job_id, attempt, state, sends, deadline, closed_at, reason)
 WHERE w.job_id = n.job_id AND w.attempt = n.attempt`
 
 // SaveOrders writes back orders that this transaction holds.
@@ -148,6 +158,7 @@ func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
 		column(orders, func(o *rollout.Order) int { return o.Sends }),
 		column(orders, func(o *rollout.Order) *time.Time { return orNull(o.Deadline) }),
 		column(orders, func(o *rollout.Order) *time.Time { return orNull(o.ClosedAt) }),
+		column(orders, func(o *rollout.Order) string { return o.Reason }),
 	)
 	if err != nil {
 		return fmt.Errorf("save %d orders: %w", len(orders), err)

@@ -43,6 +43,8 @@ type Order struct {
 	ExpiresAt time.Time
 	CreatedAt time.Time
 	ClosedAt  time.Time
+	// Reason is what the agent said of answers to a CA that it could not show.
+	Reason string
 
 	Correlation, TraceParent string
 }

@@ -26,7 +26,7 @@ type Fact struct {
 }
 
 // Hear applies a report to the order that it answers, and to the order's job, which is
-// nil for a request for a key: that job is the issuer's. The report's author and
+// nil for a request for a key or for answers to a CA: those jobs are the issuer's. The report's author and
 // attempt have been checked. A report on an order that is closed changes nothing. The
 // error says that the report makes no sense.
 func Hear(o *Order, j *Job, r command.AgentReport, now time.Time, waits retry.Policy) ([]Fact, error) {
@@ -35,6 +35,9 @@ func Hear(o *Order, j *Job, r command.AgentReport, now time.Time, waits retry.Po
 	}
 	if o.Verb == command.VerbKeyRequest {
 		return hearKey(o, r, now)
+	}
+	if o.Verb == command.VerbHTTP01 {
+		return nil, hearHTTP01(o, r, now)
 	}
 	if j == nil {
 		return nil, fmt.Errorf("order %s/%d has no job", o.JobID, o.Attempt)
@@ -93,6 +96,28 @@ func (o *Order) keyFailed(why string) Fact {
 	return Fact{Revision: int64(o.Attempt), Event: event.CSRFailed{
 		CertificateID: o.CertificateID, JobID: o.JobID, Attempt: o.Attempt, AgentID: o.AgentID, Reason: why,
 	}}
+}
+
+// hearHTTP01 notes what became of answers to a CA, for whoever waits for it; nobody else is told.
+func hearHTTP01(o *Order, r command.AgentReport, now time.Time) error {
+	switch r.Outcome {
+	case command.OutcomeStarted:
+		if o.State == OrderSent {
+			o.start(now)
+		}
+	case command.OutcomeCompleted:
+		if o.Open() {
+			o.Close(OrderDone, now)
+		}
+	case command.OutcomeFailed:
+		if o.Open() {
+			o.Close(OrderFailed, now)
+			o.Reason = reason(r.Error)
+		}
+	default:
+		return fault.New(fault.Invalid, "outcome %q does not answer an order to answer a CA", r.Outcome)
+	}
+	return nil
 }
 
 func hearDeploy(o *Order, j *Job, r command.AgentReport, now time.Time, waits retry.Policy) ([]Fact, error) {

@@ -66,8 +66,27 @@ func (s *server) GetCertificate(ctx context.Context, r issuerapi.GetCertificateR
 	if err != nil {
 		return nil, err
 	}
+	body := certificate(&c)
+	if body.RenewalAdvice, err = s.renewalAdvice(ctx, &c); err != nil {
+		return nil, err
+	}
 	return issuerapi.GetCertificate200JSONResponse{
-		Body: certificate(&c), Headers: issuerapi.GetCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+		Body: body, Headers: issuerapi.GetCertificate200ResponseHeaders{ETag: httpx.ETag(c.Revision)},
+	}, nil
+}
+
+// renewalAdvice is what the CA says about the renewal of a certificate, nil if it has said nothing.
+func (s *server) renewalAdvice(ctx context.Context, c *issuance.Certificate) (*issuerapi.RenewalAdvice, error) {
+	if c.VersionID == "" {
+		return nil, nil //nolint:nilnil // it is left out then
+	}
+	k, err := s.store.Advice(ctx, c.ID, c.VersionID)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return &issuerapi.RenewalAdvice{
+		WindowStart: k.Start.UTC(), WindowEnd: k.End.UTC(), RenewAt: k.At.UTC(), ExplanationURL: text(k.Explanation), ToldAt: k.ToldAt.UTC(),
+		LastError: text(k.Error),
 	}, nil
 }
 

@@ -125,6 +125,20 @@ func (s *server) TestIssuer(ctx context.Context, r issuerapi.TestIssuerRequestOb
 	}, nil
 }
 
+// RotateIssuerAccountKey implements the operation of that name.
+func (s *server) RotateIssuerAccountKey(
+	ctx context.Context, r issuerapi.RotateIssuerAccountKeyRequestObject,
+) (issuerapi.RotateIssuerAccountKeyResponseObject, error) {
+	if err := known("issuer", r.ID); err != nil {
+		return nil, err
+	}
+	p, _ := asking(ctx)
+	if err := s.issuers.RotateAccountKey(ctx, p, r.ID); err != nil {
+		return nil, err
+	}
+	return issuerapi.RotateIssuerAccountKey204Response{}, nil
+}
+
 // PreflightIssuer implements the operation of that name.
 func (s *server) PreflightIssuer(ctx context.Context, r issuerapi.PreflightIssuerRequestObject) (issuerapi.PreflightIssuerResponseObject, error) {
 	if err := known("issuer", r.ID); err != nil {

@@ -1,15 +1,24 @@
 package app_test
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/certctl/certctl/contracts/event"
+	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme"
@@ -93,6 +102,7 @@ func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
 	for setting, value := range map[string]any{
 		"directory_url": "http://acme.example.com/directory", "email": "nobody", "challenge_type": "tls-alpn-01", "eab_hmac_key": "?",
 		"profile": "a\nb", "ca_certificate_pem": "none", "dns_present_script": "/bin/sh", "preferred_chain": 7,
+		"http01_via": "carrier pigeon",
 	} {
 		config := map[string]any{"directory_url": "https://acme.example.com/directory", setting: value}
 		p := w.refused(http.StatusBadRequest, http.MethodPost, "createIssuer", issuers, map[string]any{"name": "x", "type": "ACME", "config": config})
@@ -113,4 +123,98 @@ func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Name != "config.directory_url" {
 		t.Errorf("another CA: %+v", p)
 	}
+}
+
+func TestACME_ReplacesItsAccountKeyByTheAPI(t *testing.T) {
+	w := newWorld(t)
+	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}})
+	i := w.issuer(acmeIssuer(s))
+	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
+	const keys = `SELECT string_agg(encode(sealed_key, 'hex'), ' ') FROM acme_accounts WHERE next_sealed_key IS NULL`
+	key, account := w.text(keys), w.text(accountURL)
+	rotate := func(id string) string { return issuers + "/" + id + "/rotate-account-key" }
+	w.must(http.StatusNoContent, http.MethodPost, "rotateIssuerAccountKey", rotate(i.ID), nil, nil)
+	if w.text(keys) == key || w.text(accountURL) != account {
+		t.Error("it has the same key, or another account")
+	}
+	w.issues(i.ID)
+	w.refused(http.StatusConflict, http.MethodPost, "rotateIssuerAccountKey", rotate("iss-local"), nil)
+	w.refused(http.StatusNotFound, http.MethodPost, "rotateIssuerAccountKey", rotate("iss-none"), nil)
+	w.as = authn.Principal{ID: "key-web", Kind: authn.KindUser, Scope: authn.Scope{Teams: []string{"t-web"}}}
+	w.refused(http.StatusForbidden, http.MethodPost, "rotateIssuerAccountKey", rotate(i.ID), nil)
+}
+
+// replaced is what the CA is told of the certificates that new ones replace, order by order.
+type replaced struct {
+	mu  sync.Mutex
+	ids []string // guarded by mu
+}
+
+func (r *replaced) note(req *http.Request) {
+	if !strings.HasSuffix(req.URL.Path, "/order-plz") {
+		return
+	}
+	body, _ := io.ReadAll(req.Body)
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	var signed struct{ Payload string }
+	var order struct{ Replaces string }
+	_ = json.Unmarshal(body, &signed)
+	payload, _ := base64.RawURLEncoding.DecodeString(signed.Payload)
+	_ = json.Unmarshal(payload, &order)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids = append(r.ids, order.Replaces)
+}
+
+func (r *replaced) all() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ids)
+}
+
+func TestACME_RenewsWhenTheCASaysSoAndSaysWhatItReplaces(t *testing.T) {
+	w := newWorld(t)
+	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}, AdviceSweep: 50 * time.Millisecond, RenewalSweep: 50 * time.Millisecond})
+	var told replaced
+	body := acmeIssuer(s)
+	body["config"].(map[string]any)["directory_url"] = s.Between(func(_ http.ResponseWriter, r *http.Request) bool {
+		told.note(r)
+		return false
+	})
+	body["config"].(map[string]any)["profile"] = "default"
+	i := w.issuer(body)
+	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
+	// The CA's own window is in the future; it is shown, and nothing is renewed.
+	w.await("advice", func() bool { return w.certificate(c.ID).RenewalAdvice != nil })
+	first := *w.certificate(c.ID).RenewalAdvice
+	if !first.WindowStart.After(time.Now()) || first.RenewAt.Before(first.WindowStart) || first.RenewAt.After(first.WindowEnd) {
+		t.Errorf("advised %+v", first)
+	}
+	// It was issued a week ago; now the CA has to revoke it.
+	w.exec(`UPDATE issuer.certificate_versions SET created_at = now() - interval '7 days', not_before = now() - interval '7 days'`)
+	past := time.Now().Add(-time.Hour).UTC()
+	s.Suggest(c.Version.PemChain, fmt.Sprintf(`{"suggestedWindow":{"start":%q,"end":%q},"explanationURL":"https://ca.example/incident"}`,
+		past.Add(-time.Hour).Format(time.RFC3339), past.Format(time.RFC3339)))
+	w.exec(`UPDATE issuer.renewal_advice SET next_ask_at = now()`)
+	requested, _ := hear(w, func(e event.CertificateRequested) bool { return e.Renewal && e.Automatic })
+	if requested.CertificateID != c.ID || !strings.Contains(requested.Reason, "its CA advises") {
+		t.Errorf("requested %+v", requested)
+	}
+	if now := w.certificate(c.ID).RenewalAdvice; now == nil || now.ExplanationURL == nil || *now.ExplanationURL != "https://ca.example/incident" {
+		t.Errorf("advised %+v", now)
+	}
+	w.await("the renewal to wait for a request", func() bool { return w.job(requested.JobID).Status == "AwaitingCSR" })
+	w.must(http.StatusAccepted, http.MethodPost, "submitCertificateCSR", "/api/v1/certificates/"+c.ID+"/csr",
+		map[string]any{"csr_pem": csrFor(t, "www.example.com")}, nil)
+	hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
+	if ids := told.all(); len(ids) < 2 || ids[0] != "" || ids[len(ids)-1] == "" {
+		t.Errorf("told to replace %q", ids)
+	}
+	// The new version has advice of its own.
+	w.await("advice about the new version", func() bool {
+		a := w.certificate(c.ID).RenewalAdvice
+		return a != nil && a.WindowStart.After(time.Now())
+	})
 }

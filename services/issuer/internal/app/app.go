@@ -4,6 +4,7 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
+	"github.com/certctl/certctl/services/issuer/internal/advice"
 	"github.com/certctl/certctl/services/issuer/internal/api"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
 	"github.com/certctl/certctl/services/issuer/internal/bus"
@@ -44,6 +46,8 @@ type Settings struct {
 	// issuer may be under way of their own accord.
 	RenewalSweep time.Duration
 	MaxRenewals  int
+	// AdviceSweep is how often it is seen that there is a new version whose CA may say when to renew it.
+	AdviceSweep time.Duration
 	// ServerKeys has the server make the keys that nobody else will, for demonstrations.
 	ServerKeys bool
 
@@ -109,11 +113,7 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	}, store, deps.Clock)
 	return together(
 		ctx, relay,
-		func(ctx context.Context) error {
-			return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
-				Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
-			}, answers)
-		},
+		func(ctx context.Context) error { return answer(ctx, deps, answers) },
 		func(ctx context.Context) error { return rpc.Serve(ctx, deps.Bus.NC, issuers, deps.Log) },
 		func(ctx context.Context) error {
 			return bus.Follow(ctx, deps.Bus, deps.DB, certificates, deps.Log, hooks)
@@ -121,8 +121,22 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 		func(ctx context.Context) error { return openOthers(ctx, issuers, store, deps) },
 		work.Run, certificates.Hold, renewals.Run, bulkWork.Run, campaignWork.Run, newAuthorities(store, deps).Run,
 		watchEnds(store, settings, deps),
+		func(ctx context.Context) error { return seekAdvice(ctx, store, issuers, deps, settings.AdviceSweep) },
 		func(ctx context.Context) error { return forget(ctx, store, deps) },
 	)
+}
+
+// answer answers HTTP operations until ctx ends.
+func answer(ctx context.Context, deps service.Deps, answers http.Handler) error {
+	return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{
+		Service: "issuer", Version: "1.0.0", Operations: httpapi.OperationsOf("issuer"), Log: deps.Log,
+	}, answers)
+}
+
+// seekAdvice asks CAs when they want their certificates renewed, until ctx ends.
+func seekAdvice(ctx context.Context, store *postgres.Store, issuers *registry.Registry, deps service.Deps, sweep time.Duration) error {
+	desk := &advice.Desk{Store: store, Issuers: issuers, Clock: deps.Clock, Log: deps.Log, Stopping: ctx.Done()}
+	return worker.New(desk, postgres.Questions{Store: store}, deps.Clock, deps.Log, sweep).Run(ctx)
 }
 
 // issuance is how certificates are issued, with a warning in the log if that is for demonstrations.

@@ -47,11 +47,12 @@ type OpenSSL struct {
 // ACME says how names are proven to ACME CAs, and which of them the environment sets up; without a directory there is
 // none.
 type ACME struct {
-	Directory, Email, Challenge string
-	KeyID, MACKey               string
-	Profile, PreferredChain     string
-	CACertPath                  string
-	Preflight                   string
+	Directory, Email        string
+	Challenge, Via          string
+	KeyID, MACKey           string
+	Profile, PreferredChain string
+	CACertPath              string
+	Preflight               string
 	// DNSProvider hosts the zones, with the settings in the file.
 	DNSProvider, DNSSettingsPath string
 	// HTTPAddress is where HTTP-01 is answered; empty is port 80.
@@ -128,7 +129,8 @@ func (a *ACME) config() (map[string]any, error) {
 		return nil, err
 	}
 	maps.Copy(config, filled(map[string]any{
-		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge, acme.SettingKeyID: a.KeyID,
+		acme.SettingDirectory: a.Directory, acme.SettingEmail: a.Email, acme.SettingChallenge: a.Challenge,
+		acme.SettingVia: a.Via, acme.SettingKeyID: a.KeyID,
 		acme.SettingMACKey: a.MACKey, acme.SettingProfile: a.Profile, acme.SettingChain: a.PreferredChain, acme.SettingRoots: roots,
 		acme.SettingPreflight: a.Preflight, acme.SettingDNSProvider: a.DNSProvider,
 	}))

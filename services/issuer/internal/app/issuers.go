@@ -14,6 +14,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/script"
 	"github.com/certctl/certctl/services/issuer/internal/ca/stepca"
 	"github.com/certctl/certctl/services/issuer/internal/ca/vault"
+	"github.com/certctl/certctl/services/issuer/internal/deployment"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
@@ -33,7 +34,8 @@ func kinds(store *postgres.Store, settings Settings, deps service.Deps) map[stri
 		},
 		registry.TypeACME: &acme.Kind{
 			Deps: acme.Deps{Accounts: store, Sealer: deps.Sealer, Clock: deps.Clock},
-			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, DNS: &settings.ACME.DNS,
+			HTTP: &acme.Listener{Address: settings.ACME.HTTPAddress}, Hosts: &acme.Hosts{Agents: deployment.NewAgents(deps.Bus.NC)},
+			DNS: &settings.ACME.DNS,
 		},
 		registry.TypeDigiCert: &digicert.Kind{Clock: deps.Clock},
 		registry.TypeStepCA:   &stepca.Kind{Clock: deps.Clock},

@@ -15,7 +15,9 @@ type Account struct {
 	// Contact is the mail address that the CA was told.
 	Contact string
 	// Sealed is the account's private key, bound to IssuerID and Directory.
-	Sealed    []byte
+	Sealed []byte
+	// Next is the key that is to take its place, sealed likewise; nil if none is. The CA may know either of the two.
+	Next      []byte
 	CreatedAt time.Time
 }
 
@@ -25,6 +27,11 @@ type AccountStore interface {
 	Account(ctx context.Context, issuerID, directory string) (*Account, error)
 	// AddAccount stores an account unless the issuer has one at that directory, and returns the one that is there now.
 	AddAccount(ctx context.Context, a Account) (*Account, error)
+	// AddNextKey stores the key that is to take the place of an account's, unless there is one, and returns the account as it
+	// is now. The account is Sealed with the one that was seen, or it is a Conflict.
+	AddNextKey(ctx context.Context, a Account, next []byte) (*Account, error)
+	// AdoptNextKey puts the next key in the place of an account's, unless that has been done.
+	AdoptNextKey(ctx context.Context, issuerID, directory string, next []byte) error
 	// NoteAccount keeps what the CA knows of an account: its URL and contact.
 	NoteAccount(ctx context.Context, a Account) error
 }

@@ -32,6 +32,9 @@ type Request struct {
 	Usages []x509.ExtKeyUsage
 	// Replaces is the certificate, in DER, whose place this one is to take; nil if it takes none's.
 	Replaces []byte
+	// AgentID is the agent on the host where the certificate is to be used first, which may prove its names there; empty if
+	// there is none.
+	AgentID string
 	// Order is what Keep was last told in an earlier attempt of the same job with the same issuer and the same CSR: the CA
 	// is to go on with that order and place another only if that one is of no use any more. Nil if there is none.
 	Order []byte
@@ -170,6 +173,13 @@ type Keyed interface {
 type OCSPResponderIssuer interface {
 	// IssueOCSPResponder returns a short-lived certificate for the key of a verified request.
 	IssueOCSPResponder(ctx context.Context, csr *x509.CertificateRequest) (Issued, error)
+}
+
+// AccountKeyRotator is an Issuer that its CA knows by a key.
+type AccountKeyRotator interface {
+	// RotateAccountKey replaces the key by a new one. It can be called again if it was cut short, and replicas that still
+	// have the old key find out.
+	RotateAccountKey(ctx context.Context) error
 }
 
 // RenewalAdvice is when a CA wants a certificate to be renewed.

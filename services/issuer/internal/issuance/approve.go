@@ -99,7 +99,11 @@ func (s *Service) approved(ctx context.Context, w *Work, by string, now time.Tim
 	if err != nil {
 		return Change{}, err
 	}
-	start := policy.Start(&renewal.Certificate{ID: w.CertificateID, NotAfter: w.ExpiresAt}, now)
+	advised, err := s.store.Advised(ctx, w.CertificateID)
+	if err != nil {
+		return Change{}, err
+	}
+	start := policy.Start(&renewal.Certificate{ID: w.CertificateID, NotAfter: w.ExpiresAt, Advised: advised}, now)
 	c.NextActionAt, c.Reason = start.At, orDefault(start.Reason, c.Reason)
 	return c, nil
 }

@@ -35,6 +35,8 @@ type Look struct {
 	IssuedAt, Failed time.Time
 	// Told is the lowest threshold that has been told of for that version.
 	Told *int
+	// Advised is when its CA wants it to be renewed, without the window's start.
+	Advised renewal.Advice
 }
 
 // Looks is what there is to be looked at, locked against changes by others.
@@ -147,7 +149,7 @@ func (r Renewals) bound(ctx context.Context, looks *Looks, steps []Step, now tim
 
 // subject is a certificate as the rules of renewal see it.
 func (s *Service) subject(l *Look, now time.Time) renewal.Certificate {
-	c := renewal.Certificate{ID: l.ID, IssuedAt: l.IssuedAt, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told}
+	c := renewal.Certificate{ID: l.ID, IssuedAt: l.IssuedAt, NotAfter: l.ExpiresAt, Failed: l.Failed, Told: l.Told, Advised: l.Advised}
 	if _, kind, err := renews(&l.Certificate); err != nil {
 		c.Why = fault.From(err).Message
 	} else if kind == Issuance {
@@ -236,7 +238,7 @@ func (r Renewals) begin(ctx context.Context, l *Look, p *renewal.Policy, c *rene
 // Plan is when a certificate is renewed of its own accord, and under which policy.
 type Plan struct {
 	PolicyID string
-	// Opens is when the window opens, NextAlert when the next threshold is reached; zero without a version.
+	// Opens is when the window opens, or the moment that the CA advises, NextAlert when the next threshold is reached; zero without a version.
 	Opens, NextAlert time.Time
 	renewal.Verdict
 }
@@ -252,6 +254,9 @@ func (s *Service) Plan(ctx context.Context, l *Look) (Plan, error) {
 	plan := Plan{PolicyID: policy.ID, Verdict: policy.Judge(&c, now)}
 	if l.VersionID != "" {
 		plan.Opens, plan.NextAlert = policy.Opens(&c), policy.NextMark(&c, now)
+		if at := l.Advised.At; !at.IsZero() {
+			plan.Opens = at
+		}
 	}
 	return plan, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/blockedkey"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 	"github.com/certctl/certctl/services/issuer/internal/lint"
+	"github.com/certctl/certctl/services/issuer/internal/renewal"
 	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 	"github.com/certctl/certctl/services/issuer/internal/standing"
 )
@@ -65,6 +66,8 @@ type Store interface {
 	Begin(ctx context.Context, s Start, at *Change) error
 	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
 	Version(ctx context.Context, certificateID, id string) (Version, string, error)
+	// Advised is when the CA of a certificate's newest version wants it to be renewed, without the window's start.
+	Advised(ctx context.Context, certificateID string) (renewal.Advice, error)
 	// Deploy notes which version is wanted on which targets, and tells of it. It is a Conflict if the newest version is
 	// no longer the one that was seen, or the certificate is Archived or Revoked.
 	Deploy(ctx context.Context, d Deployment) error

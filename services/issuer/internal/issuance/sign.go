@@ -22,17 +22,23 @@ type signing struct {
 	commonName                     string
 	sans                           []string
 	csr                            string
-	ca                             ca.Issuer
+	// previousID is the version before, agentID who looks after the first target; empty if there is none.
+	previousID, agentID string
+	ca                  ca.Issuer
 	// order and keep are those of [ca.Request].
 	order []byte
 	keep  func(ctx context.Context, order []byte) error
 }
 
 func (w *Work) signing(csr string) signing {
-	return signing{
+	what := signing{
 		certificateID: w.CertificateID, jobID: w.ID, issuerID: w.IssuerID, profileID: w.ProfileID,
-		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca,
+		commonName: w.CommonName, sans: w.SANs, csr: csr, ca: w.ca, previousID: w.CurrentVersionID,
 	}
+	if len(w.Targets) > 0 {
+		what.agentID = w.Targets[0].AgentID
+	}
+	return what
 }
 
 // examine checks a request against its record, its profile and the keys that are blocked.
@@ -61,11 +67,13 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	proposed, err := s.propose(ctx, what.issuerID, what.ca, ca.Request{
+	request := ca.Request{
 		CSR: csr, CommonName: what.commonName, Names: names,
 		Lifetime: rules.Lifetime(), Usages: rules.Usages(), ShortLived: rules.IsShortLived(),
 		Order: what.order, Keep: what.keep,
-	}, rules)
+	}
+	s.outside(ctx, &what, &request)
+	proposed, err := s.propose(ctx, what.issuerID, what.ca, request, rules)
 	if err != nil {
 		return nil, err
 	}

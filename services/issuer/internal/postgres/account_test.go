@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
@@ -42,5 +43,33 @@ func TestAccount_IsOneForEachIssuerAndDirectoryHoweverManyMakeIt(t *testing.T) {
 	}
 	if a, err := e.store.Account(t.Context(), "iss-local", there); a != nil || err != nil {
 		t.Errorf("at another directory: %+v, %v", a, err)
+	}
+}
+
+func TestAccount_TakesItsNextKeyOnce(t *testing.T) {
+	e := newEngine(t)
+	const here = "https://ca.example.com/directory"
+	a, err := e.store.AddAccount(t.Context(), ca.Account{IssuerID: "iss-local", Directory: here, Sealed: []byte("one"), CreatedAt: e.clock.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, next := range []string{"two", "three"} {
+		// Of several who replace it at once, all get the same.
+		now, err := e.store.AddNextKey(t.Context(), *a, []byte(next))
+		if err != nil || string(now.Sealed) != "one" || string(now.Next) != "two" {
+			t.Fatalf("account %+v, %v", now, err)
+		}
+	}
+	for _, next := range []string{"three", "two", "two"} {
+		if err := e.store.AdoptNextKey(t.Context(), "iss-local", here, []byte(next)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, err := e.store.Account(t.Context(), "iss-local", here)
+	if err != nil || string(now.Sealed) != "two" || now.Next != nil {
+		t.Errorf("account %+v, %v", now, err)
+	}
+	if _, err := e.store.AddNextKey(t.Context(), *a, []byte("four")); fault.CodeOf(err) != fault.Conflict {
+		t.Errorf("of a key that was replaced: %v", err)
 	}
 }

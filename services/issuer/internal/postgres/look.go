@@ -15,7 +15,8 @@ import (
 )
 
 // lookColumns are those of a certificate c with its targets t, its newest version v and its latest failure f.
-const lookColumns = certificateColumns + `, CASE WHEN v.imported THEN v.not_before ELSE GREATEST(v.not_before, v.created_at) END, f.at, c.alerted_days, t.ids, t.agents, t.enabled, t.versions`
+const lookColumns = certificateColumns + `, CASE WHEN v.imported THEN v.not_before ELSE GREATEST(v.not_before, v.created_at) END, f.at, c.alerted_days,
+	c.advised_renewal_at, c.advised_renewal_until, t.ids, t.agents, t.enabled, t.versions`
 
 const lookJoins = `LEFT JOIN certificate_versions v ON v.id = c.version_id
 	LEFT JOIN LATERAL (
@@ -28,15 +29,16 @@ const lookJoins = `LEFT JOIN certificate_versions v ON v.id = c.version_id
 
 func scanLook(row pgx.CollectableRow) (issuance.Look, error) {
 	var l issuance.Look
-	var began, failed *time.Time
+	var began, failed, advised, until *time.Time
 	var ids, agents, versions []string
 	var enabled []bool
 	var err error
-	l.Certificate, err = certificateScan(&began, &failed, &l.Told, &ids, &agents, &enabled, &versions)(row)
+	l.Certificate, err = certificateScan(&began, &failed, &l.Told, &advised, &until, &ids, &agents, &enabled, &versions)(row)
 	if err != nil {
 		return l, err
 	}
 	l.IssuedAt, l.Failed = orZero(began), orZero(failed)
+	l.Advised.At, l.Advised.End = orZero(advised), orZero(until)
 	if began == nil {
 		// A version that is recorded nowhere else began when its certificate did.
 		l.IssuedAt = l.CreatedAt

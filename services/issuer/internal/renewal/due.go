@@ -33,6 +33,8 @@ type Certificate struct {
 	Failed time.Time
 	// Told is the lowest threshold that people have been told of for this version; nil if none.
 	Told *int
+	// Advised is when its CA wants it to be renewed, if it has said; of it Start is not looked at.
+	Advised Advice
 }
 
 func (c *Certificate) lifetime() time.Duration { return max(c.NotAfter.Sub(c.IssuedAt), 0) }
@@ -87,6 +89,10 @@ func (v Verdict) Now(now time.Time) bool { return !v.At.IsZero() && !now.Before(
 
 // Judge says when a certificate is renewed of its own accord.
 //
+// What its CA advises counts instead of the policy's window, be it earlier or later: the CA knows of revocations to come,
+// and when it is busy. Without advice the policy's window counts. A maintenance window is waited for only within the
+// CA's.
+//
 // It begins when it is due, in the first maintenance window from then on. If none opens in time, jitter is forgone; if
 // then none does either, or the last has been missed, it begins outside of any window as soon as it is due, since a
 // certificate that runs out is worse than one that is replaced at an inconvenient hour. Where a person has to approve
@@ -103,6 +109,10 @@ func (p *Policy) Judge(c *Certificate, now time.Time) Verdict {
 	if now.Before(opens) {
 		reason = "its renewal window opens at " + stamp(opens)
 	}
+	if at := c.Advised.At; !at.IsZero() {
+		due, opens = at, at
+		reason = "its CA advises to renew it at " + stamp(at) + ", in a window until " + stamp(c.Advised.End)
+	}
 	if again := c.Failed.Add(Pause(c.lifetime())); !c.Failed.IsZero() && again.After(due) {
 		due, opens = again, again
 		reason = "the renewal before ended without a version at " + stamp(c.Failed)
@@ -116,8 +126,8 @@ func (p *Policy) Judge(c *Certificate, now time.Time) Verdict {
 		}
 	}
 	return Verdict{At: due, WindowMissed: true, Reason: fmt.Sprintf(
-		"%s; no maintenance window of policy %s opens in time before it expires at %s, so it is renewed outside of any",
-		reason, p.ID, stamp(c.NotAfter))}
+		"%s; no maintenance window of policy %s opens in time before it %s, so it is renewed outside of any",
+		reason, p.ID, c.limit())}
 }
 
 // Start is when a renewal of its own accord that a person has approved begins, by the maintenance windows.
@@ -129,14 +139,23 @@ func (p *Policy) Start(c *Certificate, now time.Time) Verdict {
 		return Verdict{At: at, Reason: "approved; waits for its maintenance window, which opens at " + stamp(at)}
 	}
 	return Verdict{At: now, WindowMissed: true, Reason: fmt.Sprintf(
-		"approved; no maintenance window of policy %s opens in time before it expires at %s, so it is renewed outside of any",
-		p.ID, stamp(c.NotAfter))}
+		"approved; no maintenance window of policy %s opens in time before it %s, so it is renewed outside of any",
+		p.ID, c.limit())}
 }
 
 // opening is when a maintenance window opens that is early enough to be of use.
 func (p *Policy) opening(from time.Time, c *Certificate) (time.Time, bool) {
 	at, ok := Opening(p.Windows, from)
-	return at, ok && at.Before(c.NotAfter.Add(-min(marginCap, c.lifetime()/marginPart)))
+	return at, ok && at.Before(c.NotAfter.Add(-min(marginCap, c.lifetime()/marginPart))) &&
+		(c.Advised.At.IsZero() || at.Before(c.Advised.End))
+}
+
+// limit says by when a maintenance window has to open.
+func (c *Certificate) limit() string {
+	if end := c.Advised.End; !c.Advised.At.IsZero() && end.Before(c.NotAfter) {
+		return "has to be renewed by " + stamp(end)
+	}
+	return "expires at " + stamp(c.NotAfter)
 }
 
 func later(a, b time.Time) time.Time {

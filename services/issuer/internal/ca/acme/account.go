@@ -24,27 +24,47 @@ func (a *Authority) stored(ctx context.Context) (*ca.Account, error) {
 	if err != nil || found != nil {
 		return found, err
 	}
+	made := ca.Account{IssuerID: issuer, Directory: directory, CreatedAt: a.deps.Clock.Now()}
+	if made.Sealed, err = a.sealedKey(); err != nil {
+		return nil, err
+	}
+	return a.deps.Accounts.AddAccount(ctx, made)
+}
+
+// sealedKey makes a key for the account.
+func (a *Authority) sealedKey() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make the account key of %s: %w", issuer, err)
+		return nil, fmt.Errorf("make the account key of %s: %w", a.config.IssuerID, err)
 	}
 	plain, err := x509x.EncodePrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
-	made := ca.Account{IssuerID: issuer, Directory: directory, CreatedAt: a.deps.Clock.Now()}
-	if made.Sealed, err = a.deps.Sealer.Seal(plain, binding(issuer, directory)); err != nil {
-		return nil, fmt.Errorf("seal the account key of %s: %w", issuer, err)
+	sealed, err := a.deps.Sealer.Seal(plain, binding(a.config.IssuerID, a.config.Directory))
+	if err != nil {
+		return nil, fmt.Errorf("seal the account key of %s: %w", a.config.IssuerID, err)
 	}
-	return a.deps.Accounts.AddAccount(ctx, made)
+	return sealed, nil
+}
+
+// adopt has the authority be who is stored.
+func (a *Authority) adopt(stored *ca.Account) error {
+	key, err := a.unseal(stored, stored.Sealed)
+	if err != nil {
+		return err
+	}
+	a.key.Store(key)
+	a.account.Store(stored)
+	return nil
 }
 
 // unseal opens an account's key. One that cannot be opened is an error, never a reason for a new account.
-func (a *Authority) unseal(stored *ca.Account) (*ecdsa.PrivateKey, error) {
+func (a *Authority) unseal(stored *ca.Account, sealed []byte) (*ecdsa.PrivateKey, error) {
 	unusable := func(err error, what string) error {
 		return fault.Wrap(err, fault.Unavailable, "the ACME account of %s cannot be used: %s", stored.IssuerID, what)
 	}
-	plain, err := a.deps.Sealer.Unseal(stored.Sealed, binding(stored.IssuerID, stored.Directory))
+	plain, err := a.deps.Sealer.Unseal(sealed, binding(stored.IssuerID, stored.Directory))
 	if errors.Is(err, secret.ErrKey) {
 		return nil, unusable(err, "its key was sealed with another sealing key; put that key back (CERTCTL_SEALING_KEY_FILE)")
 	}
@@ -89,7 +109,10 @@ func (a *Authority) register(ctx context.Context) error {
 	defer s.close()
 	now := *a.account.Load()
 	if now.URL == "" {
-		now.URL, err = a.introduce(s)
+		if now.URL, err = a.introduce(s); is(err, serverInternal) {
+			// Another replica that registers the same key at the same moment gets in its way at some CAs.
+			now.URL, err = a.introduce(s)
+		}
 	} else {
 		_, err = s.core.Accounts.Update(now.URL, protocol.Account{Contact: a.contact()})
 	}

@@ -52,8 +52,9 @@ type Config struct {
 	Roots *x509.CertPool
 	// Chain is what was learned of the CA's chain before, issuing certificate first; nil if nothing was.
 	Chain []*x509.Certificate
-	// Timeout is for one certificate; zero is DefaultTimeout.
-	Timeout time.Duration
+	// Timeout is for one certificate; zero is DefaultTimeout. Settle is how much of it the CA is waited for that works on an
+	// order, before the caller is told to come again; zero is DefaultSettle.
+	Timeout, Settle time.Duration
 }
 
 // Deps are what an Authority needs of its process.
@@ -67,7 +68,7 @@ type Deps struct {
 type Authority struct {
 	config  Config
 	deps    Deps
-	key     *ecdsa.PrivateKey
+	key     atomic.Pointer[ecdsa.PrivateKey] // of account
 	account atomic.Pointer[ca.Account]
 	// registering is held while the account is made known to the CA.
 	registering chan struct{}
@@ -80,6 +81,9 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Authority, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
+	if cfg.Settle == 0 {
+		cfg.Settle = DefaultSettle
+	}
 	a := &Authority{config: cfg, deps: deps, registering: make(chan struct{}, 1)}
 	if cfg.Chain != nil {
 		a.shown.Store(&cfg.Chain)
@@ -88,10 +92,9 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.key, err = a.unseal(stored); err != nil {
+	if err := a.adopt(stored); err != nil {
 		return nil, err
 	}
-	a.account.Store(stored)
 	// The account may be known for long; the directory is to be there now.
 	s, err := a.connect(ctx)
 	if err != nil {
@@ -114,7 +117,8 @@ func (a *Authority) Chain() []*x509.Certificate {
 
 // Issue implements [ca.Issuer].
 //
-// An order whose time is up is left to the CA, which drops it when it expires; what was presented for it is withdrawn.
+// The order is kept as soon as the CA has given it a place. When the time is up, what was presented for it is withdrawn,
+// and the next attempt goes on with the order.
 func (a *Authority) Issue(ctx context.Context, r ca.Request) (ca.Issued, error) {
 	if err := a.check(r); err != nil {
 		return ca.Issued{}, err
@@ -154,7 +158,7 @@ func (a *Authority) check(r ca.Request) error {
 			return fault.New(fault.Invalid, "%s: %s", name.Value, reason)
 		}
 	}
-	return nil
+	return a.noAgent(r.AgentID)
 }
 
 // as does something in a session of the account. If the CA does not know the account any more, it is registered again
@@ -176,7 +180,7 @@ func (a *Authority) as(ctx context.Context, do func(*session) error) error {
 		return err
 	}
 	err := once()
-	if is(err, accountDoesNotExist) {
+	if is(err, accountDoesNotExist) || a.outdated(ctx, err) {
 		err = once()
 	}
 	return coded(err)
@@ -184,5 +188,5 @@ func (a *Authority) as(ctx context.Context, do func(*session) error) error {
 
 // connect begins a session of the account.
 func (a *Authority) connect(ctx context.Context) (*session, error) {
-	return connect(ctx, a.config.Directory, a.config.Roots, a.account.Load().URL, a.key)
+	return connect(ctx, a.config.Directory, a.config.Roots, a.account.Load().URL, a.key.Load())
 }

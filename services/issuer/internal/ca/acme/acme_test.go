@@ -1,9 +1,11 @@
 package acme_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -54,7 +56,34 @@ func (a *accounts) AddAccount(ctx context.Context, one ca.Account) (*ca.Account,
 func (a *accounts) NoteAccount(_ context.Context, one ca.Account) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.one = &one
+	now := *a.one
+	now.URL, now.Contact = one.URL, one.Contact
+	a.one = &now
+	return nil
+}
+
+func (a *accounts) AddNextKey(ctx context.Context, seen ca.Account, next []byte) (*ca.Account, error) {
+	a.mu.Lock()
+	if !bytes.Equal(a.one.Sealed, seen.Sealed) {
+		a.mu.Unlock()
+		return nil, fault.New(fault.Conflict, "it has just been replaced")
+	}
+	now := *a.one
+	if now.Next == nil {
+		now.Next = next
+	}
+	a.one = &now
+	a.mu.Unlock()
+	return a.Account(ctx, "", "")
+}
+
+func (a *accounts) AdoptNextKey(_ context.Context, _, _ string, next []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := *a.one; bytes.Equal(now.Next, next) {
+		now.Sealed, now.Next = next, nil
+		a.one = &now
+	}
 	return nil
 }
 
@@ -311,6 +340,10 @@ func TestACME_SaysWhyTheCADoesNotIssue(t *testing.T) {
 			_, err := open(t, c.config, newDeps()).Issue(t.Context(), request(t, c.name))
 			if fault.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v (%s)", err, fault.CodeOf(err))
+			}
+			// That a name is not proven says nothing about how the CA is.
+			if _, unproven := errors.AsType[*ca.Unproven](err); unproven != (c.code == fault.Unavailable) {
+				t.Errorf("got %v, unproven %t", err, unproven)
 			}
 		})
 	}

@@ -24,12 +24,22 @@ const (
 	SettingDirectory = "directory_url"
 	SettingEmail     = "email"
 	SettingChallenge = "challenge_type"
-	SettingKeyID     = "eab_kid"
-	SettingMACKey    = "eab_hmac_key"
-	SettingProfile   = "profile"
-	SettingChain     = "preferred_chain"
+	// SettingVia is who answers http-01: ViaListener or ViaAgent.
+	SettingVia     = "http01_via"
+	SettingKeyID   = "eab_kid"
+	SettingMACKey  = "eab_hmac_key"
+	SettingProfile = "profile"
+	SettingChain   = "preferred_chain"
 	// SettingRoots are what the directory's TLS certificate must lead to, in PEM; without it, the system's.
 	SettingRoots = "ca_certificate_pem"
+)
+
+// Who answers http-01.
+const (
+	// ViaListener is this process.
+	ViaListener = "listener"
+	// ViaAgent is the agent of the certificate's first target.
+	ViaAgent = "agent"
 )
 
 const maxText = 255
@@ -37,10 +47,11 @@ const maxText = 255
 // Kind opens ACME issuers. It implements [registry.Keeper].
 type Kind struct {
 	Deps
-	// HTTP and DNS are what every issuer proves names with. DNS has no SetUp if the operator has named no programs: nobody
+	// HTTP, Hosts and DNS are what every issuer proves names with. DNS has no SetUp if the operator has named no programs: nobody
 	// else can.
-	HTTP *Listener
-	DNS  *Hooks
+	HTTP  *Listener
+	Hosts *Hosts
+	DNS   *Hooks
 	// Endpoints and AuthorityPort are where providers and name servers are, if that is not their usual place, as in tests.
 	Endpoints     provider.Endpoints
 	AuthorityPort string
@@ -59,6 +70,16 @@ func (k *Kind) read(config map[string]any) (Config, error) {
 		r.Bad(SettingEmail, "must be a mail address")
 	}
 	challenge := r.Text(SettingChallenge)
+	switch r.Text(SettingVia) {
+	case "", ViaListener:
+	case ViaAgent:
+		c.Solver = k.Hosts
+		if challenge == DNS01 {
+			r.Bad(SettingVia, "says who answers "+HTTP01+", and this issuer's challenge_type is "+DNS01)
+		}
+	default:
+		r.Bad(SettingVia, "must be "+ViaListener+" or "+ViaAgent)
+	}
 	prover, resolver := k.dns01(r, config, challenge == DNS01)
 	switch challenge {
 	case "", HTTP01:

@@ -3,7 +3,10 @@ package acme
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
+	"net/http"
 	"slices"
+	"time"
 
 	protocol "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
@@ -13,31 +16,95 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
-// order has a certificate made (RFC 8555 section 7.4) and returns its chain in PEM.
+const (
+	// DefaultSettle is how long a CA is waited for that works on an order.
+	DefaultSettle = 20 * time.Second
+	// pendingPause is when to ask again after that, if the CA does not say.
+	pendingPause = 15 * time.Second
+)
+
+// kept is what it takes to go on with an order: where it is, whose, and the hash of the request that it was placed for.
+type kept struct {
+	URL     string `json:"url"`
+	Account string `json:"account"`
+	CSR     string `json:"csr_sha256"`
+}
+
+// order has a certificate made (RFC 8555 section 7.4) and returns its chain in PEM. An order that was kept is gone on
+// with from wherever it stands, so that no attempt, however it ends, makes a second certificate.
 func (a *Authority) order(ctx context.Context, s *session, r ca.Request) ([]byte, error) {
-	order, err := a.placed(s, r)
+	o, err := a.begun(ctx, s, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.prove(ctx, s, order.Authorizations); err != nil {
-		return nil, err
+	if o.Status == protocol.StatusPending {
+		if err := a.prove(ctx, s, o.Authorizations, r.AgentID); err != nil {
+			return nil, err
+		}
+		if o, err = a.await(ctx, s, o.Location, protocol.StatusPending); err != nil {
+			return nil, err
+		}
 	}
-	err = s.until(ctx, func() (bool, error) { return s.orderIs(order.Location, protocol.StatusReady, protocol.StatusValid) })
+	if o.Status == protocol.StatusReady {
+		// That it is not ready any more is because it has been finalized already; then the answer was lost.
+		if _, err := s.core.Orders.UpdateForCSR(o.Finalize, r.CSR.Raw); err != nil && !is(err, orderNotReady) {
+			return nil, err
+		}
+	}
+	if o.Status != protocol.StatusValid {
+		if o, err = a.await(ctx, s, o.Location, protocol.StatusReady, protocol.StatusProcessing); err != nil {
+			return nil, err
+		}
+	}
+	if o.Status != protocol.StatusValid || o.Certificate == "" {
+		return nil, fault.New(fault.Unavailable, "the ACME CA has no certificate for an order that it calls %s", o.Status)
+	}
+	return a.chain(s, o.Certificate)
+}
+
+// begun returns the order that was kept, if it is of use, else a new one, which is kept first of all.
+func (a *Authority) begun(ctx context.Context, s *session, r ca.Request) (protocol.ExtendedOrder, error) {
+	what := kept{Account: s.account, CSR: x509x.Fingerprint(r.CSR.Raw)}
+	var before kept
+	if json.Unmarshal(r.Order, &before) == nil && before.Account == what.Account && before.CSR == what.CSR {
+		o, err := s.core.Orders.Get(before.URL)
+		o.Location = before.URL
+		if err == nil && usable(&o, a.deps.Clock.Now()) || err != nil && !s.lost(err) {
+			return o, err
+		}
+	}
+	o, err := a.placed(s, r)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	if _, err := s.core.Orders.UpdateForCSR(order.Finalize, r.CSR.Raw); err != nil {
-		return nil, err
-	}
-	err = s.until(ctx, func() (bool, error) { return s.orderIs(order.Location, protocol.StatusValid) })
+	what.URL = o.Location
+	text, err := json.Marshal(what)
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	done, err := s.core.Orders.Get(order.Location)
-	if err != nil {
-		return nil, err
+	return o, r.Kept(ctx, text)
+}
+
+// usable tells whether there is anything to be had from an order. One that is finalized does not expire.
+func usable(o *protocol.ExtendedOrder, now time.Time) bool {
+	switch o.Status {
+	case protocol.StatusProcessing, protocol.StatusValid:
+		return true
+	case protocol.StatusPending, protocol.StatusReady:
+		ends, err := time.Parse(time.RFC3339, o.Expires)
+		return err != nil || now.Before(ends)
 	}
-	return a.chain(s, done.Certificate)
+	return false
+}
+
+// lost tells whether the CA, asked for an order, does not know it any more, or not as this account's. Some say so by the
+// status alone.
+func (s *session) lost(err error) bool {
+	switch s.wire.status.Load() {
+	case http.StatusNotFound, http.StatusGone, http.StatusForbidden, http.StatusUnauthorized:
+		return !is(err, accountDoesNotExist)
+	}
+	return false
 }
 
 // placed places an order. That it replaces a certificate is a courtesy, and saves the limits of some CAs: one that takes
@@ -55,88 +122,32 @@ func (a *Authority) placed(s *session, r ca.Request) (protocol.ExtendedOrder, er
 	return order, err
 }
 
-// orderIs tells whether an order has come to one of some states. Its error is why it never will.
-func (s *session) orderIs(location string, states ...string) (bool, error) {
-	order, err := s.core.Orders.Get(location)
-	if err != nil {
-		return false, err
-	}
-	if order.Status == protocol.StatusInvalid {
-		if err := order.Err(); err != nil {
+// await looks at an order until it has left some states. If the CA leaves it there for long, the error is a *ca.Pending;
+// if it has given it up, the error says why.
+func (a *Authority) await(ctx context.Context, s *session, location string, states ...string) (o protocol.ExtendedOrder, err error) {
+	bounded, cancel := context.WithTimeout(ctx, a.config.Settle)
+	defer cancel()
+	err = s.until(bounded, func() (bool, error) {
+		if o, err = s.core.Orders.Get(location); err != nil {
+			return false, err
+		}
+		o.Location = location
+		if o.Status != protocol.StatusInvalid {
+			return !slices.Contains(states, o.Status), nil
+		}
+		if err := o.Err(); err != nil {
 			return false, err
 		}
 		return false, fault.New(fault.Unavailable, "the ACME CA has given the order up and does not say why")
-	}
-	return slices.Contains(states, order.Status), nil
-}
-
-// prove proves that the names of an order are ours, all at once.
-func (a *Authority) prove(ctx context.Context, s *session, authorizations []string) error {
-	var proofs []Proof
-	var open []protocol.Challenge
-	var pending []string
-	for _, location := range authorizations {
-		authorization, err := s.core.Authorizations.Get(location)
-		if err != nil {
-			return err
+	})
+	if bounded.Err() != nil && ctx.Err() == nil && slices.Contains(states, o.Status) {
+		again := min(s.wire.asked(), latest)
+		if again <= 0 {
+			again = pendingPause
 		}
-		if authorization.Status == protocol.StatusValid {
-			continue
-		}
-		i := slices.IndexFunc(authorization.Challenges, func(c protocol.Challenge) bool { return c.Type == a.config.Solver.Type() })
-		if i < 0 {
-			return fault.New(fault.Invalid, "the ACME CA takes no %s for %s", a.config.Solver.Type(), authorization.Identifier.Value)
-		}
-		answer, err := s.core.GetKeyAuthorization(authorization.Challenges[i].Token)
-		if err != nil {
-			return err
-		}
-		proofs = append(proofs, Proof{Domain: authorization.Identifier.Value, Token: authorization.Challenges[i].Token, Answer: answer})
-		open = append(open, authorization.Challenges[i])
-		pending = append(pending, location)
+		return o, &ca.Pending{Says: "its order is " + o.Status, Again: again}
 	}
-	if len(proofs) == 0 {
-		return nil
-	}
-	withdraw, err := a.config.Solver.Present(ctx, proofs)
-	if err != nil {
-		return err
-	}
-	defer withdraw()
-	for _, c := range open {
-		if _, err := s.core.Challenges.New(c.URL); err != nil {
-			return err
-		}
-	}
-	for _, location := range pending {
-		if err := s.until(ctx, func() (bool, error) { return s.authorized(location) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// authorized tells whether the CA believes that a name is ours. Its error is why it never will.
-func (s *session) authorized(location string) (bool, error) {
-	authorization, err := s.core.Authorizations.Get(location)
-	if err != nil {
-		return false, err
-	}
-	switch authorization.Status {
-	case protocol.StatusValid:
-		return true, nil
-	case protocol.StatusPending, protocol.StatusProcessing:
-		return false, nil
-	}
-	name := authorization.Identifier.Value
-	for _, c := range authorization.Challenges {
-		if c.Error != nil {
-			told := *c.Error
-			told.Detail = name + ": " + told.Detail
-			return false, &told
-		}
-	}
-	return false, fault.New(fault.Unavailable, "the ACME CA does not believe that %s is ours: its authorization is %s", name, authorization.Status)
+	return o, err
 }
 
 // chain fetches what was issued, by the chain that is preferred if the CA offers several.

@@ -19,7 +19,9 @@ const (
 	accountDoesNotExist = "accountDoesNotExist"
 	alreadyRevoked      = "alreadyRevoked"
 	badReason           = "badRevocationReason"
+	orderNotReady       = "orderNotReady"
 	rateLimited         = "rateLimited"
+	serverInternal      = "serverInternal"
 )
 
 // never are the problems that the same request will meet again. Any other may pass: what a name resolves to, who answers
@@ -46,6 +48,9 @@ func coded(err error) error {
 		return nil
 	}
 	if _, already := errors.AsType[*fault.Error](err); already {
+		return err
+	}
+	if _, pending := errors.AsType[*ca.Pending](err); pending {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

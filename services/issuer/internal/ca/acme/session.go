@@ -104,12 +104,15 @@ type wire struct {
 	to  *http.Transport
 	// after is the newest answer's Retry-After, in nanoseconds.
 	after atomic.Int64
+	// status is the newest answer's, zero if there was none.
+	status atomic.Int64
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
+	w.status.Store(0)
 	res, err := w.to.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return nil, err
@@ -125,6 +128,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		after = 0
 	}
 	w.after.Store(int64(after))
+	w.status.Store(int64(res.StatusCode))
 	return res, nil
 }
 

@@ -19,6 +19,8 @@ type Proof struct {
 	Token  string
 	// Answer is the key authorization of RFC 8555 section 8.1.
 	Answer string
+	// AgentID is the agent of the host where the certificate is to be used first, empty if there is none.
+	AgentID string
 }
 
 // Solver shows proofs to a CA. It is safe for concurrent use.

@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -56,7 +58,12 @@ func (s *Server) Tell(path string, what map[string]any) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.Records+path, bytes.NewReader(body))
+	s.post(s.Records+path, body)
+}
+
+func (s *Server) post(url string, body []byte) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -66,8 +73,18 @@ func (s *Server) Tell(path string, what map[string]any) {
 	}
 	defer res.Body.Close()
 	if said, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s: HTTP %d %s %v", path, res.StatusCode, said, err)
+		s.t.Fatalf("%s: HTTP %d %s %v", url, res.StatusCode, said, err)
 	}
+}
+
+// Suggest sets what the CA says about the renewal of a certificate, given in PEM: any text, though RFC 9773 wants JSON.
+func (s *Server) Suggest(certificatePEM, text string) {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]string{"Certificate": certificatePEM, "ARIResponse": text})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.post("https://"+s.management+"/set-renewal-info/", body)
 }
 
 // OtherRoots are the common names of the roots that the alternative chains lead to.
@@ -101,6 +118,34 @@ func (s *Server) OtherRoots() []string {
 // directory there.
 func (s *Server) Between(answer func(http.ResponseWriter, *http.Request) bool) string {
 	s.t.Helper()
+	return s.front(func(behind http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !answer(w, r) {
+				behind.ServeHTTP(w, r)
+			}
+		})
+	})
+}
+
+// Behind stands between client and server until the test ends, and changes what the server has answered; a panic with
+// [http.ErrAbortHandler] cuts the connection. It returns the directory there.
+func (s *Server) Behind(change func(r *http.Request, answer *httptest.ResponseRecorder)) string {
+	s.t.Helper()
+	return s.front(func(behind http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answer := httptest.NewRecorder()
+			behind.ServeHTTP(answer, r)
+			change(r, answer)
+			maps.Copy(w.Header(), answer.Header())
+			w.Header().Del("Content-Length")
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(answer.Body.Bytes())
+		})
+	})
+}
+
+func (s *Server) front(handler func(behind http.Handler) http.Handler) string {
+	s.t.Helper()
 	behind, err := url.Parse(s.Directory)
 	if err != nil {
 		s.t.Fatal(err)
@@ -113,11 +158,10 @@ func (s *Server) Between(answer func(http.ResponseWriter, *http.Request) bool) s
 	proxy := &httputil.ReverseProxy{Transport: s.client().Transport, Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = behind.Scheme, behind.Host, r.In.Host
 	}}
-	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !answer(w, r) {
-			proxy.ServeHTTP(w, r)
-		}
-	}))
+	// Connections are cut on purpose.
+	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	front := httptest.NewUnstartedServer(handler(proxy))
+	front.Config.ErrorLog = proxy.ErrorLog
 	front.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
 	front.StartTLS()
 	s.t.Cleanup(front.Close)

@@ -4,6 +4,7 @@ package pebbletest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,6 +16,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,6 +43,12 @@ type Options struct {
 	Bound bool
 	// Roots is how many chains it offers besides the first.
 	Roots int
+	// Nonces is how many of a hundred nonces it refuses; zero is 15.
+	Nonces int
+	// Reuse is how many of a hundred authorizations it remembers.
+	Reuse int
+	// Strict has it refuse what the protocol will not allow for much longer.
+	Strict bool
 	// DNS is who it asks for names, instead of a DNS of its own, as host:port.
 	DNS string
 }
@@ -59,6 +68,7 @@ type Server struct {
 	dir        string
 	t          testing.TB
 	ca, names  *exec.Cmd
+	log        *diary // of the CA
 }
 
 // Start makes a server and starts it.
@@ -74,7 +84,7 @@ func Start(t testing.TB, o Options) *Server {
 	records := free(t)
 	s.Records, s.management = "http://"+records, free(t)
 	s.write(address)
-	s.names = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
+	s.names, _ = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
 		"-dnsserver", own, "-management", records, "-defaultIPv6", "")
 	t.Cleanup(func() { stop(&s.names); s.Stop() })
 	s.Run()
@@ -84,9 +94,10 @@ func Start(t testing.TB, o Options) *Server {
 // Run starts the CA, after Stop again: it has forgotten everything then.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.ca = s.start([]string{
-		"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_AUTHZREUSE=0", "PEBBLE_ALTERNATE_ROOTS=" + strconv.Itoa(s.options.Roots),
-	}, "pebble", "-config", filepath.Join(s.dir, "pebble.json"), "-dnsserver", s.DNS)
+	s.ca, s.log = s.start([]string{
+		"PEBBLE_VA_NOSLEEP=1", "PEBBLE_VA_ALWAYS_VALID=0", "PEBBLE_WFE_NONCEREJECT=" + strconv.Itoa(cmp.Or(s.options.Nonces, 15)),
+		"PEBBLE_AUTHZREUSE=" + strconv.Itoa(s.options.Reuse), "PEBBLE_ALTERNATE_ROOTS=" + strconv.Itoa(s.options.Roots),
+	}, "pebble", "-config", filepath.Join(s.dir, "pebble.json"), "-dnsserver", s.DNS, "-strict="+strconv.FormatBool(s.options.Strict))
 	s.await(s.Directory)
 	s.await("https://" + s.management + "/roots/0")
 	s.await(s.Records + "/http-request-history")
@@ -103,11 +114,33 @@ func stop(cmd **exec.Cmd) {
 	}
 }
 
-func (s *Server) start(env []string, program string, args ...string) *exec.Cmd {
+// Issued counts the certificates that it has issued since it was started.
+func (s *Server) Issued() int { return strings.Count(s.log.String(), "Issued certificate serial ") }
+
+// diary is what a program says.
+type diary struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+// Write implements [io.Writer].
+func (d *diary) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.Write(p)
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.String()
+}
+
+func (s *Server) start(env []string, program string, args ...string) (*exec.Cmd, *diary) {
 	s.t.Helper()
 	cmd := exec.Command(catest.Binary(s.t, program), args...)
 	cmd.Env = env
-	log := &bytes.Buffer{}
+	log := &diary{}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -120,7 +153,7 @@ func (s *Server) start(env []string, program string, args ...string) *exec.Cmd {
 			s.t.Logf("%s says:\n%s", program, log)
 		}
 	})
-	return cmd
+	return cmd, log
 }
 
 // write makes the directory's certificate and the configuration.
