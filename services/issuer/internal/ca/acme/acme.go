@@ -164,10 +164,12 @@ func (a *Authority) check(r ca.Request) error {
 // as does something in a session of the account. If the CA does not know the account any more, it is registered again
 // and the thing is done once more.
 func (a *Authority) as(ctx context.Context, do func(*session) error) error {
+	used := a.account.Load()
 	once := func() error {
 		if err := a.register(ctx); err != nil {
 			return err
 		}
+		used = a.account.Load()
 		s, err := a.connect(ctx)
 		if err != nil {
 			return err
@@ -180,7 +182,7 @@ func (a *Authority) as(ctx context.Context, do func(*session) error) error {
 		return err
 	}
 	err := once()
-	if is(err, accountDoesNotExist) || a.outdated(ctx, err) {
+	if is(err, accountDoesNotExist) || a.outdated(ctx, used, err) {
 		err = once()
 	}
 	return coded(err)

@@ -94,8 +94,9 @@ func (a *Authority) confirm(ctx context.Context, stored *ca.Account) (known bool
 }
 
 // outdated reports whether the CA refused a signature because the account's key was replaced, by another replica or
-// before this process was cut short; the authority has the new one then.
-func (a *Authority) outdated(ctx context.Context, err error) bool {
+// before this process was cut short; the authority has the new one then. Used is the account that was signed for, which
+// may have been replaced here meanwhile.
+func (a *Authority) outdated(ctx context.Context, used *ca.Account, err error) bool {
 	if !is(err, "malformed") && !is(err, "unauthorized") {
 		return false
 	}
@@ -103,7 +104,7 @@ func (a *Authority) outdated(ctx context.Context, err error) bool {
 	if storeErr != nil || stored == nil {
 		return false
 	}
-	if !bytes.Equal(stored.Sealed, a.account.Load().Sealed) {
+	if !bytes.Equal(stored.Sealed, used.Sealed) {
 		return a.adopt(stored) == nil
 	}
 	if stored.Next == nil {
