@@ -27,5 +27,5 @@ func TestACME_ConformsWithAStepCA(t *testing.T) {
 		IssuerID: "iss-step", Directory: s.Directory, Email: "pki@example.com", Roots: roots, Timeout: 2 * time.Minute,
 		Solver: &acme.Listener{Address: names.HTTP},
 	})
-	catest.RunWithin(t, a, catest.Bounds{Names: []string{"www.example.com", "api.example.com"}, OwnTemplate: true})
+	catest.RunWithin(t, a, catest.Bounds{Names: []string{"www.example.com", "api.example.com"}, OwnTemplate: true, NoAdvice: true})
 }

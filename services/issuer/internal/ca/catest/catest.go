@@ -36,6 +36,8 @@ type Bounds struct {
 	// OwnTemplate tells that key usages, purposes besides that of a server, key identifiers, backdating and the length of
 	// serial numbers are the CA's alone.
 	OwnTemplate bool
+	// NoAdvice tells that the CA does not say when to renew, though others that are asked in the same way do.
+	NoAdvice bool
 }
 
 // Run runs the suite.
@@ -63,6 +65,7 @@ func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
 			t.Run("refuses "+kind, func(t *testing.T) { refuses(t, issuer, NewKey(t, kind)) })
 		}
 	}
+	s.check(t, "renews with another key", true, func(t *testing.T) { renews(t, issuer, b) })
 	s.check(t, "serials are random", true, func(t *testing.T) { serials(t, issuer, b) })
 	s.check(t, "long common name", true, func(t *testing.T) { longName(t, issuer, b) })
 	s.check(t, "only the key of the request counts", true, func(t *testing.T) { ignoresExtensions(t, issuer, b) })
@@ -73,6 +76,8 @@ func run(t *testing.T, issuer ca.Issuer, b Bounds) (s suite) {
 	responders, can := issuer.(ca.OCSPResponderIssuer)
 	s.check(t, "issues for an OCSP responder", can, func(t *testing.T) { responder(t, issuer, responders, b) })
 	takesTime := asynchronous(t, issuer, b)
+	adviser, can := issuer.(ca.RenewalAdviser)
+	s.check(t, "says when to renew", can && !b.NoAdvice, func(t *testing.T) { advises(t, issuer, adviser, b) })
 	s.check(t, "asynchronous orders", takesTime, func(t *testing.T) { asksAgain(t, issuer, b) })
 	s.check(t, "an order is gone on with after a crash", takesTime, func(t *testing.T) { survivesCrashes(t, issuer, b) })
 	return s
