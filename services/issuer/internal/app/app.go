@@ -97,7 +97,11 @@ func Run(ctx context.Context, settings Settings, deps service.Deps) error {
 	bulkOperations := bulk.New(store, certificates, deps.Clock, deps.Log, func() { bulkWork.Wake() })
 	bulkWork = worker.New(bulkOperations, bulkOperations, deps.Clock, deps.Log, bulkSweep)
 	campaigns, campaignWork := newCampaigns(store, certificates, issuers, deps)
-	wakeCampaigns = campaignWork.Wake
+	wakeCampaigns = func() {
+		if campaigns.UnderWay() {
+			campaignWork.Wake()
+		}
+	}
 	work = worker.New(certificates, store, deps.Clock, deps.Log, settings.Sweep)
 	renewals = worker.New(issuance.Renewals{Service: certificates}, postgres.Looks{Store: store}, deps.Clock, deps.Log, settings.RenewalSweep)
 	renewals.Linger = renewalLinger

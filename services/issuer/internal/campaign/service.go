@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/certctl/certctl/libs/authn"
@@ -72,6 +73,7 @@ type Service struct {
 	clock        clock.Clock
 	log          *slog.Logger
 	wake         func()
+	underWay     atomic.Bool
 
 	mu sync.Mutex
 	// tried has what came of trying the issuers of rehearsals, by campaign and issuer. Guarded by mu.

@@ -53,6 +53,7 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	s.underWay.Store(len(open) > 0)
 	var failed error
 	for _, of := range open {
 		if rehearsals[of] {
@@ -75,6 +76,9 @@ func (s *Service) Work(ctx context.Context) (more bool, err error) {
 	s.forget(open)
 	return more && failed == nil, failed
 }
+
+// UnderWay reports whether a campaign was under way at the last look, which a job that ends may concern.
+func (s *Service) UnderWay() bool { return s.underWay.Load() }
 
 // giveUp stops a campaign that no item is to blame for: nothing is gained by doing it again.
 func (s *Service) giveUp(ctx context.Context, campaignID string, cause error) error {
