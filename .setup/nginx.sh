@@ -23,43 +23,7 @@ MESSAGE
 	exit 1
 }
 
-for tool in apt-get dpkg-deb dpkg; do
-	command -v $tool >/dev/null 2>&1 || explain "there is no $tool to fetch one with"
-done
-
-echo "nginx: unpacking the system's package (once)"
-work=$peers/nginx.new
-rm -rf "$work"
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/debs" "$work/root"
-
-# apt with its lists and caches in our folder: an ordinary user may do this, and the machine's own lists stay as they
-# are. What is installed is read from the machine, so that only what is missing here is fetched.
-apt() {
-	apt-get -qq -o Debug::NoLocking=1 -o APT::Sandbox::User= -o Dir::State::Lists="$work/lists" \
-		-o Dir::Cache="$work" -o Dir::Cache::Archives="$work/archives" -o APT::Install-Recommends=0 "$@"
-}
-apt update >"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch its lists"; }
-packages=$(apt --simulate install nginx 2>>"$work/log" | awk '$1 == "Inst" { print $2 }')
-[ -n "$packages" ] || { cat "$work/log" >&2; explain "apt found no way to have one"; }
-# shellcheck disable=SC2086 # a list of names, one word each
-(cd "$work/debs" && apt download $packages) >>"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch it"; }
-for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
-
-binary=$work/root/usr/sbin/nginx
-[ -x "$binary" ] || explain "the package holds no /usr/sbin/nginx"
-rm -rf "$peers/nginx"
-mv "$work/root" "$peers/nginx"
-rm -rf "$work"
-
-mkdir -p "$peers/bin"
-libraries=$(cd "$peers/nginx" && find . -name '*.so.*' -exec dirname {} + | sort -u | sed 's|^\.|$root|' | paste -sd: -)
-cat >"$peers/bin/nginx" <<WRAPPER
-#!/bin/sh
-# The unpacked NGINX, with the libraries that came with it. Its built-in paths (/var/log, /run, /var/lib/nginx) may not
-# exist here: a configuration names its own pid, logs and temporary paths, and is started with -e.
-root=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../nginx" && pwd)
-export LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-exec "\$root/usr/sbin/nginx" "\$@"
-WRAPPER
-chmod +x "$peers/bin/nginx"
+. "$(dirname "$0")/unpack.sh"
+unpack nginx nginx
+wrap nginx usr/sbin/nginx
 "$peers/bin/nginx" -v

@@ -59,28 +59,8 @@ MESSAGE
 	exit 1
 }
 
-for tool in apt-get dpkg-deb dpkg; do
-	command -v $tool >/dev/null 2>&1 || explain "there is no $tool to fetch one with"
-done
-
-echo "softhsm: unpacking the system's package (once)"
-work=$peers/softhsm.new
-rm -rf "$work"
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/debs" "$work/root"
-
-# apt with its lists and caches in our folder: an ordinary user may do this, and the machine's own lists stay as they
-# are. What the packages need besides themselves, OpenSSL's library, is there with the openssl that tests use anyway.
-apt() {
-	apt-get -qq -o Debug::NoLocking=1 -o APT::Sandbox::User= -o Dir::State::Lists="$work/lists" \
-		-o Dir::Cache="$work" -o Dir::Cache::Archives="$work/archives" -o APT::Install-Recommends=0 "$@"
-}
-apt update >"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch its lists"; }
-(cd "$work/debs" && apt download softhsm2 libsofthsm2) >>"$work/log" 2>&1 || { cat "$work/log" >&2; explain "apt could not fetch it"; }
-for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
-
-rm -rf "$peers/softhsm"
-mv "$work/root" "$peers/softhsm"
-rm -rf "$work"
+. "$(dirname "$0")/unpack.sh"
+unpack softhsm softhsm2 libsofthsm2
 ln -sfn ../softhsm/usr/bin/softhsm2-util "$peers/bin/softhsm2-util"
 
 found=$(module "$peers/softhsm")
