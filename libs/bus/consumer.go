@@ -33,8 +33,8 @@ var (
 	rebinding = retry.Policy{Base: 50 * time.Millisecond, Cap: 5 * time.Second, Jitter: 0.3}
 )
 
-// Handler has the effects of messages, within tx. The messages are new to this consumer and in the order of their
-// stream. The code of its error decides over a message: fault.VerdictOf. It may be called again for the same messages,
+// Handler has the effects of messages, within tx. The messages are new to this consumer (but see Spec.Idempotent) and in
+// the order of their stream. The code of its error decides over a message: fault.VerdictOf. It may be called again for the same messages,
 // one by one, when it fails for several, so it must have no effect outside tx.
 type Handler func(ctx context.Context, tx pgx.Tx, batch []Message) error
 
@@ -46,6 +46,10 @@ type Spec struct {
 	JS jetstream.JetStream
 	// Batch is the most messages in one transaction. Zero is 64.
 	Batch int
+	// Idempotent says that the handler itself sees to it that a message which comes again has no further effect, also
+	// beside others in one batch and at once in another transaction: by a key of what it writes, say. Nothing is then
+	// kept in an inbox, and a message counts as new whenever it comes.
+	Idempotent bool
 	// Pace is the least time between the beginnings of two batches that are not full ones, for a consumer whose effects
 	// nobody waits for: a message that comes alone is handled at once, of those that come one behind the other many are
 	// handled together. Zero is none.
@@ -100,8 +104,8 @@ type consumer struct {
 // Consume handles the messages of a durable consumer until ctx ends; then it finishes the batch in hand (for at most
 // 10 s), gives the rest back to the server and returns nil. It fails only on a Spec that can never work.
 //
-// What has arrived is handled in one transaction: the inbox drops what this consumer has had before, the handler has
-// the effects of the rest, and after the commit all are acknowledged. While one batch is handled the next is gathered,
+// What has arrived is handled in one transaction: the inbox, if there is need of one, drops what this consumer has had
+// before, the handler has the effects of the rest, and after the commit all are acknowledged. While one batch is handled the next is gathered,
 // so batches grow with the load; when messages come in hundreds a second batches are spaced by some milliseconds, and a
 // lone message waits for nothing. A batch that fails is tried message by message.
 //

@@ -114,32 +114,58 @@ func (k *consumer) transact(stop, work context.Context, batch []delivery) (bool,
 // once runs one transaction. outside reports that the error is not the handler's: the database did not take part.
 func (k *consumer) once(ctx context.Context, batch []delivery) (fresh int, err error, outside bool) {
 	ids := make([]string, len(batch))
+	again := false
 	for i, d := range batch {
 		ids[i] = d.ID
+		again = again || d.Delivered > 1
 	}
 	var handled, broken bool
 	var refused error
-	err = pg.InTx(ctx, k.pool, func(tx pgx.Tx) error {
-		fresh, handled, broken, refused = 0, false, false, nil
-		claimed, err := inbox.Claim(ctx, tx, k.spec.Durable, ids)
-		if err != nil {
-			return err
-		}
-		handled = true
-		if len(claimed) == 0 {
-			return nil
-		}
-		msgs := pick(batch, claimed)
-		fresh = len(msgs)
-		refused = k.call(ctx, tx, msgs)
-		broken = tx.Conn().IsClosed()
-		return refused
-	})
+	transact := func(claim func(context.Context, pgx.Tx, []string) ([]string, error)) error {
+		return pg.InTx(ctx, k.pool, func(tx pgx.Tx) error {
+			fresh, handled, broken, refused = 0, false, false, nil
+			claimed, err := claim(ctx, tx, ids)
+			if err != nil {
+				return err
+			}
+			handled = true
+			if len(claimed) == 0 {
+				return nil
+			}
+			msgs := pick(batch, claimed)
+			fresh = len(msgs)
+			refused = k.call(ctx, tx, msgs)
+			broken = tx.Conn().IsClosed()
+			return refused
+		})
+	}
+	claim := k.claimNew
+	if again && !k.spec.Idempotent {
+		claim = k.claim
+	}
+	err = transact(claim)
+	if !handled && pg.IsUnique(err) {
+		err = transact(k.claim)
+	}
 	if err == nil {
 		return fresh, nil, false
 	}
 	commitLost := refused == nil && (pg.IsUnavailable(err) || errors.Is(err, pg.ErrCommitUnknown))
 	return 0, err, !handled || broken || commitLost
+}
+
+// claim returns the ids that this consumer has not had before, and marks them as had.
+func (k *consumer) claim(ctx context.Context, tx pgx.Tx, ids []string) ([]string, error) {
+	return inbox.Claim(ctx, tx, k.spec.Durable, ids)
+}
+
+// claimNew does the same if they all are new, as almost all are that come for the first time, and is a violation of a
+// unique constraint otherwise. Where there is no inbox it has nothing to do.
+func (k *consumer) claimNew(ctx context.Context, tx pgx.Tx, ids []string) ([]string, error) {
+	if k.spec.Idempotent {
+		return ids, nil
+	}
+	return ids, inbox.ClaimNew(ctx, tx, k.spec.Durable, ids)
 }
 
 // pick returns the messages whose ids were claimed, once each.

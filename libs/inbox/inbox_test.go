@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -131,10 +129,37 @@ func TestPrune_ForgetsOnlyWhatIsOld(t *testing.T) {
 	}
 }
 
-func TestPruneHourly_EndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	must(t, inbox.PruneHourly(ctx, nil, slog.New(slog.DiscardHandler)))
+func TestPrune_OfALargeInboxSeesAllOfItInTheEnd(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	_, err := pool.Exec(t.Context(), `INSERT INTO inbox SELECT repeat('x', 1500), i::text, now() - i % 2 * interval '91 days' FROM generate_series(1, 60000) i`)
+	must(t, err)
+	var forgotten int64
+	for range 200 {
+		n, err := inbox.Prune(t.Context(), pool, inbox.Keep)
+		must(t, err)
+		if forgotten += n; forgotten == 30_000 {
+			return
+		}
+	}
+	t.Errorf("%d rows forgotten, want 30,000", forgotten)
+}
+
+func TestClaimNew_RefusesWhatWasTaken(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	claimNew := func(consumer string, ids ...string) error {
+		return pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return inbox.ClaimNew(t.Context(), tx, consumer, ids) })
+	}
+	must(t, claimNew("x", "b", "a", "b"))
+	must(t, claimNew("y", "a"))
+	must(t, claimNew("y"))
+	if err := claimNew("x", "c", "a"); !pg.IsUnique(err) {
+		t.Errorf("got %v, want a unique violation", err)
+	}
+	if diff := cmp.Diff([]string{"c"}, claim(t, pool, "x", "a", "b", "c")); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func must(t *testing.T, err error) {

@@ -13,33 +13,38 @@ import (
 )
 
 const (
-	lookSQL = `SELECT id, extract(epoch FROM clock_timestamp() - created_at)::float8
-FROM outbox
-WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
+	lookSQL = `SELECT id, coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM outbox o WHERE o.id = q.id)), 0)::float8
+FROM outbox_queue q
+WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 ORDER BY id LIMIT 1`
 
-	claimSQL = `SELECT ctid, id, msg_id, stream, subject, headers, body
-FROM outbox
-WHERE sent_at IS NULL AND id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
-	AND stream <> ALL($3::text[]) AND id <> ALL($4::bigint[])
-ORDER BY id LIMIT $5
-FOR UPDATE SKIP LOCKED`
+	// A plan that was made while the tables were small would read all of them, and is kept: this one is made for any size.
+	bySizeUnseenSQL = `SET LOCAL enable_seqscan = off`
 
-	// By where the rows lie, since they are locked and stay there; by id a plan that was made while the table was small
-	// reads all of it.
-	markSQL = `UPDATE outbox SET sent_at = now() WHERE ctid = ANY($1)`
+	claimSQL = `WITH due AS MATERIALIZED (
+	SELECT ctid AS place, id FROM outbox_queue
+	WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
+		AND stream <> ALL($3::text[]) AND id <> ALL($4::bigint[])
+	ORDER BY id LIMIT $5
+	FOR UPDATE SKIP LOCKED
+)
+SELECT due.place, o.id, o.msg_id, o.stream, o.subject, o.headers, o.body
+FROM due JOIN outbox o ON o.id = due.id`
+
+	// By where the rows lie, since they are locked and stay there.
+	sentSQL = `DELETE FROM outbox_queue WHERE ctid = ANY($1)`
 )
 
 // row is a claimed message.
 type row struct {
-	at pgtype.TID
+	at pgtype.TID // in the queue
 	id int64
 	Message
 }
 
 // look reports whether there are unsent rows. A full look begins at the first row and sets the floor from which the
-// others begin: the index still holds every row that was sent since it was last vacuumed, and walking over these
-// costs more than all the rest. A row that commits late, below the floor, waits for the next full look.
+// others begin: the index of the queue still holds every row that was sent since it was last vacuumed, and walking over
+// these costs more than all the rest. A row that commits late, below the floor, waits for the next full look.
 func (r *Relay) look(ctx context.Context, full bool) (bool, error) {
 	from := r.floor
 	if full {
@@ -63,8 +68,9 @@ func (r *Relay) look(ctx context.Context, full bool) (bool, error) {
 	return !none, nil
 }
 
-// round claims a batch, publishes it and marks what was published as sent. The rows stay locked meanwhile, so that no
-// other relay takes them; if this process dies the lock dies with it. More reports whether the batch was a full one.
+// round claims a batch, publishes it and takes what was published out of the queue. The rows stay locked meanwhile, so
+// that no other relay takes them; if this process dies the lock dies with it. More reports whether the batch was a full
+// one.
 func (r *Relay) round(ctx context.Context) (more bool, err error) {
 	rows, tx, err := r.claim(ctx)
 	if err != nil {
@@ -75,16 +81,16 @@ func (r *Relay) round(ctx context.Context) (more bool, err error) {
 	if len(sent) == 0 {
 		return false, abandon(ctx, tx)
 	}
-	if _, err := tx.Exec(ctx, markSQL, placesOf(rows, sent)); err != nil {
-		return false, errors.Join(fmt.Errorf("mark %d messages as sent: %w", len(sent), err), abandon(ctx, tx))
+	if _, err := tx.Exec(ctx, sentSQL, placesOf(rows, sent)); err != nil {
+		return false, errors.Join(fmt.Errorf("take %d sent messages out of the queue: %w", len(sent), err), abandon(ctx, tx))
 	}
 	if err := pg.Commit(ctx, tx); err != nil {
-		return false, fmt.Errorf("mark %d messages as sent: %w", len(sent), err)
+		return false, fmt.Errorf("take %d sent messages out of the queue: %w", len(sent), err)
 	}
 	return len(rows) == r.Batch, nil
 }
 
-// placesOf returns where the rows lie that have one of the ids.
+// placesOf returns where the rows lie in the queue that have one of the ids.
 func placesOf(rows []row, ids []int64) []pgtype.TID {
 	wanted := make(map[int64]bool, len(ids))
 	for _, id := range ids {
@@ -109,6 +115,7 @@ func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
 	var rows []row
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(bySizeUnseenSQL)
 	batch.Queue(claimSQL, r.floor, r.Streams, streams, ids, r.Batch).Query(func(found pgx.Rows) error {
 		rows, err = pgx.CollectRows(found, scanRow)
 		return err

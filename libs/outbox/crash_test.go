@@ -71,7 +71,7 @@ func TestOutboxAndInbox_EffectOfEachChangeIsThereOnceUnderRandomKills(t *testing
 	must(t, os.WriteFile(filepath.Join(dir, drainFile), nil, 0o600))
 	eventually(t, "every change has its effect", func() bool {
 		return number(pool, "SELECT count(*) FROM change c WHERE NOT EXISTS (SELECT FROM effect e WHERE e.id = c.id)") == 0 &&
-			number(pool, "SELECT count(*) FROM outbox WHERE sent_at IS NULL") == 0
+			number(pool, "SELECT count(*) FROM outbox_queue") == 0
 	})
 	w.kill()
 	changes := acknowledged(t, dir)

@@ -107,7 +107,7 @@ func insert(t testing.TB, pool *pgxpool.Pool, messages ...outbox.Message) {
 
 func unsent(t testing.TB, pool *pgxpool.Pool) (n int) {
 	t.Helper()
-	must(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE sent_at IS NULL").Scan(&n))
+	must(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox_queue").Scan(&n))
 	return n
 }
 

@@ -10,8 +10,8 @@ import (
 
 // Message is one row of the outbox: what is to be published, and where.
 type Message struct {
-	// ID makes the message known to everyone who may see it twice. It is unique in its schema for as long as the row
-	// is kept; a second message of the same ID is refused by Insert.
+	// ID makes the message known to everyone who may see it twice. The writer sees to it that it is unique, as package
+	// id makes them: a second message of the same ID would be taken for the first, and have no effect.
 	ID string
 	// Stream is the stream that takes the message. Messages of one stream are published together.
 	Stream string
@@ -79,7 +79,8 @@ func (c Columns) Args() []any {
 var insertFirst = InsertSQL(1)
 
 // InsertSQL returns the statement that writes Columns, whose arguments begin at parameter number first. It returns no
-// rows, so it can stand as one WITH part of a statement that also makes the change which the messages tell of.
+// rows, so it can stand as one WITH part of a statement that also makes the change which the messages tell of. That the
+// messages are to be sent is noted by a trigger of the table, at the end of the statement that inserts them.
 func InsertSQL(first int) string {
 	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
 SELECT id, stream, subject, header::jsonb, body

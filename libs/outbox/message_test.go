@@ -4,25 +4,23 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/certctl/certctl/libs/outbox"
-	"github.com/certctl/certctl/libs/pg"
 )
 
-func TestInsert_RefusesASecondMessageOfTheSameID(t *testing.T) {
+func TestInsert_IsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	insert(t, pool, message("a", "EVT"))
-	err := outbox.Insert(t.Context(), pool, message("b", "EVT"), message("a", "EVT"))
-	if !pg.IsUnique(err) {
-		t.Errorf("got %v, want a unique violation", err)
+	nul := message("b", "EVT")
+	nul.Subject = "\x00"
+	if err := outbox.Insert(t.Context(), pool, message("a", "EVT"), nul); err == nil {
+		t.Error("NUL was stored")
 	}
-	if n := unsent(t, pool); n != 1 {
-		t.Errorf("%d rows, want 1: an insert is all or nothing", n)
+	if n := unsent(t, pool); n != 0 {
+		t.Errorf("%d rows, want none", n)
 	}
 }
 
@@ -75,22 +73,38 @@ func ExampleInsertSQL() {
 	// UPDATE thing SET name = $2 WHERE id = $1
 }
 
-func TestPrune_DeletesOnlyWhatWasSentLongAgo(t *testing.T) {
+func TestPrune_DeletesOnlyWhatIsOldAndPublished(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	insert(t, pool, message("old", "EVT"), message("new", "EVT"), message("unsent", "EVT"))
-	for id, sent := range map[string]string{"old": "now() - interval '31 days'", "new": "now()"} {
-		_, err := pool.Exec(t.Context(), "UPDATE outbox SET sent_at = "+sent+" WHERE msg_id = $1", id)
+	insert(t, pool, message("stuck", "EVT"), message("old", "EVT"), message("new", "EVT"), message("unsent", "EVT"))
+	for _, sql := range []string{
+		"DELETE FROM outbox_queue q USING outbox o WHERE o.id = q.id AND msg_id IN ('old', 'new')",
+		"UPDATE outbox SET created_at = now() - interval '31 days' WHERE msg_id IN ('old', 'stuck')",
+	} {
+		_, err := pool.Exec(t.Context(), sql)
 		must(t, err)
 	}
-	n, err := outbox.Prune(t.Context(), pool, 30*24*time.Hour)
+	n, err := outbox.Prune(t.Context(), pool, outbox.Keep)
 	must(t, err)
 	if n != 1 {
 		t.Errorf("%d rows deleted, want 1", n)
 	}
-	var left int
-	must(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM outbox WHERE msg_id <> 'old'").Scan(&left))
-	if left != 2 {
-		t.Errorf("%d rows left, want 2", left)
+	var left, queued int
+	must(t, pool.QueryRow(t.Context(), "SELECT count(*), (SELECT count(*) FROM outbox_queue) FROM outbox WHERE msg_id <> 'old'").Scan(&left, &queued))
+	if left != 3 || queued != 2 {
+		t.Errorf("%d rows left of which %d are unsent, want 3 and 2", left, queued)
+	}
+}
+
+func TestPrune_ForgetsToSendWhatSomebodyHasDeleted(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	insert(t, pool, message("a", "EVT"), message("b", "EVT"))
+	_, err := pool.Exec(t.Context(), "DELETE FROM outbox WHERE msg_id = 'a'")
+	must(t, err)
+	_, err = outbox.Prune(t.Context(), pool, outbox.Keep)
+	must(t, err)
+	if n := unsent(t, pool); n != 1 {
+		t.Errorf("%d rows are to be sent, want 1", n)
 	}
 }

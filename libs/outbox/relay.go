@@ -5,10 +5,13 @@
 // bus's acknowledgement and its own commit leaves the row to be published again, with the same ID, by the next one.
 // Receivers see to it that this has no effect (package inbox).
 //
+// Rows of outbox are written once and never changed. Which of them are not published yet says the table outbox_queue,
+// whose rows are narrow and few: a trigger of outbox adds them, and the relay deletes them (docs/adr/0010-outbox-queue.md).
+//
 // Order is not promised: identity values commit out of order, several relays publish side by side, and a row that the
 // bus refuses is passed over. Receivers compare the version of the aggregate.
 //
-// Rows stay for 30 days after they were published, so that a stream can be filled again.
+// Messages stay for 30 days, so that a stream can be filled again.
 package outbox
 
 import (
@@ -27,7 +30,7 @@ import (
 // Relay publishes the rows of one outbox. Any number may run on the same table, in one process or in many.
 // Set the fields before Run and leave them alone afterwards.
 type Relay struct {
-	// Pool reaches the schema of the outbox.
+	// Pool reaches the schema of the outbox, whose tables its search path finds.
 	Pool *pgxpool.Pool
 	// Publish makes messages durable on the bus, all of which are of one stream, and returns nil only when all of them
 	// are. A message that the bus has already counts as published. An error whose code is fault.Unavailable means that

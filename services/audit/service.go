@@ -7,7 +7,7 @@
 // The end of the chain is signed from time to time (internal/notary); what was signed is
 // proof against whoever can write to the database but does not hold the key.
 //
-// Each message is recorded once, in the transaction of its inbox row. The order of the
+// Each event is recorded once, however often its message comes: the chain knows it by its id. The order of the
 // chain is the order of arrival; the time of an event is its own.
 package audit
 
@@ -25,10 +25,8 @@ import (
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/outbox"
-	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/api"
 	"github.com/certctl/certctl/services/audit/internal/chain"
@@ -97,7 +95,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		{subject.StreamEvents, subject.ConsumerAuditEvents},
 		{subject.StreamAudit, subject.ConsumerAuditRecords},
 	} {
-		spec := bus.Spec{Stream: c.stream, Durable: c.durable, Batch: batch, Pace: pace, DLQSubject: subject.DeadLetter(name, c.durable)}
+		spec := bus.Spec{Stream: c.stream, Durable: c.durable, Batch: batch, Pace: pace, Idempotent: true, DLQSubject: subject.DeadLetter(name, c.durable)}
 		g.Go(func() error { return deps.Bus.Consume(ctx, spec, deps.DB, r.record) })
 	}
 	g.Go(func() error {
@@ -106,7 +104,6 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		}, api.API{Pool: deps.DB, Streams: deps.Bus.JS, Clock: deps.Clock, Log: deps.Log}.Handler())
 	})
 	g.Go(func() error { return signer.Run(ctx) })
-	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })
 	err = g.Wait()
 	stop()
 	return errors.Join(err, last.Wait())
@@ -129,12 +126,12 @@ func (r recorder) record(ctx context.Context, tx pgx.Tx, messages []bus.Message)
 		}
 		events = append(events, told...)
 	}
-	err := postgres.Append(ctx, tx, events)
-	if pg.IsUnique(err) {
-		return fault.Wrap(err, fault.Conflict, "an event is on record already")
+	added, err := postgres.Append(ctx, tx, events)
+	if errors.Is(err, postgres.ErrTaken) {
+		return fault.Wrap(err, fault.Conflict, "another event is on record under its id")
 	}
 	if err == nil {
-		r.signer.Arrived(len(events))
+		r.signer.Arrived(added)
 	}
 	return err
 }

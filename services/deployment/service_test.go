@@ -312,7 +312,7 @@ func TestService_LosesAndDoublesNothingWhateverIsKilled(t *testing.T) {
 	})
 	p.until("everything is said", func() bool {
 		var unsent int
-		err := p.db.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE sent_at IS NULL`).Scan(&unsent)
+		err := p.db.QueryRow(t.Context(), `SELECT count(*) FROM outbox_queue`).Scan(&unsent)
 		return err == nil && unsent == 0
 	})
 	p.end()

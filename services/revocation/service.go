@@ -24,7 +24,6 @@ import (
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/httpx"
-	"github.com/certctl/certctl/libs/inbox"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/libs/x509x"
@@ -69,7 +68,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 		})
 	}
 	spec := bus.Spec{
-		Stream: subject.StreamEvents, Durable: subject.ConsumerRevocationEvents, Batch: 256, Pace: pace,
+		Stream: subject.StreamEvents, Durable: subject.ConsumerRevocationEvents, Batch: 256, Pace: pace, Idempotent: true,
 		DLQSubject: subject.DeadLetter(name, subject.ConsumerRevocationEvents),
 	}
 	g.Go(func() error { return deps.Bus.Consume(ctx, spec, deps.DB, learn) })
@@ -77,11 +76,11 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	g.Go(func() error {
 		return natshttp.Serve(ctx, deps.Bus.NC, natshttp.Options{Service: name, Log: deps.Log}, http.NotFoundHandler())
 	})
-	g.Go(func() error { return inbox.PruneHourly(ctx, deps.DB, deps.Log) })
 	return g.Wait()
 }
 
-// learn keeps what the messages tell of issuers and serial numbers.
+// learn keeps what the messages tell of issuers and serial numbers. What it was told before changes nothing: a serial
+// number is known, and of an issuer nothing newer is said.
 func learn(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
 	var serials []postgres.Serial
 	for _, m := range messages {

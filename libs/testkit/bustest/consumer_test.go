@@ -67,17 +67,8 @@ func TestConsumer_HasTheEffectOfADuplicateOnce(t *testing.T) {
 	})
 	r.publish(1, 5)
 	r.settledAll()
-	// The server forgets its window with the stream's state, as after a restart that is too long; the inbox does not.
-	m := event(3)
-	msg, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	msg.Header.Del("Nats-Msg-Id")
 	for range 3 {
-		if _, err := r.conn.JS.PublishMsg(t.Context(), msg); err != nil {
-			t.Fatal(err)
-		}
+		r.publishUnknown(3)
 	}
 	r.publish(6, 6)
 	if info := r.settledAll(); info.Delivered.Stream != 9 {
@@ -88,6 +79,37 @@ func TestConsumer_HasTheEffectOfADuplicateOnce(t *testing.T) {
 	}
 	if n := calls.Load(); n != 6 {
 		t.Errorf("handler got %d messages", n)
+	}
+}
+
+func TestConsumer_ThatIsIdempotentIsGivenADuplicateAndKeepsNoInbox(t *testing.T) {
+	r := newRig(t)
+	s := spec()
+	s.Idempotent = true
+	var calls atomic.Int32
+	r.consume(s, func(ctx context.Context, tx pgx.Tx, batch []bus.Message) error {
+		calls.Add(int32(len(batch)))
+		for _, m := range batch {
+			if _, err := tx.Exec(ctx, `INSERT INTO effect (msg_id, version) SELECT $1, $2
+				WHERE NOT EXISTS (SELECT FROM effect WHERE msg_id = $1)`, m.ID, m.AggVersion); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r.publish(1, 3)
+	r.settledAll()
+	r.publishUnknown(2)
+	r.settledAll()
+	if diff := cmp.Diff(ids(1, 3), r.effects()); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+	if n := calls.Load(); n != 4 {
+		t.Errorf("handler got %d messages", n)
+	}
+	var claimed int
+	if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM inbox`).Scan(&claimed); err != nil || claimed != 0 {
+		t.Errorf("%d rows in the inbox, %v; want none", claimed, err)
 	}
 }
 

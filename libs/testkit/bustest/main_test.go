@@ -27,7 +27,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
 
 var schema = fstest.MapFS{"0001_test.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE inbox (consumer text NOT NULL, msg_id text NOT NULL, received_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (consumer, msg_id));
-CREATE INDEX inbox_received ON inbox (received_at);
 CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, msg_id text NOT NULL, version bigint NOT NULL);
 `)}}
 
@@ -107,6 +106,21 @@ func (r *rig) publish(from, to int) {
 				r.t.Fatal(err)
 			}
 		}
+	}
+}
+
+// publishUnknown stores an event that the server takes for a new one. It forgets its window with the stream's state, as
+// after a restart that is too long; consumers do not.
+func (r *rig) publishUnknown(n int) {
+	r.t.Helper()
+	m := event(n)
+	msg, err := m.Encode()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	msg.Header.Del("Nats-Msg-Id")
+	if _, err := r.conn.JS.PublishMsg(r.t.Context(), msg); err != nil {
+		r.t.Fatal(err)
 	}
 }
 

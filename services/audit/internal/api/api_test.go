@@ -35,7 +35,10 @@ func newPool(t *testing.T) *pgxpool.Pool { return pgtest.New(t, migrations.FS("a
 
 func store(t *testing.T, pool *pgxpool.Pool, events ...chain.Event) {
 	t.Helper()
-	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return postgres.Append(t.Context(), tx, events) })
+	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := postgres.Append(t.Context(), tx, events)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,10 @@ func store(t *testing.T, pool *pgxpool.Pool, name string, n int) {
 			ID: fmt.Sprintf("ae-%s-%d", name, i), ActorType: "User", Details: `{}`, At: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
 		}
 	}
-	if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return postgres.Append(t.Context(), tx, events) }); err != nil {
+	if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := postgres.Append(t.Context(), tx, events)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -25,23 +25,69 @@ INSERT INTO audit_events (sequence, id, actor, actor_type, action, resource_type
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::json[],
                      $9::timestamptz[], $10::bytea[])`
 
-// Append puts events at the end of the chain, in their order, within tx.
-func Append(ctx context.Context, tx pgx.Tx, events []chain.Event) error {
+// onRecord is asked under the lock, so nobody adds to its answer.
+const onRecord = `SELECT id, happened_at FROM audit_events WHERE id = ANY($1)`
+
+// ErrTaken means that an event has the id of another one that is on record.
+var ErrTaken = errors.New("the id of an event is that of another one on record")
+
+// Append puts events at the end of the chain, in their order, within tx, and returns how many those were: an event that
+// is on record already is passed over, so that its message may come any number of times. It is the same one if id and
+// time are: whoever calls the API may choose the id of a call again, but not the time. What else is said of it depends on
+// the build that put it on record. The slice is left with what was added, as it stands in the chain.
+func Append(ctx context.Context, tx pgx.Tx, events []chain.Event) (int, error) {
 	if len(events) == 0 {
-		return nil
+		return 0, nil
 	}
 	if err := pg.LockTx(ctx, tx, chainLock); err != nil {
-		return fmt.Errorf("lock the audit chain: %w", err)
+		return 0, fmt.Errorf("lock the audit chain: %w", err)
 	}
 	head, err := Head(ctx, tx)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if events, err = missing(ctx, tx, events); err != nil || len(events) == 0 {
+		return 0, err
 	}
 	head.Append(events)
 	if _, err := tx.Exec(ctx, insertEvents, columns(events)...); err != nil {
-		return fmt.Errorf("append %d audit events: %w", len(events), err)
+		return 0, fmt.Errorf("append %d audit events: %w", len(events), err)
 	}
-	return nil
+	return len(events), nil
+}
+
+// missing returns the events that are not on record, each once, in the place of events.
+func missing(ctx context.Context, tx pgx.Tx, events []chain.Event) ([]chain.Event, error) {
+	ids := make([]string, len(events))
+	for i := range events {
+		ids[i] = events[i].ID
+	}
+	rows, err := tx.Query(ctx, onRecord, ids)
+	if err != nil {
+		return nil, fmt.Errorf("look for events that are on record: %w", err)
+	}
+	known := make(map[string]time.Time, len(events))
+	var id string
+	var at time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error {
+		known[id] = at
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("look for events that are on record: %w", err)
+	}
+	out := events[:0]
+	for i := range events {
+		e := &events[i]
+		before, there := known[e.ID]
+		switch happened := e.At.Truncate(time.Microsecond); {
+		case !there:
+			known[e.ID] = happened
+			out = append(out, *e)
+		case !before.Equal(happened):
+			return nil, fmt.Errorf("%w: %s", ErrTaken, e.ID)
+		}
+	}
+	return out, nil
 }
 
 // Querier is a pool or a transaction.

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/audit/internal/proof"
 )
 
@@ -21,7 +18,7 @@ func BenchmarkAppend(b *testing.B) {
 			for b.Loop() {
 				events := happened(fmt.Sprintf("%d", round), size)
 				round++
-				if err := pg.InTx(b.Context(), pool, func(tx pgx.Tx) error { return Append(b.Context(), tx, events) }); err != nil {
+				if _, err := appended(b, pool, events); err != nil {
 					b.Fatal(err)
 				}
 			}

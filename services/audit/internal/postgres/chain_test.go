@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -40,7 +41,8 @@ func TestAppend_ByManyAtOnceMakesOneChainWithoutGaps(t *testing.T) {
 		g.Go(func() error {
 			for r := range rounds {
 				err := pg.InTx(ctx, pool, func(tx pgx.Tx) error {
-					return Append(ctx, tx, happened(fmt.Sprintf("w%d-r%d", w, r), each))
+					_, err := Append(ctx, tx, happened(fmt.Sprintf("w%d-r%d", w, r), each))
+					return err
 				})
 				if err != nil {
 					return err
@@ -60,7 +62,8 @@ func TestAppend_ThatIsRolledBackLeavesNoGap(t *testing.T) {
 	store(t, pool, happened("a", 3))
 	failure := errors.New("changed my mind")
 	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
-		return errors.Join(Append(t.Context(), tx, happened("b", 3)), failure)
+		_, err := Append(t.Context(), tx, happened("b", 3))
+		return errors.Join(err, failure)
 	})
 	if !errors.Is(err, failure) {
 		t.Fatal(err)
@@ -73,7 +76,7 @@ func TestAppend_TwiceInOneTransactionGoesOn(t *testing.T) {
 	pool := newPool(t)
 	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
 		for _, name := range []string{"a", "b", ""} {
-			if err := Append(t.Context(), tx, happened(name, len(name)*2)); err != nil {
+			if _, err := Append(t.Context(), tx, happened(name, len(name)*2)); err != nil {
 				return err
 			}
 		}
@@ -85,11 +88,29 @@ func TestAppend_TwiceInOneTransactionGoesOn(t *testing.T) {
 	untouched(t, pool, 4)
 }
 
-func TestAppend_RefusesAnIDThatIsOnRecord(t *testing.T) {
+func TestAppend_PassesOverWhatIsOnRecord(t *testing.T) {
+	pool := newPool(t)
+	store(t, pool, happened("a", 2))
+	again := append(append(happened("a", 3), happened("b", 1)...), happened("b", 1)...)
+	added, err := appended(t, pool, again)
+	if err != nil || added != 2 {
+		t.Errorf("%d events were added, want the third of a and one of b; %v", added, err)
+	}
+	untouched(t, pool, 4)
+}
+
+func TestAppend_RefusesAnotherEventOfAnIDThatIsOnRecord(t *testing.T) {
 	pool := newPool(t)
 	store(t, pool, happened("a", 1))
-	err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return Append(t.Context(), tx, happened("a", 2)) })
-	if !pg.IsUnique(err) {
+	other := happened("a", 2)
+	other[0].At = other[0].At.Add(time.Microsecond)
+	_, err := appended(t, pool, other)
+	if !errors.Is(err, ErrTaken) {
+		t.Errorf("got %v", err)
+	}
+	twice := append(happened("b", 1), happened("b", 1)...)
+	twice[1].At = twice[1].At.Add(time.Microsecond)
+	if _, err := appended(t, pool, twice); !errors.Is(err, ErrTaken) {
 		t.Errorf("got %v", err)
 	}
 	untouched(t, pool, 1)
@@ -150,7 +171,8 @@ func TestVerify_ReadsAChainThatGrows(t *testing.T) {
 		defer cancel()
 		for i := range 20 {
 			err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
-				return Append(t.Context(), tx, happened(fmt.Sprintf("b%d", i), 50))
+				_, err := Append(t.Context(), tx, happened(fmt.Sprintf("b%d", i), 50))
+				return err
 			})
 			if err != nil {
 				return err

@@ -37,7 +37,7 @@ func happened(prefix string, n int) []chain.Event {
 
 func store(t testing.TB, pool *pgxpool.Pool, events []chain.Event) {
 	t.Helper()
-	if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error { return Append(t.Context(), tx, events) }); err != nil {
+	if _, err := appended(t, pool, events); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -54,4 +54,14 @@ func superuser(t testing.TB, pool *pgxpool.Pool) *pgxpool.Conn {
 		t.Fatal(err)
 	}
 	return conn
+}
+
+// appended puts events on record and returns how many were new.
+func appended(t testing.TB, pool *pgxpool.Pool, events []chain.Event) (n int, err error) {
+	t.Helper()
+	err = pg.InTx(t.Context(), pool, func(tx pgx.Tx) (err error) {
+		n, err = Append(t.Context(), tx, events)
+		return err
+	})
+	return n, err
 }

@@ -11,11 +11,12 @@ import (
 // publishers are the services with an outbox.
 var publishers = []string{"issuer", "deployment", "gateway", "audit"}
 
-const markUnsent = `UPDATE outbox SET sent_at = NULL WHERE stream = ANY ($1) AND sent_at >= $2`
+const sendAgain = `INSERT INTO outbox_queue SELECT id, stream FROM outbox WHERE stream = ANY ($1) AND created_at >= $2
+ON CONFLICT DO NOTHING`
 
-// Replay has the services publish again what they published to the streams since a
-// moment, as far back as outboxes reach (30 days), and returns how many messages that
-// is. It is harmless at any time: consumers know what they have handled.
+// Replay has the services publish again what they wrote to be published to the streams since a moment, as far back as
+// outboxes reach (30 days), and returns how many messages that is. What waits to be published is not among them. It is
+// harmless at any time: consumers know what they have handled.
 func (d *Database) Replay(ctx context.Context, streams []string, since time.Time) (int64, error) {
 	var total int64
 	for _, service := range publishers {
@@ -34,6 +35,6 @@ func (d *Database) replay(ctx context.Context, service string, streams []string,
 		return 0, err
 	}
 	defer pool.Close()
-	tag, err := pool.Exec(ctx, markUnsent, streams, since)
+	tag, err := pool.Exec(ctx, sendAgain, streams, since)
 	return tag.RowsAffected(), pg.Fault(err)
 }

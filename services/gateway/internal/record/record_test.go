@@ -157,7 +157,7 @@ func (w *world) await(what string, done func() bool) {
 
 func (w *world) inOutbox() (n int) {
 	w.Helper()
-	if err := w.pool.QueryRow(w.Context(), `SELECT count(*) FROM outbox WHERE sent_at IS NULL`).Scan(&n); err != nil {
+	if err := w.pool.QueryRow(w.Context(), `SELECT count(*) FROM outbox_queue`).Scan(&n); err != nil {
 		w.Fatal(err)
 	}
 	return n

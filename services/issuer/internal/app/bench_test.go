@@ -149,7 +149,7 @@ func (w *world) drained() {
 	w.t.Helper()
 	w.await("the outbox to be empty", func() bool {
 		var n int
-		if err := w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM outbox WHERE sent_at IS NULL`).Scan(&n); err != nil {
+		if err := w.pool.QueryRow(w.t.Context(), `SELECT count(*) FROM outbox_queue`).Scan(&n); err != nil {
 			w.t.Fatal(err)
 		}
 		return n == 0

@@ -87,10 +87,11 @@ func SaveIssuer(ctx context.Context, tx pgx.Tx, i Issuer) error {
 
 const saveSerials = `
 INSERT INTO issued_serials (issuer_id, serial_number, certificate_id, version_id, authority_key_id, not_after)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS n (issuer_id, serial_number)
+ORDER BY n.issuer_id, n.serial_number
 ON CONFLICT DO NOTHING`
 
-// SaveSerials keeps serial numbers, within tx.
+// SaveSerials keeps serial numbers, within tx, those that are known as they are.
 func SaveSerials(ctx context.Context, tx pgx.Tx, serials []Serial) error {
 	if len(serials) == 0 {
 		return nil
