@@ -18,9 +18,7 @@ FROM outbox_queue q
 WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 ORDER BY id LIMIT 1`
 
-	// A plan that was made while the tables were small would read all of them, and is kept: this one is made for any size.
-	bySizeUnseenSQL = `SET LOCAL enable_seqscan = off`
-
+	// Messages are fetched one by one: a plan that was made while the table was small might join all of it.
 	claimSQL = `WITH due AS MATERIALIZED (
 	SELECT ctid AS place, id FROM outbox_queue
 	WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
@@ -28,8 +26,8 @@ ORDER BY id LIMIT 1`
 	ORDER BY id LIMIT $5
 	FOR UPDATE SKIP LOCKED
 )
-SELECT due.place, o.id, o.msg_id, o.stream, o.subject, o.headers, o.body
-FROM due JOIN outbox o ON o.id = due.id`
+SELECT due.place, due.id, o.msg_id, o.stream, o.subject, o.headers, o.body
+FROM due CROSS JOIN LATERAL (SELECT msg_id, stream, subject, headers, body FROM outbox WHERE id = due.id LIMIT 1) o`
 
 	// By where the rows lie, since they are locked and stay there.
 	sentSQL = `DELETE FROM outbox_queue WHERE ctid = ANY($1)`
@@ -115,7 +113,6 @@ func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
 	var rows []row
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
-	batch.Queue(bySizeUnseenSQL)
 	batch.Queue(claimSQL, r.floor, r.Streams, streams, ids, r.Batch).Query(func(found pgx.Rows) error {
 		rows, err = pgx.CollectRows(found, scanRow)
 		return err

@@ -32,7 +32,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 	$10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::bigint[], $15::text[], $17::text[])
 	AS n (id, certificate_id, version_id, target_id, agent_id, status, attempts, max_attempts, last_error,
 		next_action_at, completed_at, correlation_id, trace_parent, revision, fingerprint, type)
-ON CONFLICT (version_id, target_id, type) WHERE status IN ` + openStates + ` DO NOTHING
+ON CONFLICT (certificate_id, version_id, target_id, type) WHERE status IN ` + openStates + ` DO NOTHING
 RETURNING id`
 
 // InsertJobs adds jobs and returns the ids of those that were added: a version that is

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
 )
 
@@ -19,21 +20,21 @@ type OrderKey struct {
 // Key is the key of an order.
 func Key(o *rollout.Order) OrderKey { return OrderKey{o.JobID, o.Attempt} }
 
-const insertOrders = `WITH n AS (
-	SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+// One look finds the latest attempt before; where there is none, as almost always, nothing is to be closed.
+const insertOrders = `WITH n AS MATERIALIZED (
+	SELECT n.*, (SELECT max(w.attempt) FROM agent_work w WHERE w.job_id = n.job_id) AS latest
+	FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
 		AS n (job_id, attempt, verb, agent_id, site_id, certificate_id, signed, deadline, expires_at, correlation_id, trace_parent)
-	WHERE NOT EXISTS (SELECT FROM agent_work w WHERE w.job_id = n.job_id AND w.attempt > n.attempt)
 ), earlier AS (
 	UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $12
-	FROM n WHERE w.job_id = n.job_id AND w.attempt < n.attempt AND w.closed_at IS NULL
+	FROM n WHERE n.latest < n.attempt AND w.job_id = n.job_id AND w.attempt < n.attempt AND w.closed_at IS NULL
 )
 INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline,
 	expires_at, correlation_id, trace_parent, created_at)
 SELECT job_id, attempt, verb, agent_id, site_id, certificate_id, 'Sent', signed, deadline, expires_at,
 	correlation_id, trace_parent, $12
-FROM n
-ON CONFLICT (job_id, attempt) DO NOTHING
+FROM n WHERE latest IS NULL OR latest < attempt
 RETURNING job_id, attempt`
 
 // InsertOrders adds orders and returns the keys of those that were added. An order
@@ -102,7 +103,7 @@ func scanOrder(row pgx.CollectableRow) (*rollout.Order, error) {
 
 const (
 	dueOrders  = `SELECT job_id, attempt FROM agent_work WHERE deadline <= $1 ORDER BY deadline LIMIT $2`
-	openOrders = `SELECT job_id, attempt FROM agent_work WHERE agent_id = $1 AND closed_at IS NULL`
+	openOrders = `SELECT job_id, attempt FROM agent_work WHERE agent_id = $1 AND deadline IS NOT NULL`
 )
 
 // DueOrders lists orders whose deadline has passed. They are not claimed yet: their
@@ -167,7 +168,7 @@ func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
 }
 
 const hurryOrders = `UPDATE agent_work SET deadline = least(deadline, $2)
-WHERE agent_id = ANY($1) AND closed_at IS NULL AND state = 'Sent' AND deadline > $2`
+WHERE agent_id = ANY($1) AND state = 'Sent' AND deadline > $2`
 
 // HurryOrders brings the deadlines of agents that came back forward: what was on its
 // way to them may have been lost.
@@ -178,21 +179,11 @@ func HurryOrders(ctx context.Context, tx pgx.Tx, agentIDs []string, deadline tim
 	return nil
 }
 
-const pruneOrders = `DELETE FROM agent_work WHERE (job_id, attempt) IN (
-	SELECT job_id, attempt FROM agent_work WHERE closed_at < $1 ORDER BY closed_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
-
-// PruneOrders forgets orders that were closed before a time, in short statements. A
-// report on one of them would be refused, so the time lies further back than any
-// report can come from.
-func PruneOrders(ctx context.Context, db Querier, before time.Time) error {
-	const batch = 5000
-	for {
-		tag, err := db.Exec(ctx, pruneOrders, before, batch)
-		if err != nil {
-			return fmt.Errorf("prune orders: %w", err)
-		}
-		if tag.RowsAffected() < batch {
-			return nil
-		}
+// PruneOrders forgets orders that were closed before a time. A report on one of them would
+// be refused, so the time lies further back than any report can come from.
+func PruneOrders(ctx context.Context, db pg.Sweeper, before time.Time) error {
+	if _, err := pg.Sweep(ctx, db, "agent_work", "closed_at < $1", before); err != nil {
+		return fmt.Errorf("prune orders: %w", err)
 	}
+	return nil
 }
