@@ -1,9 +1,11 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,16 +20,21 @@ FROM outbox_queue q
 WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 ORDER BY id LIMIT 1`
 
-	// Messages are fetched one by one: a plan that was made while the table was small might join all of it.
+	// Messages that were written together have ids one behind the other, and are fetched together. Each run of ids is
+	// looked up by itself: a plan that was made while the table was small might join all of it.
 	claimSQL = `WITH due AS MATERIALIZED (
 	SELECT ctid AS place, id FROM outbox_queue
 	WHERE id > $1 AND ($2::text[] IS NULL OR stream = ANY($2))
 		AND stream <> ALL($3::text[]) AND id <> ALL($4::bigint[])
 	ORDER BY id LIMIT $5
 	FOR UPDATE SKIP LOCKED
+), run AS MATERIALIZED (
+	SELECT min(id) AS first, max(id) AS last FROM (SELECT id, id - row_number() OVER (ORDER BY id) AS gaps FROM due) d GROUP BY gaps
 )
-SELECT due.place, due.id, o.msg_id, o.stream, o.subject, o.headers, o.body
-FROM due CROSS JOIN LATERAL (SELECT msg_id, stream, subject, headers, body FROM outbox WHERE id = due.id LIMIT 1) o`
+SELECT due.place, o.id, o.msg_id, o.stream, o.subject, o.headers, o.body
+FROM run CROSS JOIN LATERAL (
+	SELECT id, msg_id, stream, subject, headers, body FROM outbox WHERE id BETWEEN first AND last OFFSET 0
+) o JOIN due ON due.id = o.id`
 
 	// By where the rows lie, since they are locked and stay there.
 	sentSQL = `DELETE FROM outbox_queue WHERE ctid = ANY($1)`
@@ -123,8 +130,10 @@ func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("claim messages: %w", err), abandon(ctx, tx))
 	}
-	for _, row := range rows {
-		r.newest = max(r.newest, row.id)
+	// Nearly in the order in which they were written, since then receivers have less to put right.
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.id, b.id) })
+	if len(rows) > 0 {
+		r.newest = max(r.newest, rows[len(rows)-1].id)
 	}
 	return rows, tx, nil
 }

@@ -19,6 +19,9 @@ DROP INDEX agent_work_open;
 DROP INDEX agent_work_closed;
 CREATE INDEX agent_work_open ON agent_work (deadline, agent_id) WHERE deadline IS NOT NULL;
 
+-- Nobody asks for versions but by their id.
+DROP INDEX versions_certificate;
+
 -- Signed orders and chains stay with their row as they are, see outbox.
 ALTER TABLE agent_work SET (toast_tuple_target = 8160);
 ALTER TABLE versions SET (toast_tuple_target = 8160);
