@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -39,18 +40,19 @@ func TestQueue_TakesOverWhatWasUnsent(t *testing.T) {
 	}
 }
 
-// To publish again is to put into the queue again, as after the loss of a stream.
-func TestRelay_PublishesAgainWhatIsPutIntoTheQueue(t *testing.T) {
+func TestAgain_PublishesWhatWasWrittenSince(t *testing.T) {
 	t.Parallel()
 	pool, bus := newPool(t), &stream{}
+	insert(t, pool, message("old", "EVT"), message("a", "EVT"), message("b", "AUDIT"), message("c", "AGENT_CMD"))
+	_, err := pool.Exec(t.Context(), "UPDATE outbox SET created_at = created_at - interval '1 hour' WHERE msg_id = 'old'")
+	must(t, err)
 	run(t, &outbox.Relay{Pool: pool, Publish: bus.publish})
-	insert(t, pool, message("a", "EVT"), message("b", "AUDIT"))
 	eventually(t, "all is sent", func() bool { return unsent(t, pool) == 0 })
-	_, err := pool.Exec(t.Context(), "INSERT INTO outbox_queue SELECT id, stream FROM outbox WHERE stream = 'EVT'")
+	n, err := outbox.Again(t.Context(), pool, []string{"EVT", "AUDIT"}, time.Now().Add(-time.Minute))
 	must(t, err)
 	eventually(t, "it is sent again", func() bool { return unsent(t, pool) == 0 })
-	if diff := cmp.Diff([]string{"a", "a", "b"}, bus.ids()); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"a", "a", "b", "b", "c", "old"}, bus.ids()); diff != "" || n != 2 {
+		t.Errorf("%d messages, want 2; %s", n, diff)
 	}
 }
 

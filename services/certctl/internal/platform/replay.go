@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/pg"
 )
 
 // publishers are the services with an outbox.
 var publishers = []string{"issuer", "deployment", "gateway", "audit"}
-
-const sendAgain = `INSERT INTO outbox_queue SELECT id, stream FROM outbox WHERE stream = ANY ($1) AND created_at >= $2
-ON CONFLICT DO NOTHING`
 
 // Replay has the services publish again what they wrote to be published to the streams since a moment, as far back as
 // outboxes reach (30 days), and returns how many messages that is. What waits to be published is not among them. It is
@@ -35,6 +33,6 @@ func (d *Database) replay(ctx context.Context, service string, streams []string,
 		return 0, err
 	}
 	defer pool.Close()
-	tag, err := pool.Exec(ctx, sendAgain, streams, since)
-	return tag.RowsAffected(), pg.Fault(err)
+	n, err := outbox.Again(ctx, pool, streams, since)
+	return n, pg.Fault(err)
 }
