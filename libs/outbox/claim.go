@@ -36,6 +36,10 @@ FROM run CROSS JOIN LATERAL (
 	SELECT id, msg_id, stream, subject, headers, body FROM outbox WHERE id BETWEEN first AND last OFFSET 0
 ) o JOIN due ON due.id = o.id`
 
+	// That a message was published need not be on disk before anything goes on: the relay of a server that has crashed
+	// publishes again what was published last, as it does after a crash of its own.
+	unsyncedSQL = `SET LOCAL synchronous_commit = off`
+
 	// By where the rows lie, since they are locked and stay there.
 	sentSQL = `DELETE FROM outbox_queue WHERE ctid = ANY($1)`
 )
@@ -120,6 +124,7 @@ func (r *Relay) claim(ctx context.Context) ([]row, pgx.Tx, error) {
 	var rows []row
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(unsyncedSQL)
 	batch.Queue(claimSQL, r.floor, r.Streams, streams, ids, r.Batch).Query(func(found pgx.Rows) error {
 		rows, err = pgx.CollectRows(found, scanRow)
 		return err

@@ -2,7 +2,8 @@
 //
 // A service writes its messages into the table outbox of its own schema, in the transaction of the change that they
 // tell of. A Relay takes committed rows to the bus. Each row is published at least once: a relay that dies between the
-// bus's acknowledgement and its own commit leaves the row to be published again, with the same ID, by the next one.
+// bus's acknowledgement and its own commit leaves the row to be published again, with the same ID, by the next one; and
+// a Postgres that crashes may bring back rows of the last second.
 // Receivers see to it that this has no effect (package inbox).
 //
 // Rows of outbox are written once and never changed. Which of them are not published yet says the table outbox_queue,
