@@ -4,22 +4,14 @@ import (
 	"context"
 )
 
-// waitsForSignature is the reason of a certificate whose request is there, and is signed by a worker.
-const waitsForSignature = "waits to be signed with the request of the version before"
-
-// BeginReissue decides how a certificate is re-issued. Where its key is its requester's, a worker has csr signed, which is
-// the request of the version before; empty leaves it to the requester to hand one in. It stores nothing; what breaks a policy
+// BeginReissue decides how a certificate is re-issued. Where its key is its requester's, csr is signed again, which is the
+// request of the version before; empty leaves it to the requester to hand one in. It stores nothing; what breaks a policy
 // rule is in the start, also if the rule refuses it. First is the first target, if there is any.
 func (s *Service) BeginReissue(ctx context.Context, o Origin, c *Certificate, first Target, csr string) (Start, error) {
-	start, err := s.BeginRenewal(ctx, o, c, first)
-	if err != nil || csr == "" || len(c.TargetIDs) > 0 {
-		return start, err
+	if len(c.TargetIDs) > 0 {
+		csr = ""
 	}
-	start.Job.CSRPEM = csr
-	if start.Job.Status == JobAwaitingCSR {
-		start.Job.Status, start.Job.NextActionAt, start.Reason = JobPending, start.Job.CreatedAt, waitsForSignature
-	}
-	return start, nil
+	return s.renew(ctx, o, c, c.reached(first), csr)
 }
 
 // FirstOf is the first of a certificate's targets, the zero value if there is none.

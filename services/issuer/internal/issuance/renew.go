@@ -98,7 +98,7 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	if err != nil {
 		return Triggered{}, err
 	}
-	start, at, err := s.renew(ctx, o, &c, targets, csr)
+	start, err := s.renew(ctx, o, &c, targets, csr)
 	if err != nil {
 		// What is refused is put on record in a transaction of its own.
 		if recordErr := s.store.Record(ctx, start.Breaches); recordErr != nil {
@@ -106,32 +106,27 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 		}
 		return Triggered{}, err
 	}
-	if err := s.store.Begin(ctx, start, at); err != nil {
+	if err := s.store.Begin(ctx, start); err != nil {
 		return Triggered{}, err
 	}
-	triggered := Triggered{JobID: start.Job.ID}
-	if at != nil {
-		triggered.Version = at.Version
-	}
-	return triggered, nil
+	return Triggered{JobID: start.Job.ID, Version: start.Version}, nil
 }
 
 // BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing; what
 // breaks a policy rule is in the start, also if the rule refuses it. First is the first target, if there is any.
 func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, first Target) (Start, error) {
-	start, _, err := s.renew(ctx, o, c, c.reached(first), "")
-	return start, err
+	return s.renew(ctx, o, c, c.reached(first), "")
 }
 
 // renew decides how a renewal begins, and with a signing request also what becomes of it at once.
-func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, *Change, error) {
+func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, error) {
 	status, kind, err := renews(c)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	now := s.clock.Now()
 	w := c.work(Job{
@@ -139,27 +134,26 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 	}, targets)
 	breaches, err := s.judge(ctx, &w, kind.policyStage(), now)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	if refusal := forbids(breaches); refusal != nil {
-		return Start{Breaches: breaches}, nil, refusal
+		return Start{Breaches: breaches}, refusal
 	}
 	w.under(&policy)
 	facts := []Fact{*w.fact(requestedEvent(c, w.ID, true), now, "")}
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
-		return Start{}, nil, asField(err)
+		return Start{}, asField(err)
 	}
 	start := Start{
-		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Facts: facts, Breaches: breaches,
+		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Version: first.Version,
+		Facts: facts, Breaches: breaches,
 	}
-	if !first.Status.Final() {
-		if first.Fact != nil {
-			start.Facts = append(start.Facts, *first.Fact)
-		}
-		return start, nil, nil
+	if first.CertificateStatus != "" {
+		start.Status = first.CertificateStatus
 	}
-	// The job is stored as it was before it ended, so that its end is the same step as any other job's.
-	start.Job.Status, start.Job.NextActionAt = JobRunning, now
-	return start, &first.Change, nil
+	if first.Fact != nil {
+		start.Facts = append(start.Facts, *first.Fact)
+	}
+	return start, nil
 }
