@@ -24,7 +24,7 @@ func TestJoin_PanicsRatherThanPublishElsewhere(t *testing.T) {
 			t.Fatal("a dotted id built a subject")
 		}
 	}()
-	_ = Event("certificate", "mc-1.>", "issued")
+	_ = AgentCommand("site-1", "agent-1.>", "deploy", "job-1")
 }
 
 func TestParse_ReadsBackWhatTheConstructorsBuild(t *testing.T) {
