@@ -239,7 +239,7 @@ func (s *Service) reissue(ctx context.Context, c *Campaign, b *Batch, it *Item, 
 	}
 	origin := c.Origin
 	origin.CorrelationID = c.ID
-	start, err := s.certificates.BeginReissue(ctx, origin, &after, chosen.AgentID(), csr)
+	start, err := s.certificates.BeginReissue(ctx, origin, &after, issuance.FirstOf(chosen.Targets), csr)
 	// Also of what is refused.
 	b.Breaches = append(b.Breaches, start.Breaches...)
 	if err != nil {

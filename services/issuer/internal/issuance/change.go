@@ -35,7 +35,8 @@ type Start struct {
 	Job      Job
 	Status   CertificateStatus
 	Reason   string
-	Fact     Fact
+	// Facts are told in their order.
+	Facts []Fact
 	// Breaches are put on record with it.
 	Breaches []Breach
 }

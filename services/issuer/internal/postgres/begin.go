@@ -15,19 +15,19 @@ import (
 
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[], $24::text[])
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[], $24::text[], $25::text[], $26::int[])
 	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
-		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy)
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy, agent_id, told)
 ), cert AS (
-	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
+	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + i.told, updated_at = i.at
 	FROM input i
 	WHERE c.id = i.certificate_id AND c.status = i.seen AND (i.revision = 0 OR c.version = i.revision)
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
-		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id)
+		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id, agent_id, started_at)
 	SELECT i.job_id, i.type, cert.id, i.job_status, i.attempts, i.max_attempts, i.csr_pem, i.last_error, i.next_action_at,
-		i.requested_by, i.correlation_id, i.trace_parent, i.at, i.policy
+		i.requested_by, i.correlation_id, i.trace_parent, i.at, i.policy, i.agent_id, CASE WHEN i.agent_id <> '' THEN i.at END
 	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
@@ -86,7 +86,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 	text := func(field func(*row) string) []string { return column(starts, field) }
 	var told events
 	for i := range starts {
-		if err := told.add(starts[i].Job.CertificateID, starts[i].Fact, 0); err != nil {
+		if err := told.tell(starts[i].Job.CertificateID, starts[i].Facts); err != nil {
 			return nil, err
 		}
 	}
@@ -112,7 +112,9 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
 	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }),
-		text(func(r *row) string { return r.Job.PolicyID }))...)
+		text(func(r *row) string { return r.Job.PolicyID }),
+		text(func(r *row) string { return r.Job.AgentID }),
+		column(starts, func(r *row) int { return len(r.Facts) }))...)
 	if err != nil {
 		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
 	}
