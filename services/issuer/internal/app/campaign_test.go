@@ -163,7 +163,7 @@ func TestCampaign_MovesCertificatesAwayFromACAKeyInWaves(t *testing.T) {
 	}
 	// The versions that events tell of have no gaps.
 	if n := w.count(`SELECT count(*) FROM certificates c WHERE c.version <> (SELECT count(DISTINCT o.headers->'ce-aggversion'->>0)
-		FROM outbox o WHERE o.subject LIKE 'certctl.evt.certificate.' || c.id || '.%')`); n != 0 {
+		FROM outbox o WHERE o.headers->'ce-subject'->>0 = 'certificate/' || c.id)`); n != 0 {
 		t.Errorf("the events of %d certificates have gaps", n)
 	}
 	w.reported(c.ID, oldKey, newKey)
