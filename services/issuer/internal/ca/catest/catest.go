@@ -19,6 +19,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/certctl/certctl/libs/testkit/relyingparty"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
@@ -150,7 +151,7 @@ func issue(t *testing.T, issuer ca.Issuer, r ca.Request, b Bounds) (ca.Issued, [
 		t.Fatal(err)
 	}
 	lints(t, certs[0], b)
-	verifyGnuTLS(t, issuer, certs, serverPurpose)
+	relies(t, relyingparty.GnuTLS, issuer, certs, x509.ExtKeyUsageServerAuth)
 	return issued, certs
 }
 
