@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	zx509 "github.com/zmap/zcrypto/x509"
 	"github.com/zmap/zlint/v3"
@@ -21,18 +22,34 @@ import (
 // the installation is stopped, and at the end of the story if it runs then.
 func (in *Installation) HoldsUp() {
 	in.t.Helper()
+	begun := time.Now()
 	chains, err := in.issued(context.WithoutCancel(in.t.Context()))
 	if err != nil {
 		in.t.Errorf("what was issued could not be looked at: %v", err)
 		return
 	}
-	objections := relyingparty.Objections(in.t, chains...)
+	read := time.Since(begun)
+	objections := append(relyingparty.OpenSSL(in.t, chains...), relyingparty.GnuTLS(in.t, spread(chains)...)...)
 	for _, chain := range chains {
 		objections = append(objections, broken(chain.Name, chain.Served[0])...)
 	}
 	for _, objection := range objections {
 		in.t.Error(objection)
 	}
+	in.t.Logf("looked at %d certificates within %s, of which it took %s to read them", len(chains), time.Since(begun).Round(time.Millisecond), read.Round(time.Millisecond))
+}
+
+// forGnuTLS is of how many certificates certtool is asked at most: it takes a process for each. No story makes more but the one of
+// the replicas, where thousands are alike.
+const forGnuTLS = 500
+
+// spread are so many of the chains, from the first to the last.
+func spread(chains []relyingparty.Chain) (out []relyingparty.Chain) {
+	each := max(1, (len(chains)+forGnuTLS-1)/forGnuTLS)
+	for i := 0; i < len(chains); i += each {
+		out = append(out, chains[i])
+	}
+	return out
 }
 
 // atTheEnd looks at what was issued before the first of the processes that it takes to ask goes.
