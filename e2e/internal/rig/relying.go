@@ -67,8 +67,8 @@ func (in *Installation) atTheEnd() {
 	})
 }
 
-// issued are the certificates of the installation that were issued here, and those of its CAs. All roots are trusted of all of
-// them: the API does not say which issuer issued what.
+// issued are the certificates of the installation that were issued here, and those of its CAs. All roots are trusted of what is
+// none: the API does not say which issuer issued what.
 func (in *Installation) issued(ctx context.Context) ([]relyingparty.Chain, error) {
 	chains, trusted, err := in.authorities(ctx)
 	if err != nil {
@@ -95,7 +95,9 @@ func (in *Installation) issued(ctx context.Context) ([]relyingparty.Chain, error
 		}
 	}
 	for i := range chains {
-		chains[i].Trusted = trusted
+		if chains[i].Trusted == nil {
+			chains[i].Trusted = trusted
+		}
 	}
 	return chains, nil
 }
@@ -128,10 +130,13 @@ func (in *Installation) authorities(ctx context.Context) (chains []relyingparty.
 			if err != nil {
 				return nil, nil, fmt.Errorf("the CA of %s: %w", issuers.Data[i].ID, err)
 			}
+			shows := relyingparty.Chain{Name: "the CA of " + issuers.Data[i].ID, Served: chain}
 			if top := chain[len(chain)-1]; top.CheckSignatureFrom(top) == nil {
+				// Of several roots of its name GnuTLS would ask the first only: they name no key that signed them.
+				shows.Trusted = []*x509.Certificate{top}
 				roots = append(roots, top)
 			}
-			chains = append(chains, relyingparty.Chain{Name: "the CA of " + issuers.Data[i].ID, Served: chain})
+			chains = append(chains, shows)
 		}
 	}
 	return chains, roots, nil

@@ -2,6 +2,8 @@
 // its real server. It verifies what was issued with crypto/x509, with the openssl command and with GnuTLS's, because relying
 // parties read certificates with more than one parser, and lints it by the RFCs, because some are stricter than these.
 //
+// Objections holds to the same parties what a whole issuer has issued in a test of any kind.
+//
 // Capabilities that a CA does not have are not asked for; those that it has are held to the same suite. Which checks
 // each connector has passed is written down in its testdata, and shown in docs/operations/conformance.gen.md.
 package catest
