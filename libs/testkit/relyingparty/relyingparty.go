@@ -175,6 +175,8 @@ func run(t testing.TB, files map[string][]*x509.Certificate, name string, args .
 	}
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
+	// What they say is compared.
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
