@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,7 +27,7 @@ func measureBulk(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) bulk(ctx context.Context, behind string) error {
-	in, err := b.up(ctx, "bulk "+behind)
+	in, err := b.up(ctx, "bulk-"+strings.ReplaceAll(behind, " ", "-"))
 	if err != nil {
 		return err
 	}
