@@ -17,6 +17,7 @@ func TestACME_ProvesANameOnItsHostAndServesTheCertificateThere(t *testing.T) {
 	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
 	pebble := rig.StartPebble(t, in.Dir)
+	in.Trusted = append(in.Trusted, pebble.CA)
 	agent := in.Enrol("host", "site-local", in.LeafURL, "CERTCTL_LOG_LEVEL=warn", "CERTCTL_AGENT_HTTP01_ADDRESS="+pebble.HTTP)
 	nginx := rig.StartNGINX(t, in.Dir, "nginx", "acme.e2e.test")
 	target := in.Target(agent, nginx.Sites[0])

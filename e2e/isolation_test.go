@@ -171,9 +171,9 @@ func TestIsolation_AServicesCredentialsReachItsOwnSubjectsOnly(t *testing.T) {
 	own := map[string][]string{
 		// The gateway sends calls on to whatever operation of an owner, but for what services ask of each other.
 		"gateway": {subject.AuditRecord("api", "gateway"), subject.Operation("audit", "anything"), subject.Operation("issuer", "getCertificate")},
-		"issuer":  {subject.Event("certificate", "mc-1", "requested"), "$JS.API.CONSUMER.INFO.EVT.issuer-evt"},
+		"issuer":  {subject.Event("certificate", "requested"), "$JS.API.CONSUMER.INFO.EVT.issuer-evt"},
 		"deployment": {
-			subject.Event("target", "tgt-1", "deleted"), subject.Operation("issuer", "getCertificate"), "$JS.API.CONSUMER.INFO.EVT.deploy-evt",
+			subject.Event("target", "deleted"), subject.Operation("issuer", "getCertificate"), "$JS.API.CONSUMER.INFO.EVT.deploy-evt",
 		},
 		"revocation": {subject.Operation("issuer", "signCRL"), "$JS.API.CONSUMER.INFO.EVT.revocation-evt"},
 		"audit":      {"$JS.API.CONSUMER.INFO.EVT.audit-evt", "$JS.API.CONSUMER.INFO.AUDIT.audit-records"},
@@ -211,7 +211,7 @@ func TestIsolation_AServicesCredentialsReachItsOwnSubjectsOnly(t *testing.T) {
 			t.Error("not even its own stream is permitted")
 		}
 		s.cannot([]string{
-			subject.AgentReport("site-local", "agent-1", subject.KindDeploy, "job-1"), subject.Event("certificate", "mc-1", "issued"),
+			subject.AgentReport("site-local", "agent-1", subject.KindDeploy, "job-1"), subject.Event("certificate", "issued"),
 			"$JS.API.STREAM.DELETE.AGENT_CMD", "$JS.API.STREAM.UPDATE.AGENT_EVT", "$JS.API.CONSUMER.CREATE.AGENT_EVT.thief",
 		}, []string{">", subject.AllAgentReports, subject.AllAgentCommands})
 	})

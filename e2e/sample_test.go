@@ -53,6 +53,7 @@ func TestSample_ShowsCertificatesInEveryStateAndGoesAgain(t *testing.T) {
 				t.Errorf("the %s are %s, %v", what, text, err)
 			}
 		}
+		in.HoldsUp()
 		if out, err := in.Admin("sample-data", "remove"); err != nil {
 			t.Fatal(out)
 		}

@@ -99,11 +99,10 @@ func Type(e Event) string {
 	return "certctl." + aggregate + "." + name + ".v1"
 }
 
-// Subject is where e is published. It panics on an id that cannot be a token of a
-// subject; ids are checked where they enter the system.
+// Subject is where e is published, with all others of its type.
 func Subject(e Event) string {
-	aggregate, id, name := e.About()
-	return subject.Event(aggregate, id, name)
+	aggregate, _, name := e.About()
+	return subject.Event(aggregate, name)
 }
 
 var types = func() map[string]reflect.Type {

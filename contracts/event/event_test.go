@@ -76,12 +76,12 @@ func TestSamples_FitTheirSchemas(t *testing.T) {
 	}
 }
 
-func TestSubject_IsTheTypeWithAnID(t *testing.T) {
+func TestSubject_IsThatOfTheTypeWhateverTheEventIsAbout(t *testing.T) {
 	for _, e := range All() {
 		filled := fill(reflect.TypeOf(e)).Interface().(Event)
 		aggregate, _, name := filled.About()
 		s := Subject(filled)
-		if !strings.HasPrefix(s, "certctl.evt."+aggregate+".") || !strings.HasSuffix(s, "."+name) {
+		if s != "certctl.evt."+aggregate+".v1."+name || s != Subject(e) {
 			t.Errorf("%s has the subject %s", Type(e), s)
 		}
 	}

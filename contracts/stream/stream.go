@@ -16,12 +16,20 @@ import (
 
 // Revision grows with every change below, so that an older build cannot quietly
 // reset what a newer one has set.
-const Revision = 4
+const Revision = 5
 
 const (
 	mib = 1 << 20
 	gib = 1 << 30
 	day = 24 * time.Hour
+
+	// repeats is for how long a server knows the ids of messages: long enough for whoever
+	// publishes to be restarted in the middle and to publish once more. It holds them all in
+	// memory, some 150 bytes each, so it is not longer: what is repeated later is dropped by
+	// the inbox of whoever reads it, as an agent answers a repeated order from its journal.
+	repeats = 2 * time.Minute
+	// busyRepeats is that of streams that take thousands of messages a second.
+	busyRepeats = 30 * time.Second
 
 	// maxMessage is far above any command or event: requests, chains and
 	// configurations are a few KiB. What is larger travels by reference.
@@ -37,9 +45,9 @@ type Consumer struct {
 // Core is the account of the services.
 func Core() ([]jetstream.StreamConfig, []Consumer) {
 	streams := []jetstream.StreamConfig{
-		logStream(subject.StreamEvents, 10*gib, 30*day, 10*time.Minute, subject.AllEvents),
-		logStream(subject.StreamAudit, 5*gib, 90*day, 10*time.Minute, subject.AllAudit),
-		logStream(subject.StreamDeadLetters, gib, 90*day, time.Hour, subject.AllDeadLetters),
+		logStream(subject.StreamEvents, 10*gib, 30*day, busyRepeats, subject.AllEvents),
+		logStream(subject.StreamAudit, 5*gib, 90*day, busyRepeats, subject.AllAudit),
+		logStream(subject.StreamDeadLetters, gib, 90*day, repeats, subject.AllDeadLetters),
 		advisories(),
 	}
 	consumers := []Consumer{
@@ -62,13 +70,13 @@ func Core() ([]jetstream.StreamConfig, []Consumer) {
 // Edge is the account of leaves and agents, on the hub. A site's durable is made by
 // the deployment service when the site is; see [Site].
 func Edge() ([]jetstream.StreamConfig, []Consumer) {
-	commands := logStream(subject.StreamAgentCommands, 2*gib, 7*day, 30*time.Minute, subject.AllAgentCommands)
+	commands := logStream(subject.StreamAgentCommands, 2*gib, 7*day, repeats, subject.AllAgentCommands)
 	// The subject ends in the job, so a repeat of an order replaces the one before.
 	commands.MaxMsgsPerSubject = 1
 	commands.AllowMsgTTL = true
 	commands.MaxConsumers = 5000
 	commands.DenyDelete, commands.DenyPurge = false, false
-	reports := logStream(subject.StreamAgentReports, 5*gib, 14*day, 2*time.Hour, subject.AllAgentReports)
+	reports := logStream(subject.StreamAgentReports, 5*gib, 14*day, repeats, subject.AllAgentReports)
 	streams := []jetstream.StreamConfig{commands, reports, advisories()}
 	consumers := []Consumer{
 		durable(subject.StreamAgentReports, subject.ConsumerDeploymentReports, 512, subject.AgentReportsOf(subject.KindDeploy)),
@@ -89,29 +97,34 @@ func Site(siteID string) Consumer {
 }
 
 // Leaf is what a leaf keeps for its own agents, so that a site works on while the
-// hub is away.
+// hub is away. Both streams forget what is acknowledged. So a consumer that is made anew
+// begins with the oldest message that is not, and none needs to keep its state on disk.
 func Leaf() ([]jetstream.StreamConfig, []Consumer) {
-	commands := logStream(subject.StreamSiteCommands, 256*mib, 7*day, 2*time.Hour, subject.AllSiteCommands)
+	commands := logStream(subject.StreamSiteCommands, 256*mib, 7*day, repeats, subject.AllSiteCommands)
+	commands.Retention = jetstream.WorkQueuePolicy
 	commands.MaxMsgsPerSubject = 1
 	commands.AllowMsgTTL = true
 	commands.MaxConsumers = 600
 	commands.DenyDelete, commands.DenyPurge = false, false
-	reports := logStream(subject.StreamSiteReports, gib, 7*day, 2*time.Hour, subject.AllSiteReports)
+	reports := logStream(subject.StreamSiteReports, gib, 7*day, repeats, subject.AllSiteReports)
 	// A full stream must refuse, never drop: the agent then keeps its report on disk.
 	reports.Retention = jetstream.WorkQueuePolicy
 	reports.Discard = jetstream.DiscardNew
 	reports.DenyDelete, reports.DenyPurge = false, false
 	relay := durable(subject.StreamSiteReports, subject.ConsumerSiteRelay, 256, subject.AllSiteReports)
 	relay.Config.MaxDeliver = -1
+	relay.Config.MemoryStorage = true
 	return []jetstream.StreamConfig{commands, reports}, []Consumer{relay}
 }
 
-// Agent is the durable by which one agent draws its orders from its leaf.
+// Agent is the durable by which one agent draws its orders from its leaf. It is in the
+// leaf's memory: the agent has it made anew when it comes back to a leaf that restarted.
 func Agent(agentID string) Consumer {
 	c := durable(subject.StreamSiteCommands, agentID, 4, subject.SiteCommands(agentID))
 	c.Config.AckWait = time.Minute
 	c.Config.MaxDeliver = -1
 	c.Config.InactiveThreshold = 30 * day
+	c.Config.MemoryStorage = true
 	return c
 }
 

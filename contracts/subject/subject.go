@@ -8,7 +8,7 @@
 //
 // The grammar, most filtered-on token first:
 //
-//	certctl.evt.<aggregate>.<id>.<event>                 domain events, account CORE
+//	certctl.evt.<aggregate>.v1.<event>                   domain events, account CORE
 //	certctl.audit.<kind>.<source>                        audit records, CORE
 //	certctl.dlq.<service>.<consumer>                     what a consumer gave up on, CORE
 //	svc.<service>.v1.<operation>                         request and reply, CORE
@@ -22,6 +22,10 @@
 // both ends of a leaf-node link, both streams would store it. The leaf's relay
 // carries messages across, and takes the site from its own identity and the agent
 // from the subject, which the server has checked.
+//
+// Which certificate or target an event is about stands in its header ce-subject, not in
+// its subject: a server keeps every subject of a stream in memory for as long as one
+// message has it (docs/adr/0012-events-without-ids.md).
 package subject
 
 import (
@@ -97,13 +101,17 @@ func join(prefix string, tokens ...string) string {
 	return prefix + "." + strings.Join(tokens, ".")
 }
 
-// Event is the subject of one domain event.
-func Event(aggregate, id, event string) string {
-	return join("certctl.evt", aggregate, id, event)
+// eventVersion stands where events had the id of their aggregate before, which filters
+// and permissions match alike.
+const eventVersion = "v1"
+
+// Event is the subject of all domain events of one kind.
+func Event(aggregate, event string) string {
+	return join("certctl.evt", aggregate, eventVersion, event)
 }
 
 // Events filters the events of one aggregate, or one kind of them if event is not
-// empty.
+// empty. It matches those of before events were without ids, too.
 func Events(aggregate, event string) string {
 	if event == "" {
 		return join("certctl.evt", aggregate) + ".>"

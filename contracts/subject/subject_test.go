@@ -1,6 +1,7 @@
 package subject
 
 import (
+	"path"
 	"strings"
 	"testing"
 )
@@ -24,7 +25,18 @@ func TestJoin_PanicsRatherThanPublishElsewhere(t *testing.T) {
 			t.Fatal("a dotted id built a subject")
 		}
 	}()
-	_ = Event("certificate", "mc-1.>", "issued")
+	_ = AgentCommand("site-1", "agent-1.>", "deploy", "job-1")
+}
+
+func TestEvents_MatchThoseOfBeforeTheyWereWithoutIDs(t *testing.T) {
+	slashes := strings.NewReplacer(".", "/", ">", "*/*")
+	for _, filter := range []string{Events("certificate", "issued"), Events("certificate", "")} {
+		for _, s := range []string{Event("certificate", "issued"), "certctl.evt.certificate.mc-1.issued"} {
+			if ok, err := path.Match(slashes.Replace(filter), slashes.Replace(s)); !ok || err != nil {
+				t.Errorf("%s does not match %s: %v", filter, s, err)
+			}
+		}
+	}
 }
 
 func TestParse_ReadsBackWhatTheConstructorsBuild(t *testing.T) {

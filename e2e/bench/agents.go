@@ -38,15 +38,19 @@ type simulated struct {
 	js jetstream.JetStream
 }
 
-// enrol makes n agents.
-func (in *installation) enrol(ctx context.Context, n int) (*fleet, error) {
+// enrol makes n agents, behind a site of their own or, if that is nil, behind the leaf of the installation.
+func (in *installation) enrol(ctx context.Context, n int, behind *edgeSite) (*fleet, error) {
 	f := &fleet{csrs: map[string]string{}}
+	of := map[string]any{}
+	if behind != nil {
+		of["site_id"] = behind.id
+	}
 	for i := range n {
 		var answer struct{ Token string }
-		if err := in.call(ctx, "POST", "/api/v1/enrolment-tokens", map[string]any{}, &answer); err != nil {
+		if err := in.call(ctx, "POST", "/api/v1/enrolment-tokens", of, &answer); err != nil {
 			return nil, err
 		}
-		a, err := enrolOne(in.leafURL, answer.Token, fmt.Sprintf("simulated-%d", i))
+		a, err := in.enrolOne(answer.Token, fmt.Sprintf("simulated-%d", i), behind)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +59,7 @@ func (in *installation) enrol(ctx context.Context, n int) (*fleet, error) {
 	return f, nil
 }
 
-func enrolOne(leafURL, text, name string) (*simulated, error) {
+func (in *installation) enrolOne(text, name string, behind *edgeSite) (*simulated, error) {
 	plain, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, "cet_"))
 	if err != nil {
 		return nil, err
@@ -64,6 +68,22 @@ func enrolOne(leafURL, text, name string) (*simulated, error) {
 	if err := json.Unmarshal(plain, &token); err != nil {
 		return nil, err
 	}
+	nc, ask := (*nats.Conn)(nil), ""
+	if behind != nil {
+		nc, ask = behind.nc, subject.AgentRequest(behind.id, subject.AgentEnrol, token.ID)
+	} else {
+		ask = subject.SiteRequest(subject.AgentEnrol, token.ID)
+		nc, err = nats.Connect(in.leafURL, nats.CustomInboxPrefix(subject.Inbox(subject.AgentEnrol+"-"+token.ID)), nats.NoReconnect(),
+			nats.UserJWT(func() (string, error) { return token.JWT, nil }, func([]byte) ([]byte, error) { return nil, nil }))
+		if err != nil {
+			return nil, err
+		}
+		defer nc.Close()
+	}
+	return enrolOver(nc, ask, token.Secret, name)
+}
+
+func enrolOver(nc *nats.Conn, ask, secret, name string) (*simulated, error) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -73,19 +93,13 @@ func enrolOne(leafURL, text, name string) (*simulated, error) {
 	if err := errors.Join(seedErr, publicErr); err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(leafURL, nats.CustomInboxPrefix(subject.Inbox(subject.AgentEnrol+"-"+token.ID)), nats.NoReconnect(),
-		nats.UserJWT(func() (string, error) { return token.JWT, nil }, func([]byte) ([]byte, error) { return nil, nil }))
-	if err != nil {
-		return nil, err
-	}
-	defer nc.Close()
 	body, err := json.Marshal(command.EnrolRequest{
-		Secret: token.Secret, PublicKey: public, Heartbeat: command.Heartbeat{Name: name, Hostname: name, OS: "linux", Architecture: "amd64", At: time.Now().UTC()},
+		Secret: secret, PublicKey: public, Heartbeat: command.Heartbeat{Name: name, Hostname: name, OS: "linux", Architecture: "amd64", At: time.Now().UTC()},
 	})
 	if err != nil {
 		return nil, err
 	}
-	msg, err := nc.Request(subject.SiteRequest(subject.AgentEnrol, token.ID), body, 10*time.Second)
+	msg, err := nc.Request(ask, body, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -149,46 +163,65 @@ func (a *simulated) connect(ctx context.Context, leafURL string) (jetstream.Cons
 
 // answer reports an order as carried out.
 func (f *fleet) answer(ctx context.Context, a *simulated, msg jetstream.Msg) error {
-	var signed command.Signed
-	var order command.AgentCommand
-	if err := errors.Join(json.Unmarshal(msg.Data(), &signed), json.Unmarshal(signed.Payload, &order)); err != nil {
+	report, err := f.carryOut(a, msg.Data())
+	if err != nil {
 		return err
 	}
-	report := command.AgentReport{JobID: order.JobID, Attempt: order.Attempt, AgentID: a.id, Verb: order.Verb, At: time.Now().UTC()}
+	m, err := a.message(subject.SiteReport(a.id, subject.KindDeploy, report.JobID), msg.Headers(), report)
+	if err != nil {
+		return err
+	}
+	if _, err := a.js.PublishMsg(ctx, m); err != nil {
+		return err
+	}
+	if report.ServedFingerprintSHA256 != "" {
+		f.deployed.Add(1)
+	}
+	return msg.Ack()
+}
+
+// carryOut is what an agent has to report on an order.
+func (f *fleet) carryOut(a *simulated, data []byte) (report command.AgentReport, err error) {
+	var signed command.Signed
+	var order command.AgentCommand
+	if err := errors.Join(json.Unmarshal(data, &signed), json.Unmarshal(signed.Payload, &order)); err != nil {
+		return report, err
+	}
+	report = command.AgentReport{JobID: order.JobID, Attempt: order.Attempt, AgentID: a.id, Verb: order.Verb, At: time.Now().UTC()}
 	switch order.Verb {
 	case command.VerbKeyRequest:
 		var asked command.KeyRequest
 		if err := json.Unmarshal(order.Body, &asked); err != nil {
-			return err
+			return report, err
 		}
 		report.Outcome, report.CSRPEM = command.OutcomeCSR, f.csrs[asked.CommonName]
 	case command.VerbDeploy:
 		var asked command.Deploy
 		if err := json.Unmarshal(order.Body, &asked); err != nil {
-			return err
+			return report, err
 		}
 		report.Outcome, report.ServedFingerprintSHA256 = command.OutcomeCompleted, asked.FingerprintSHA256
-		defer f.deployed.Add(1)
 	default:
-		return fmt.Errorf("nobody expects an order to %s", order.Verb)
+		return report, fmt.Errorf("nobody expects an order to %s", order.Verb)
 	}
-	return errors.Join(a.report(ctx, msg, report), msg.Ack())
+	return report, nil
 }
 
-func (a *simulated) report(ctx context.Context, cause jetstream.Msg, report command.AgentReport) error {
+// message is a signed report on what the headers of an order are of.
+func (a *simulated) message(to string, cause nats.Header, report command.AgentReport) (*nats.Msg, error) {
 	payload, err := json.Marshal(report)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	signature, err := natsauth.SignReport(a.seed, payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body, err := json.Marshal(command.Signed{Payload: payload, Signature: signature, KeyID: a.public})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m := nats.NewMsg(subject.SiteReport(a.id, subject.KindDeploy, report.JobID))
+	m := nats.NewMsg(to)
 	m.Data = body
 	id := fmt.Sprintf("rep-%s-%d-%s", report.JobID, report.Attempt, report.Outcome)
 	for name, value := range map[string]string{
@@ -197,9 +230,8 @@ func (a *simulated) report(ctx context.Context, cause jetstream.Msg, report comm
 	} {
 		m.Header[name] = []string{value}
 	}
-	if cause := cause.Headers()["ce-id"]; len(cause) > 0 {
+	if cause := cause["ce-id"]; len(cause) > 0 {
 		m.Header["ce-causationid"] = cause
 	}
-	_, err = a.js.PublishMsg(ctx, m)
-	return err
+	return m, nil
 }

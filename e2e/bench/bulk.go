@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -13,14 +14,31 @@ const (
 )
 
 // measureBulk renews many certificates at once, each of which has a target: a key request to its agent, the signature, the
-// order to install and the report that it is served, through the leaf, until the last certificate is Active again.
+// order to install and the report that it is served, until the last certificate is Active again. The agents answer first over
+// the account of the edge, so that the platform alone is measured, then a fleet as large through the leaf of the
+// installation, which does its work on the same processors.
 func measureBulk(ctx context.Context, b *bench) error {
-	in, err := b.up(ctx, "bulk")
+	for _, behind := range []string{"over EDGE", "through the leaf"} {
+		if err := b.bulk(ctx, behind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) bulk(ctx context.Context, behind string) error {
+	in, err := b.up(ctx, "bulk-"+strings.ReplaceAll(behind, " ", "-"))
 	if err != nil {
 		return err
 	}
 	defer in.stop()
-	f, err := in.enrol(ctx, fleetSize)
+	var s *edgeSite
+	if behind == "over EDGE" {
+		if s, err = in.edgeSite(ctx); err != nil {
+			return err
+		}
+	}
+	f, err := in.enrol(ctx, fleetSize, s)
 	if err != nil {
 		return err
 	}
@@ -31,7 +49,11 @@ func measureBulk(ctx context.Context, b *bench) error {
 	if err := f.prepare(n); err != nil {
 		return err
 	}
-	stop, err := f.run(ctx, in.leafURL)
+	run := func() (func(), error) { return f.run(ctx, in.leafURL) }
+	if s != nil {
+		run = func() (func(), error) { return s.serve(ctx, f) }
+	}
+	stop, err := run()
 	if err != nil {
 		return err
 	}
@@ -49,9 +71,9 @@ func measureBulk(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.add(result{
-		Measure: "bulk", Case: fmt.Sprintf("first issue of %d with a target each, %d agents", n, fleetSize), Rate: float64(n) / time.Since(begun).Seconds(),
+		Measure: "bulk", Case: fmt.Sprintf("first issue of %d with a target each, %d agents %s", n, fleetSize, behind), Rate: float64(n) / time.Since(begun).Seconds(),
 	})
-	return in.renewAll(ctx, b, f, n)
+	return in.renewAll(ctx, b, f, n, behind)
 }
 
 // targets makes a target for each agent.
@@ -70,7 +92,9 @@ func (in *installation) targets(ctx context.Context, f *fleet) error {
 
 func targetOf(i int) string { return fmt.Sprintf("tgt-%d", i%fleetSize) }
 
-func (in *installation) renewAll(ctx context.Context, b *bench, f *fleet, n int) error {
+// renewAll measures the renewal of all: until the last new version is stored, and until the last is served and Active, all
+// of whose events have been told by then.
+func (in *installation) renewAll(ctx context.Context, b *bench, f *fleet, n int, behind string) error {
 	if err := f.prepare(n); err != nil {
 		return err
 	}
@@ -85,7 +109,7 @@ func (in *installation) renewAll(ctx context.Context, b *bench, f *fleet, n int)
 	took := time.Since(begun)
 	cpu := in.settle(ctx) - before
 	b.add(result{
-		Measure: "bulk", Case: fmt.Sprintf("renewal of %d, from one request to all served and Active, %d agents", n, fleetSize),
+		Measure: "bulk", Case: fmt.Sprintf("renewal of %d, from one request to all served and Active, %d agents %s", n, fleetSize, behind),
 		Rate: float64(n) / took.Seconds(), CPU: cpu.Seconds() * 1000 / float64(n), Note: fmt.Sprintf("%.1f s, %.0f MiB then", took.Seconds(), in.memory()),
 	})
 	return nil
@@ -109,7 +133,7 @@ func (f *fleet) prepare(n int) error {
 
 // allActive waits until all certificates are Active after so many installations of each.
 func (in *installation) allActive(ctx context.Context, f *fleet, n, installations int) error {
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); {
 		if err := f.failed.Load(); err != nil {

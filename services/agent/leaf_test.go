@@ -101,6 +101,8 @@ func (l *leaf) makeStreams() {
 		}
 	}
 	for _, c := range consumers {
+		// A relay makes its durable anew after each restart. This one does not.
+		c.Config.MemoryStorage = false
 		if _, err := l.js.CreateOrUpdateConsumer(ctx, c.Stream, c.Config); err != nil {
 			l.t.Fatalf("consumer %s: %v", c.Config.Durable, err)
 		}

@@ -279,7 +279,7 @@ func TestAudit_RecordsWhatItDoesNotKnowAndWhatIsMeantToHarmIt(t *testing.T) {
 	w := newWorld(t)
 	w.run()
 	w.publish(w.encode(bus.Message{
-		ID: "ev-future", Subject: subject.Event("quorum", "q-1", "reached"), Type: "certctl.quorum.reached.v3", Source: "/certctl/raft",
+		ID: "ev-future", Subject: subject.Event("quorum", "reached"), Type: "certctl.quorum.reached.v3", Source: "/certctl/raft",
 		Entity: "quorum/q-1", Time: time.Now(), Body: []byte(`{"members":3}`),
 	}))
 	w.publish(w.calls("api-nul", 1, "/a\x00b"))
@@ -403,10 +403,11 @@ func (w *world) told(sequence int64) (body []byte) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	subj := event.Subject(event.CheckpointSigned{Sequence: sequence})
-	w.await(subj, func() bool {
-		m, err := stream.GetLastMsgForSubject(w.Context(), subj)
-		if err != nil {
+	e := event.CheckpointSigned{Sequence: sequence}
+	aggregate, of, _ := e.About()
+	w.await(aggregate+"/"+of, func() bool {
+		m, err := stream.GetLastMsgForSubject(w.Context(), event.Subject(e))
+		if err != nil || m.Header.Get("ce-subject") != aggregate+"/"+of {
 			return false
 		}
 		body = m.Data

@@ -268,7 +268,10 @@ func (p *platform) store(conn *bus.Conn, m bus.Message) {
 func (p *platform) events(aggregate, of string) []string {
 	p.Helper()
 	var names []string
-	for _, m := range p.stored(p.core, subject.StreamEvents, "certctl.evt."+aggregate+"."+of+".*") {
+	for _, m := range p.stored(p.core, subject.StreamEvents, subject.Events(aggregate, "")) {
+		if m.Headers().Get("ce-subject") != aggregate+"/"+of {
+			continue
+		}
 		names = append(names, m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:])
 	}
 	return names

@@ -27,7 +27,7 @@ import (
 const (
 	name = "deployment"
 	// consumed is how many messages share a transaction.
-	consumed     = 128
+	consumed     = 256
 	closeTimeout = 10 * time.Second
 )
 

@@ -390,11 +390,11 @@ func (p *platform) checkOnce(certificates int) {
 	defer rows.Close()
 	told := map[string]map[string]int{}
 	for _, m := range p.stored(p.core, subject.StreamEvents, subject.Events("deployment", "")) {
-		t := strings.Split(m.Subject(), ".")
-		if told[t[3]] == nil {
-			told[t[3]] = map[string]int{}
+		job := strings.TrimPrefix(m.Headers().Get("ce-subject"), "deployment/")
+		if told[job] == nil {
+			told[job] = map[string]int{}
 		}
-		told[t[3]][t[4]]++
+		told[job][m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]]++
 	}
 	newest := map[string]bool{}
 	for rows.Next() {

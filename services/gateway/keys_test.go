@@ -211,8 +211,8 @@ func TestAPIKeys_TellOfTheirChangesAndOfTheirLastUse(t *testing.T) {
 				continue
 			}
 			verbs = append(verbs, e.Verb)
-			if raw.Subject != subject.Event("apikey", id, "changed") || raw.Header.Get("ce-actor") != "key-first-admin" {
-				t.Errorf("told on %s by %s", raw.Subject, raw.Header.Get("ce-actor"))
+			if raw.Subject != subject.Event("apikey", "changed") || raw.Header.Get("ce-subject") != "apikey/"+id || raw.Header.Get("ce-actor") != "key-first-admin" {
+				t.Errorf("told on %s: %v", raw.Subject, raw.Header)
 			}
 			if strings.Contains(string(raw.Data), key) {
 				t.Error("the key is told")
@@ -244,8 +244,8 @@ func TestBreakGlass_LetsWhoeverHasTheDatabaseInAndTellsOfIt(t *testing.T) {
 		t.Errorf("it is %v", k)
 	}
 	var told bool
-	if err := w.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM outbox WHERE subject = $1 AND headers->'ce-actor'->>0 = 'certctl-admin')`,
-		subject.Event("apikey", id, "changed")).Scan(&told); err != nil || !told {
+	if err := w.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM outbox WHERE subject = $1 AND headers->'ce-subject'->>0 = $2
+		AND headers->'ce-actor'->>0 = 'certctl-admin')`, subject.Event("apikey", "changed"), "apikey/"+id).Scan(&told); err != nil || !told {
 		t.Errorf("nobody is told: %v, %v", told, err)
 	}
 	if _, _, err := gateway.BreakGlass(t.Context(), w.pool, "x", []string{"root"}); err == nil {

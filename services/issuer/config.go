@@ -10,7 +10,7 @@ import (
 
 // Config is read from CERTCTL_*. Its zero value is that of a Local CA that signs itself.
 type Config struct {
-	PublicURL string `split_words:"true" default:"http://127.0.0.1:8080" desc:"Where relying parties reach CRL, OCSP and CA certificates; written into every certificate that the Local CA issues."`
+	PublicURL string `split_words:"true" default:"http://127.0.0.1:8080" desc:"Where relying parties reach CRL, OCSP and CA certificates; written into every certificate that the Local CA issues. certctl up takes where its gateway listens, if that is loopback."`
 
 	CACertPath string `split_words:"true" desc:"PEM file with the Local CA's certificate and those above it. Without it the Local CA signs itself."`
 	CAKeyPath  string `split_words:"true" desc:"PEM file with the key of CERTCTL_CA_CERT_PATH (PKCS #8, PKCS #1 or SEC 1, encrypted or not)."`

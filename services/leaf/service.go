@@ -3,9 +3,11 @@
 //
 // It stores and forwards. Orders for the site's agents are carried from the hub into a
 // stream of the site, and the agents' reports into the hub's, each acknowledged only
-// when it is on disk on the other side; while the hub is away agents go on working on
+// when the other side has stored it; while the hub is away agents go on working on
 // what was relayed, and what they report waits here. Kill the leaf at any instant:
-// nothing that it acknowledged is lost.
+// nothing that it acknowledged is lost. Its host's loss of power loses up to a second of
+// it, and the hub has all of that done again: agents answer what they did from their
+// journals.
 //
 // A leaf enrols once, over HTTPS, with a one-time token and a key that it makes itself.
 // From then on it starts, and authenticates its agents, from what it has on disk, and
@@ -175,7 +177,7 @@ func serve(ctx context.Context, config Config, store *identity.Store, log *slog.
 		return err
 	}
 	defer nc.Close()
-	local, hub, err := openStreams(ctx, nc, config)
+	local, hub, err := openStreams(ctx, nc, config, log)
 	if err != nil {
 		return err
 	}
@@ -183,11 +185,14 @@ func serve(ctx context.Context, config Config, store *identity.Store, log *slog.
 	registry := obs.NewProcessRegistry()
 	metrics := metric.New(registry)
 	toHub := link.New(server, probe(hub, config.SiteID), config.ProbeInterval, log)
-	agents := roster.New(local, config.MaxAgents)
+	agents := roster.New(local, config.MaxAgents, log)
+	if err := agents.Restore(ctx); err != nil {
+		return err
+	}
 	beats := heartbeat.New(sendHeartbeats(nc, config.SiteID), log)
 	carrier := &relay.Relay{
 		Site: config.SiteID, Local: local, Hub: hub, Link: toHub,
-		ApplyAccount: server.ApplyAccount, Metrics: metrics, Log: log,
+		Expect: agents.Expect, ApplyAccount: server.ApplyAccount, Metrics: metrics, Log: log,
 	}
 	questions := &proxy.Proxy{
 		Site: config.SiteID, NC: nc, Roster: agents, Heartbeats: beats, Metrics: metrics, Log: log,
@@ -216,7 +221,7 @@ func serve(ctx context.Context, config Config, store *identity.Store, log *slog.
 
 // openStreams makes the site's streams as the manifest has them, at the sizes of the
 // configuration.
-func openStreams(ctx context.Context, nc *nats.Conn, config Config) (local, hub jetstream.JetStream, err error) {
+func openStreams(ctx context.Context, nc *nats.Conn, config Config, log *slog.Logger) (local, hub jetstream.JetStream, err error) {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	if local, err = jetstream.New(nc); err != nil {
@@ -233,11 +238,33 @@ func openStreams(ctx context.Context, nc *nats.Conn, config Config) (local, hub 
 		case subject.StreamSiteReports:
 			s.MaxBytes = config.ReportBytes
 		}
-		if _, err := local.CreateOrUpdateStream(ctx, s); err != nil {
+		if err := openStream(ctx, local, s, log); err != nil {
 			return nil, nil, fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 	}
 	return local, hub, nil
+}
+
+// openStream makes a stream as it shall be. One that forgets its messages otherwise, as
+// that of the orders did once, cannot be changed to it and is made anew, empty: the hub
+// sends each order that is not answered again, within a minute of its sending or of its
+// agent's coming back. Sequences go on, so that an acknowledgement of before means no
+// message of after.
+func openStream(ctx context.Context, js jetstream.JetStream, s jetstream.StreamConfig, log *slog.Logger) error {
+	old, err := js.Stream(ctx, s.Name)
+	switch {
+	case err == nil && old.CachedInfo().Config.Retention != s.Retention:
+		state := old.CachedInfo().State
+		log.Warn("a stream of an older release is made anew; the hub sends again what was not answered", "stream", s.Name, "messages", state.Msgs)
+		if err := js.DeleteStream(ctx, s.Name); err != nil {
+			return err
+		}
+		s.FirstSeq = state.LastSeq + 1
+	case err != nil && !errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	}
+	_, err = js.CreateOrUpdateStream(ctx, s)
+	return err
 }
 
 // probe asks the hub for the state of the site's durable.

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"crypto/x509"
 	"errors"
 	"net"
 	"os"
@@ -8,8 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
@@ -24,8 +27,13 @@ type Installation struct {
 	// LeafURL is where agents of this host connect, NATSURL where services that run
 	// apart do, HubURL where leaves that run apart do.
 	LeafURL, NATSURL, HubURL string
+	// Trusted are roots of CAs elsewhere that never show them.
+	Trusted []*x509.Certificate
 
 	t testing.TB
+	// looked tells that what was issued was looked at before the installation was stopped.
+	looked bool
+	ended  sync.Once
 }
 
 // unlimited lets stories ask as often as they like; one about limits sets its own.
@@ -46,6 +54,7 @@ func NewInstallation(t testing.TB, dir string, env ...string) *Installation {
 	in.Args = []string{"up"}
 	in.Env = append(in.Env, env...)
 	in.API = &API{URL: "http://" + httpAddress}
+	t.Cleanup(in.atTheEnd)
 	return in
 }
 
@@ -89,6 +98,14 @@ func (in *Installation) Ready() {
 	})
 }
 
+// Stop is that of a program, after a look at what was issued.
+func (in *Installation) Stop() (code int, took time.Duration) {
+	in.t.Helper()
+	in.HoldsUp()
+	in.looked = true
+	return in.Program.Stop()
+}
+
 // Admin runs one of the operator's tools and returns what it printed.
 func (in *Installation) Admin(args ...string) (string, error) {
 	cmd := exec.CommandContext(in.t.Context(), Binary("certctl"), append([]string{"admin"}, args...)...)
@@ -124,7 +141,9 @@ func (in *Installation) Apart(service string, env ...string) *Program {
 	if service == "gateway" {
 		settings = append(settings, unlimited)
 	}
-	return NewProgram(in.t, in.Dir, service, service, append(settings, env...)...)
+	p := NewProgram(in.t, in.Dir, service, service, append(settings, env...)...)
+	in.t.Cleanup(in.atTheEnd)
+	return p
 }
 
 // KillPostgres kills the private Postgres and tells whether there was one.

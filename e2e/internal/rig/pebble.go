@@ -30,6 +30,8 @@ type Pebble struct {
 	HTTP string
 	// Root is what the directory's TLS certificate leads to, in PEM.
 	Root string
+	// CA is what the certificates that it issues lead to.
+	CA *x509.Certificate
 }
 
 // StartPebble starts one, with the DNS that it asks.
@@ -39,9 +41,9 @@ func StartPebble(t testing.TB, dir string) *Pebble {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	address, names := FreeAddress(t), FreeAddress(t)
+	address, management, names := FreeAddress(t), FreeAddress(t), FreeAddress(t)
 	p := &Pebble{Directory: "https://" + address + "/dir", HTTP: FreeAddress(t)}
-	p.write(t, at, address)
+	p.write(t, at, address, management)
 	dns := NewProgram(t, dir, "challtestsrv", "")
 	dns.Path = authority(t, "pebble-challtestsrv")
 	dns.Args = []string{
@@ -52,32 +54,36 @@ func StartPebble(t testing.TB, dir string) *Pebble {
 	p.Path = authority(t, "pebble")
 	p.Args = []string{"-config", filepath.Join(at, "pebble.json"), "-dnsserver", names}
 	p.Start()
-	p.answers(t)
+	p.answer(t, p.Directory)
+	chain, err := x509x.ParseCertificates(p.answer(t, "https://"+management+"/roots/0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.CA = chain[0]
 	return p
 }
 
-func (p *Pebble) answers(t testing.TB) {
+// answer waits until Pebble answers, and returns what.
+func (p *Pebble) answer(t testing.TB, url string) (body []byte) {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(p.Root))
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}}
-	Within(t, Patience, "Pebble answers", func() error {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.Directory, http.NoBody)
+	Within(t, Patience, url+" is answered", func() error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return err
 		}
-		res, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		return res.Body.Close()
+		body, err = Raw(client.Do(req))
+		return err
 	})
+	return body
 }
 
 // write makes the directory's certificate and the configuration.
-func (p *Pebble) write(t testing.TB, at, address string) {
+func (p *Pebble) write(t testing.TB, at, address, management string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -102,7 +108,7 @@ func (p *Pebble) write(t testing.TB, at, address string) {
 		t.Fatal(err)
 	}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
-		"listenAddress": address, "certificate": filepath.Join(at, "tls.crt"), "privateKey": filepath.Join(at, "tls.key"),
+		"listenAddress": address, "managementListenAddress": management, "certificate": filepath.Join(at, "tls.crt"), "privateKey": filepath.Join(at, "tls.key"),
 		"httpPort": number, "tlsPort": number, "keyAlgorithm": "ecdsa",
 		"profiles": map[string]any{"default": map[string]any{"description": "90 days", "validityPeriod": 7776000}},
 	}})

@@ -10,20 +10,24 @@ import "time"
 const (
 	rate  = 400 // things a second from which rounds are spaced
 	burst = 100 // things that go at once before
-	// Every is the time between rounds that are spaced.
-	Every = 20 * time.Millisecond
+	// Every is the time between rounds that are spaced, Crowded that between rounds with so much to do that the cost of
+	// the rounds themselves begins to count again: crowd things or more in the one before.
+	Every   = 20 * time.Millisecond
+	Crowded = 60 * time.Millisecond
+	crowd   = 30
 )
 
 // Pace is that of one loop, whose goroutine alone may use it. The zero value is that of a loop that has done nothing yet.
 type Pace struct {
-	level float64 // things done of late, which drain at the rate
-	last  time.Time
+	level   float64 // things done of late, which drain at the rate
+	last    time.Time
+	crowded bool
 }
 
 // Done notes that a round with n things has ended.
 func (p *Pace) Done(n int, now time.Time) {
 	p.level = p.drained(now) + float64(n)
-	p.last = now
+	p.last, p.crowded = now, n >= crowd
 }
 
 // Wait is how long the next round has to wait, zero for not at all.
@@ -31,7 +35,11 @@ func (p *Pace) Wait(now time.Time) time.Duration {
 	if p.drained(now) <= burst {
 		return 0
 	}
-	return max(0, Every-now.Sub(p.last))
+	every := Every
+	if p.crowded {
+		every = Crowded
+	}
+	return max(0, every-now.Sub(p.last))
 }
 
 func (p *Pace) drained(now time.Time) float64 {

@@ -37,3 +37,16 @@ func TestPace_SpacesTheRoundsOfABusyLoopAndLetsGoAfterwards(t *testing.T) {
 		t.Errorf("a round waits %s after a pause", wait)
 	}
 }
+
+func TestPace_SpacesTheRoundsOfACrowdedLoopFurther(t *testing.T) {
+	var p pace.Pace
+	now := time.Now()
+	p.Done(500, now)
+	if wait := p.Wait(now); wait != pace.Crowded {
+		t.Errorf("a crowded loop waits %s", wait)
+	}
+	p.Done(1, now)
+	if wait := p.Wait(now); wait != pace.Every {
+		t.Errorf("a loop that is crowded no more waits %s", wait)
+	}
+}

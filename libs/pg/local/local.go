@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -180,7 +181,8 @@ func (c *Cluster) end() {
 func (c *Cluster) AdminURL() string {
 	return (&url.URL{
 		Scheme: "postgres", User: url.UserPassword(superuser, c.password), Path: "/postgres",
-		RawQuery: url.Values{"host": {c.at.socket}, "port": {strconv.Itoa(c.port())}}.Encode(),
+		// A plus is no space to those who read the URLs of databases.
+		RawQuery: strings.ReplaceAll(url.Values{"host": {c.at.socket}, "port": {strconv.Itoa(c.port())}}.Encode(), "+", "%20"),
 	}).String()
 }
 

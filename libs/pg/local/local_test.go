@@ -53,6 +53,11 @@ func TestStart_KeepsThePasswordToItself(t *testing.T) {
 	}
 }
 
+func TestStart_TakesAFolderWhoseNameHasASpace(t *testing.T) {
+	c := start(t, local.Options{Dir: filepath.Join(clusterFolder(t), "my data & more+")})
+	run(t, connect(t, c.AdminURL()), "SELECT 1")
+}
+
 func TestStart_RefusesAFolderInUse(t *testing.T) {
 	dir := clusterFolder(t)
 	start(t, local.Options{Dir: dir})

@@ -29,11 +29,13 @@ const (
 )
 
 const (
-	stopLimit   = 30 * time.Second
-	killLimit   = 6 * time.Second // Postgres itself kills what has not quit after five.
-	readyPoll   = 5 * time.Millisecond
-	steadyAfter = 30 * time.Second
-	logLimit    = 16 << 20
+	stopLimit = 30 * time.Second
+	killLimit = 6 * time.Second // Postgres itself kills what has not quit after five.
+	readyPoll = 5 * time.Millisecond
+	// answerWithin is how long a server that says it is ready may not answer.
+	answerWithin = 15 * time.Second
+	steadyAfter  = 30 * time.Second
+	logLimit     = 16 << 20
 )
 
 var restartPolicy = retry.Policy{Base: 50 * time.Millisecond, Cap: 5 * time.Second, Jitter: 0.2}
@@ -174,10 +176,11 @@ func (c *Cluster) arguments() []string {
 	return args
 }
 
-// untilReady waits until the server has answered a query, or is gone.
+// untilReady waits until the server has answered a query, or is gone, or says that it is ready and does not answer.
 func (c *Cluster) untilReady(ctx context.Context, s *child) error {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
+	var ready time.Time
 	for {
 		select {
 		case <-s.exited:
@@ -185,8 +188,18 @@ func (c *Cluster) untilReady(ctx context.Context, s *child) error {
 		case <-poll.C:
 		}
 		// Asking for a connection costs milliseconds, so the server's own word that it is ready comes first.
-		if c.saysReady(s.cmd.Process.Pid) && c.answers(ctx) {
+		if !c.saysReady(s.cmd.Process.Pid) {
+			continue
+		}
+		err := c.answers(ctx)
+		if err == nil {
 			return nil
+		}
+		if ready.IsZero() {
+			ready = time.Now()
+		}
+		if time.Since(ready) > answerWithin {
+			return fmt.Errorf("Postgres says that it is ready, but it does not answer: %w", err) //nolint:staticcheck // a name
 		}
 	}
 }
@@ -198,15 +211,15 @@ func exitError(err error) error {
 	return err
 }
 
-func (c *Cluster) answers(ctx context.Context) bool {
+func (c *Cluster) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, c.AdminURL())
 	if err != nil {
-		return false
+		return err
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	return conn.Ping(ctx) == nil
+	return conn.Ping(ctx)
 }
 
 func (c *Cluster) openLog() (*os.File, int64, error) {

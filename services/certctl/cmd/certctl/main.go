@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/services/certctl/internal/admin"
+	"github.com/certctl/certctl/services/certctl/internal/collector"
 	"github.com/certctl/certctl/services/certctl/internal/up"
 )
 
@@ -102,8 +102,8 @@ func runUp(ctx context.Context, args []string) error {
 		return usageError(err)
 	}
 	if os.Getenv("GOGC") == "" {
-		// The heap is small, so collecting it half as often costs some 20 MiB under load and spares a tenth of a list's time.
-		debug.SetGCPercent(200)
+		// Collecting a small heap half as often as Go would spares a tenth of a list's time.
+		go collector.Run(ctx)
 	}
 	log := logger("info")
 	stopTracing, err := obs.StartTracing(ctx, "certctl")

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/certctl/certctl/libs/config"
 	"github.com/certctl/certctl/services/certctl/internal/platform"
@@ -52,7 +55,22 @@ func (c *Config) complete() (err error) {
 	if c.Platform.PeersDir, err = filepath.Abs(c.Platform.PeersDir); err != nil {
 		return err
 	}
+	c.beReachedAt(os.LookupEnv)
 	return nil
+}
+
+// beReachedAt has certificates point to where the gateway listens, unless somebody has said where relying parties reach it:
+// on loopback that is the only place.
+func (c *Config) beReachedAt(env func(string) (string, bool)) {
+	ip := net.ParseIP(c.Gateway.ServerHost)
+	if _, said := env("CERTCTL_PUBLIC_URL"); said || c.Gateway.ServerPort == 0 || ip == nil || !ip.IsLoopback() {
+		return
+	}
+	at := url.URL{Scheme: "http", Host: net.JoinHostPort(c.Gateway.ServerHost, strconv.Itoa(c.Gateway.ServerPort))}
+	if c.Gateway.ServerTLSCertFile != "" {
+		at.Scheme = "https"
+	}
+	c.Issuer.PublicURL = at.String()
 }
 
 // Describe lists every variable, for documentation.

@@ -184,7 +184,8 @@ func TestEnrol_MakesAnAgentWithItsOwnIdentity(t *testing.T) {
 	if n := count(o, `SELECT count(*) FROM agents WHERE id = $1 AND name = 'web-1' AND ip_address = '192.0.2.7' AND status = 'Online'`, who.AgentID); n != 1 {
 		t.Error("the agent is not as it told")
 	}
-	if n := count(o, `SELECT count(*) FROM outbox WHERE subject = $1`, "certctl.evt.agent."+who.AgentID+".registered"); n != 1 {
+	if n := count(o, `SELECT count(*) FROM outbox WHERE subject = $1 AND headers->'ce-subject'->>0 = $2`,
+		subject.Event("agent", "registered"), "agent/"+who.AgentID); n != 1 {
 		t.Errorf("%d events", n)
 	}
 	fresh, err := ask[command.RefreshReply](o, subject.AgentRequest("site-local", who.AgentID, command.VerbRefresh), nil)

@@ -3,7 +3,6 @@ package desk_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -170,10 +169,11 @@ func (w *world) orders() []order {
 	return all
 }
 
-// events lists the subjects of the events in the outbox, without the common prefix.
+// events lists the events in the outbox: aggregate, id and name.
 func (w *world) events() []string {
 	w.Helper()
-	rows, err := w.db.Query(w.Context(), `SELECT substr(subject, length('certctl.evt.') + 1) FROM outbox WHERE stream = 'EVT' ORDER BY id`)
+	rows, err := w.db.Query(w.Context(), `SELECT replace(headers->'ce-subject'->>0, '/', '.') || substring(subject FROM '\.[^.]*$')
+		FROM outbox WHERE stream = 'EVT' ORDER BY id`)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -188,9 +188,7 @@ func (w *world) events() []string {
 func last[E event.Event](w *world) E {
 	w.Helper()
 	var e E
-	aggregate, _, name := e.About()
-	body := one[[]byte](w, `SELECT body FROM outbox WHERE stream = 'EVT' AND subject LIKE $1 ORDER BY id DESC LIMIT 1`,
-		fmt.Sprintf("certctl.evt.%s.%%.%s", aggregate, name))
+	body := one[[]byte](w, `SELECT body FROM outbox WHERE stream = 'EVT' AND subject = $1 ORDER BY id DESC LIMIT 1`, event.Subject(e))
 	if err := json.Unmarshal(body, &e); err != nil {
 		w.Fatal(err)
 	}

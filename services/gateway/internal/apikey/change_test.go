@@ -37,7 +37,7 @@ func said(t *testing.T, pool *pgxpool.Pool) (events []event.APIKeyChanged, actor
 		if err := json.Unmarshal(body, &e); err != nil {
 			t.Fatal(err)
 		}
-		if subj != subject.Event("apikey", e.ID, "changed") || stream != subject.StreamEvents {
+		if subj != subject.Event("apikey", "changed") || stream != subject.StreamEvents {
 			t.Errorf("said on %s of %s", subj, stream)
 		}
 		events, actors = append(events, e), append(actors, actor)

@@ -93,7 +93,7 @@ func (h *shown) left() (answers int, agents []string) {
 
 func TestACME_ProvesNamesThroughTheAgentOfTheFirstTarget(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	w.start(app.Settings{})
 	hosts := w.hosts(s.HTTP)
 	body := acmeIssuer(s)

@@ -15,7 +15,7 @@ import (
 // The CA has finalized the order and still says that it works on it when the service is stopped.
 func TestACME_GoesOnWithItsOrderAfterARestart(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	settings := app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}}
 	first := w.start(settings)
 	var busy, finalized atomic.Bool
@@ -46,7 +46,7 @@ func TestACME_GoesOnWithItsOrderAfterARestart(t *testing.T) {
 
 func TestACME_GoesOnWithItsOrderAfterTheConnectionWasLost(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}})
 	var cut atomic.Bool
 	body := acmeIssuer(s)

@@ -25,6 +25,14 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/acme/pebbletest"
 )
 
+// pebble starts a Pebble that is trusted.
+func (w *world) pebble(o pebbletest.Options) *pebbletest.Server {
+	w.t.Helper()
+	s := pebbletest.Start(w.t, o)
+	w.trusted = append(w.trusted, s.Root(0))
+	return s
+}
+
 // acmeIssuer is the body that sets up an ACME issuer.
 func acmeIssuer(s *pebbletest.Server) map[string]any {
 	return map[string]any{
@@ -47,7 +55,7 @@ const accountURL = `SELECT string_agg(account_url, ' ') FROM acme_accounts`
 
 func TestACME_SetUpByTheAPIIssuesAndRenewsAndKeepsItsAccount(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	settings := app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}}
 	first := w.start(settings)
 	i := w.issuer(acmeIssuer(s))
@@ -76,7 +84,7 @@ func TestACME_SetUpByTheAPIIssuesAndRenewsAndKeepsItsAccount(t *testing.T) {
 
 func TestACME_SetUpByTheEnvironmentProvesNamesByScripts(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{})
+	s := w.pebble(pebbletest.Options{})
 	root := filepath.Join(t.TempDir(), "root.pem")
 	if err := os.WriteFile(root, s.TLSRoot, 0o600); err != nil {
 		t.Fatal(err)
@@ -127,7 +135,7 @@ func TestACME_SettingsAtFaultAreNamed(t *testing.T) {
 
 func TestACME_ReplacesItsAccountKeyByTheAPI(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}})
 	i := w.issuer(acmeIssuer(s))
 	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": i.ID, "csr_pem": csrFor(t, "www.example.com")}))
@@ -175,7 +183,7 @@ func (r *replaced) all() []string {
 
 func TestACME_RenewsWhenTheCASaysSoAndSaysWhatItReplaces(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	w.start(app.Settings{ACME: app.ACME{HTTPAddress: s.HTTP}, AdviceSweep: 50 * time.Millisecond, RenewalSweep: 50 * time.Millisecond})
 	var told replaced
 	body := acmeIssuer(s)

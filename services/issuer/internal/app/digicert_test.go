@@ -10,14 +10,15 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca/digicert/digicertfake"
 )
 
-// certCentral is an account whose orders are decided at once.
-func certCentral(t *testing.T) *digicertfake.Server {
-	t.Helper()
+// certCentral is an account whose orders are decided at once. Its root is trusted.
+func (w *world) certCentral() *digicertfake.Server {
+	w.t.Helper()
 	s, err := digicertfake.Start()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	w.t.Cleanup(s.Close)
+	w.trusted = append(w.trusted, s.Root)
 	s.DecideAfter(1)
 	return s
 }
@@ -25,7 +26,7 @@ func certCentral(t *testing.T) *digicertfake.Server {
 func TestDigiCert_SetUpByTheAPIIssuesAndRenews(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})
-	s := certCentral(t)
+	s := w.certCentral()
 	i := w.issuer(map[string]any{
 		"id": "iss-web", "name": "Public", "type": "certcentral", "enabled": true, "config": map[string]any{
 			"base_url": s.BaseURL(), "api_key": digicertfake.APIKey, "organization_id": digicertfake.OrganizationID,
@@ -57,7 +58,7 @@ func TestDigiCert_SetUpByTheAPIIssuesAndRenews(t *testing.T) {
 
 func TestEnvironment_SetsUpAnAccountOfCertCentral(t *testing.T) {
 	w := newWorld(t)
-	s := certCentral(t)
+	s := w.certCentral()
 	w.start(app.Settings{DigiCert: app.DigiCert{APIKey: digicertfake.APIKey, OrganizationID: digicertfake.OrganizationID, BaseURL: s.BaseURL()}})
 	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": "iss-digicert", "csr_pem": csrFor(t, "www.example.com")}))
 	i := w.read("iss-digicert")
@@ -93,7 +94,7 @@ func (w *world) reasonSays(id, says string) {
 // An order of CertCentral may take days, in which processes come and go.
 func TestDigiCert_GoesOnWithAnOrderThatTakesItsTimeAfterARestart(t *testing.T) {
 	w := newWorld(t)
-	s := certCentral(t)
+	s := w.certCentral()
 	s.DecideAfter(3)
 	s.NeedApproval()
 	settings, first := w.account(s)
@@ -115,7 +116,7 @@ func TestDigiCert_GoesOnWithAnOrderThatTakesItsTimeAfterARestart(t *testing.T) {
 
 func TestDigiCert_OrdersOnceThoughTheAnswerIsLost(t *testing.T) {
 	w := newWorld(t)
-	s := certCentral(t)
+	s := w.certCentral()
 	w.account(s)
 	s.Drop(1)
 	w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": "iss-digicert", "csr_pem": csrFor(t, "www.example.com")}))
@@ -126,7 +127,7 @@ func TestDigiCert_OrdersOnceThoughTheAnswerIsLost(t *testing.T) {
 
 func TestDigiCert_AnOrderThatIsTurnedDownFailsWithTheReason(t *testing.T) {
 	w := newWorld(t)
-	s := certCentral(t)
+	s := w.certCentral()
 	s.DecideAfter(1000)
 	w.account(s)
 	c := w.create(map[string]any{"common_name": "www.example.com", "issuer_id": "iss-digicert", "csr_pem": csrFor(t, "www.example.com")})
@@ -141,7 +142,7 @@ func TestDigiCert_AnOrderThatIsTurnedDownFailsWithTheReason(t *testing.T) {
 
 func TestBlockedKey_IsRefusedBeforeACAElsewhereIsAsked(t *testing.T) {
 	w := newWorld(t)
-	s := certCentral(t)
+	s := w.certCentral()
 	w.account(s)
 	csr := csrFor(t, "www.example.com")
 	w.block(object{"csr_pem": csr, "reason": "weak"})

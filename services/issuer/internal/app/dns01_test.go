@@ -32,7 +32,7 @@ func byUpdate(s *pebbletest.Server, b *bindtest.Server) map[string]any {
 func TestACME_SetUpByTheAPIProvesNamesInZonesThatItEdits(t *testing.T) {
 	w := newWorld(t)
 	b := bindtest.Start(t, bindtest.Options{Records: map[string][]string{bindtest.Open: {`shop CAA 0 issue "other-ca.example"`}}})
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true, DNS: b.Address})
+	s := w.pebble(pebbletest.Options{Bound: true, DNS: b.Address})
 	w.start(app.Settings{})
 	i := w.issuer(byUpdate(s, b))
 	if i.Config["dns_rfc2136_tsig_secret"] != "(secret)" {
@@ -69,7 +69,7 @@ func TestACME_SetUpByTheAPIProvesNamesInZonesThatItEdits(t *testing.T) {
 func TestACME_SetUpByTheEnvironmentEditsZones(t *testing.T) {
 	w := newWorld(t)
 	b := bindtest.Start(t, bindtest.Options{})
-	s := pebbletest.Start(t, pebbletest.Options{DNS: b.Address})
+	s := w.pebble(pebbletest.Options{DNS: b.Address})
 	root, settings := filepath.Join(t.TempDir(), "root.pem"), filepath.Join(t.TempDir(), "dns.json")
 	text, err := json.Marshal(map[string]any{
 		"dns_rfc2136_nameserver": b.Address, "dns_rfc2136_tsig_key": bindtest.Key, "dns_rfc2136_tsig_secret": b.Secret,
@@ -96,7 +96,7 @@ func TestACME_SetUpByTheEnvironmentEditsZones(t *testing.T) {
 
 func TestACME_ShowsWhenARateLimitLetsItTryAgain(t *testing.T) {
 	w := newWorld(t)
-	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
+	s := w.pebble(pebbletest.Options{Bound: true})
 	until := time.Now().UTC().Add(50 * time.Hour).Truncate(time.Second)
 	body := acmeIssuer(s)
 	body["config"].(map[string]any)["directory_url"] = s.Between(func(w http.ResponseWriter, r *http.Request) bool {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +38,7 @@ import (
 	"github.com/certctl/certctl/libs/testkit/pgtest"
 	"github.com/certctl/certctl/migrations"
 	"github.com/certctl/certctl/services/issuer/internal/app"
+	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 )
 
 const patience = 20 * time.Second
@@ -57,6 +60,10 @@ type world struct {
 	ifMatch string
 	runs    int // issuers that are running
 	heard   *recording
+	// trusted are roots of CAs elsewhere that never show them.
+	trusted []*x509.Certificate
+	// objections are a part of each that there has to be against what is issued here, which is bad on purpose.
+	objections []string
 }
 
 // admin is somebody without limits.
@@ -67,6 +74,10 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, pool: pgtest.New(t, migrations.FS("issuer"), "issuer"), nats: natstest.Start(t),
 		sealer: secret.New(secret.NewKey()), as: admin, log: slog.New(slog.DiscardHandler),
+	}
+	// Benchmarks make thousands of what tests make too.
+	if _, isTest := t.(*testing.T); isTest {
+		t.Cleanup(func() { w.holdsUp(t) })
 	}
 	if testing.Verbose() {
 		w.log, _ = obs.NewLogger(t.Output(), "debug", "text")
@@ -82,6 +93,22 @@ func newWorld(t testing.TB) *world {
 	}
 	w.heard = w.listen()
 	return w
+}
+
+// holdsUp sees that what was issued here is what others rely on.
+func (w *world) holdsUp(t testing.TB) {
+	t.Helper()
+	want := slices.Clone(w.objections)
+	for _, objection := range catest.Objections(t, w.pool, w.trusted...) {
+		expected := func(part string) bool { return strings.Contains(objection, part) }
+		if !slices.ContainsFunc(w.objections, expected) {
+			t.Error(objection)
+		}
+		want = slices.DeleteFunc(want, expected)
+	}
+	if len(want) > 0 {
+		t.Errorf("nobody objects to %q", want)
+	}
 }
 
 // issuer is a running issuer.

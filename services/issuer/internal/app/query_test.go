@@ -185,11 +185,9 @@ func TestVersionsAndIssuers_AreReadByCursor(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})
 	w.fill(1)
-	w.exec(`INSERT INTO issuer.jobs (id, type, certificate_id, status, requested_by, created_at)
-		SELECT 'job-i-v' || i, 'Renewal', 'mc-00000001', 'Completed', 'k', now() FROM generate_series(1, 5) i`)
-	w.exec(`INSERT INTO issuer.certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+	w.exec(`INSERT INTO issuer.certificate_versions (id, certificate_id, imported, serial_number, fingerprint_sha256, spki_sha256,
 			not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, created_at)
-		SELECT 'cv-' || i, 'mc-00000001', 'job-i-v' || i, 'iss-local', i::text, i::text, '', now(), now(), '', '', '', 0, '2026-01-01' FROM generate_series(1, 5) i`)
+		SELECT 'cv-' || i, 'mc-00000001', true, i::text, i::text, '', now(), now(), '', '', '', 0, '2026-01-01' FROM generate_series(1, 5) i`)
 	w.exec(`INSERT INTO issuer.issuers (id, name, type, created_at) SELECT 'iss-' || i, 'n', 'ACME', '2026-01-01' FROM generate_series(1, 4) i`)
 	var seen []string
 	for cursor := ""; ; {

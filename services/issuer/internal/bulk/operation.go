@@ -100,10 +100,10 @@ type Item struct {
 	JobID string
 }
 
-// Chosen is a certificate that is meant. AgentID looks after its first target, empty if none does.
+// Chosen is a certificate that is meant. First is its first target as far as it is known, if it has any.
 type Chosen struct {
 	issuance.Certificate
-	AgentID string
+	First issuance.Target
 }
 
 // refusal says why an action other than a renewal would be refused for a certificate; nil if it would not.

@@ -45,8 +45,8 @@ func ViewerOf(p authn.Principal) Viewer {
 
 // Certificates decides whether and how renewals begin.
 type Certificates interface {
-	MayRenew(ctx context.Context, c *issuance.Certificate, agentID string) error
-	BeginRenewal(ctx context.Context, o issuance.Origin, c *issuance.Certificate, agentID string) (issuance.Start, error)
+	MayRenew(ctx context.Context, c *issuance.Certificate, first issuance.Target) error
+	BeginRenewal(ctx context.Context, o issuance.Origin, c *issuance.Certificate, first issuance.Target) (issuance.Start, error)
 }
 
 // Service has the use cases. It is safe for concurrent use.
@@ -127,7 +127,7 @@ func (s *Service) Plan(ctx context.Context, p authn.Principal, r Request) (*Plan
 		}
 		err := refusal(r.Action, c)
 		if r.Action == Renew {
-			err = s.certificates.MayRenew(ctx, &c.Certificate, c.AgentID)
+			err = s.certificates.MayRenew(ctx, &c.Certificate, c.First)
 		}
 		switch fault.CodeOf(err) {
 		case "":

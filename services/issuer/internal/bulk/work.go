@@ -88,7 +88,7 @@ func (s *Service) act(ctx context.Context, b *Batch, it *Item, c *Chosen, now ti
 		if b.Busy[c.ID] {
 			return fault.New(fault.Conflict, "a job for certificate %s is under way already", c.ID)
 		}
-		start, err := s.certificates.BeginRenewal(ctx, origin, &c.Certificate, c.AgentID)
+		start, err := s.certificates.BeginRenewal(ctx, origin, &c.Certificate, c.First)
 		// Also of what is refused.
 		b.Breaches = append(b.Breaches, start.Breaches...)
 		if err != nil {

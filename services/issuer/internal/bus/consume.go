@@ -25,7 +25,7 @@ import (
 )
 
 // maxBatch is the most events in one transaction: enough to fill the processors with signatures.
-const maxBatch = 128
+const maxBatch = 256
 
 // Follow handles events until ctx ends. It calls the hooks after its commits.
 func Follow(ctx context.Context, conn *bus.Conn, pool *pgxpool.Pool, s *issuance.Service, log *slog.Logger, hooks postgres.Hooks) error {

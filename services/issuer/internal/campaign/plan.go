@@ -21,14 +21,6 @@ type Chosen struct {
 	Still bool
 }
 
-// AgentID looks after its first target, empty if none does.
-func (c *Chosen) AgentID() string {
-	if len(c.Targets) == 0 {
-		return ""
-	}
-	return c.Targets[0].AgentID
-}
-
 // Budget is what an issuer may be asked. Zero is no limit.
 type Budget struct {
 	MaxConcurrent int           `json:"max_concurrent,omitempty"`

@@ -59,8 +59,8 @@ type Store interface {
 
 // Certificates decides whether and how certificates are re-issued.
 type Certificates interface {
-	MayRenew(ctx context.Context, c *issuance.Certificate, agentID string) error
-	BeginReissue(ctx context.Context, o issuance.Origin, c *issuance.Certificate, agentID, csr string) (issuance.Start, error)
+	MayRenew(ctx context.Context, c *issuance.Certificate, first issuance.Target) error
+	BeginReissue(ctx context.Context, o issuance.Origin, c *issuance.Certificate, first issuance.Target, csr string) (issuance.Start, error)
 	Rehearse(ctx context.Context, c *issuance.Certificate, targets []issuance.Target, csr string) error
 	CheckIssuer(ctx context.Context, id string) error
 }
@@ -187,7 +187,7 @@ func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Pla
 	plan := newPlan()
 	err := s.store.Selected(ctx, p.Scope, r.Selection, s.clock.Now(), MaxChosen+1, func(c *Chosen) error {
 		after := r.moved(c.Certificate)
-		may := s.certificates.MayRenew(ctx, &after, c.AgentID())
+		may := s.certificates.MayRenew(ctx, &after, issuance.FirstOf(c.Targets))
 		if code := fault.CodeOf(may); code == fault.Unavailable || code == fault.Internal {
 			return may
 		}

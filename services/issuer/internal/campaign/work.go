@@ -155,6 +155,9 @@ func (c Counts) told() event.CampaignCounts {
 	}
 }
 
+// holdFor bounds for how long certificates are held while the first of them are signed, with a key in a slow device perhaps.
+const holdFor = 2 * time.Second
+
 // begin takes up the next items of the wave.
 func (s *Service) begin(ctx context.Context, step *Step, n int) error {
 	b, err := step.Take(ctx, n)
@@ -164,6 +167,10 @@ func (s *Service) begin(ctx context.Context, step *Step, n int) error {
 	step.Batch, step.WaveBegins = b, true
 	c, now := step.Campaign, s.clock.Now()
 	for i := range b.Items {
+		if s.clock.Now().Sub(now) > holdFor {
+			b.Items = b.Items[:i]
+			break
+		}
 		it := &b.Items[i]
 		if err := s.take(ctx, c, b, it, now); err != nil {
 			return err
@@ -239,7 +246,7 @@ func (s *Service) reissue(ctx context.Context, c *Campaign, b *Batch, it *Item, 
 	}
 	origin := c.Origin
 	origin.CorrelationID = c.ID
-	start, err := s.certificates.BeginReissue(ctx, origin, &after, chosen.AgentID(), csr)
+	start, err := s.certificates.BeginReissue(ctx, origin, &after, issuance.FirstOf(chosen.Targets), csr)
 	// Also of what is refused.
 	b.Breaches = append(b.Breaches, start.Breaches...)
 	if err != nil {

@@ -26,7 +26,8 @@ type Creation struct {
 	Breaches []Breach
 }
 
-// Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status.
+// Start is the beginning of a renewal: a job for a certificate that exists, and what becomes of its status. With a version
+// the job is over as it begins.
 type Start struct {
 	// Seen is the state in which the certificate was found, and has to be still; Revision its revision, if that has to be
 	// the same too.
@@ -35,7 +36,9 @@ type Start struct {
 	Job      Job
 	Status   CertificateStatus
 	Reason   string
-	Fact     Fact
+	Version  *Version
+	// Facts are told in their order.
+	Facts []Fact
 	// Breaches are put on record with it.
 	Breaches []Breach
 }

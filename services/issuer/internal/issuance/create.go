@@ -151,8 +151,7 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 			return beginning{}, err
 		}
 	case len(w.Targets) > 0:
-		c = w.change(JobPending, now)
-		c.NextActionAt, c.Reason = now, waitsForAgent
+		c = s.callOn(ctx, w, now)
 	default:
 		c = s.awaitKey(w, now)
 	}
@@ -166,6 +165,18 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 		b.job.CompletedAt = now
 	}
 	return b, nil
+}
+
+// callOn has the agent of a new job's first target asked for a key, if all that this takes is at hand; a worker sees to it
+// otherwise.
+func (s *Service) callOn(ctx context.Context, w *Work, now time.Time) Change {
+	p, err := s.profile(ctx, w.ProfileID)
+	if err == nil && decide(w) == askAgent && !mayKeep(w, p) {
+		return ask(w, p.AgentKey(), "", now, now.Add(s.settings.CSRDeadline))
+	}
+	c := w.change(JobPending, now)
+	c.NextActionAt, c.Reason = now, waitsForAgent
+	return c
 }
 
 // handIn is what becomes of a job whose requester hands in a signing request: it is signed at once if its CA is in this

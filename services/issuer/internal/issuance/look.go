@@ -48,7 +48,7 @@ type Looks struct {
 	InProgress func(context.Context) (map[string]int, error)
 }
 
-// Step is what becomes of a certificate that was looked at: at most one event, and perhaps a job.
+// Step is what becomes of a certificate that was looked at: what people are told, or a job that begins.
 type Step struct {
 	CertificateID string
 	// Status is the new state with its reason, empty to leave both.
@@ -57,8 +57,9 @@ type Step struct {
 	Told   *int
 	// NextActionAt is when it is looked at again, zero if there is nothing to come.
 	NextActionAt time.Time
-	Fact         *Fact
-	Job          *Job
+	// Facts are told in their order.
+	Facts []Fact
+	Job   *Job
 
 	issuerID string
 }
@@ -81,7 +82,7 @@ func (r Renewals) Work(ctx context.Context) (more bool, err error) {
 			switch {
 			case steps[i].Job != nil:
 				begun++
-			case steps[i].Fact != nil:
+			case len(steps[i].Facts) > 0:
 				told++
 			}
 		}
@@ -126,7 +127,7 @@ func (r Renewals) bound(ctx context.Context, looks *Looks, steps []Step, now tim
 	for i := range steps {
 		s := &steps[i]
 		// What waits for a person keeps no issuer busy.
-		if s.Job == nil || s.Job.Status != JobPending {
+		if s.Job == nil || s.Job.Status == JobAwaitingApproval || s.Job.Status == JobAwaitingCSR && s.Job.AgentID == "" {
 			continue
 		}
 		if inProgress == nil {
@@ -169,7 +170,7 @@ func (r Renewals) step(ctx context.Context, l *Look, p *renewal.Policy, now time
 	s := Step{CertificateID: l.ID, Told: l.Told, issuerID: l.IssuerID}
 	l.tell(&s, &c, p, now)
 	v := p.Judge(&c, now)
-	if v.Now(now) && s.Fact == nil && s.Status == "" {
+	if v.Now(now) && len(s.Facts) == 0 && s.Status == "" {
 		return r.begin(ctx, l, p, &c, v, now)
 	}
 	s.NextActionAt = p.NextMark(&c, now)
@@ -185,7 +186,7 @@ func (r Renewals) step(ctx context.Context, l *Look, p *renewal.Policy, now time
 // tell sets the state that time has brought, and the event that tells of it.
 func (l *Look) tell(s *Step, c *renewal.Certificate, p *renewal.Policy, now time.Time) {
 	fact := func(e event.Event, told int) {
-		s.Fact, s.Told = &Fact{Event: e, Origin: Origin{Actor: System}, At: now}, &told
+		s.Facts, s.Told = []Fact{{Event: e, Origin: Origin{Actor: System}, At: now}}, &told
 	}
 	if !now.Before(l.ExpiresAt) {
 		if l.Told == nil || *l.Told > 0 {
@@ -229,9 +230,13 @@ func (r Renewals) begin(ctx context.Context, l *Look, p *renewal.Policy, c *rene
 	if v.WindowMissed {
 		reason += "; " + v.Reason
 	}
+	facts := []Fact{*w.fact(requested, now, "")}
+	if first.Fact != nil {
+		facts = append(facts, *first.Fact)
+	}
 	return Step{
 		CertificateID: l.ID, Status: status, Reason: reason, Told: l.Told, NextActionAt: p.NextMark(c, now),
-		Fact: w.fact(requested, now, ""), Job: &first.job, issuerID: l.IssuerID,
+		Facts: facts, Job: &first.job, issuerID: l.IssuerID,
 	}, nil
 }
 

@@ -4,32 +4,28 @@ import (
 	"context"
 )
 
-// waitsForSignature is the reason of a certificate whose request is there, and is signed by a worker.
-const waitsForSignature = "waits to be signed with the request of the version before"
+// BeginReissue decides how a certificate is re-issued. Where its key is its requester's, csr is signed again, which is the
+// request of the version before; empty leaves it to the requester to hand one in. It stores nothing; what breaks a policy
+// rule is in the start, also if the rule refuses it. First is the first target, if there is any.
+func (s *Service) BeginReissue(ctx context.Context, o Origin, c *Certificate, first Target, csr string) (Start, error) {
+	if len(c.TargetIDs) > 0 {
+		csr = ""
+	}
+	return s.renew(ctx, o, c, c.reached(first), csr)
+}
 
-// BeginReissue decides how a certificate is re-issued. Where its key is its requester's, a worker has csr signed, which is
-// the request of the version before; empty leaves it to the requester to hand one in. It stores nothing; what breaks a policy
-// rule is in the start, also if the rule refuses it. AgentID looks after the first target.
-func (s *Service) BeginReissue(ctx context.Context, o Origin, c *Certificate, agentID, csr string) (Start, error) {
-	start, err := s.BeginRenewal(ctx, o, c, agentID)
-	if err != nil || csr == "" || len(c.TargetIDs) > 0 {
-		return start, err
+// FirstOf is the first of a certificate's targets, the zero value if there is none.
+func FirstOf(targets []Target) (first Target) {
+	if len(targets) > 0 {
+		first = targets[0]
 	}
-	start.Job.CSRPEM = csr
-	if start.Job.Status == JobAwaitingCSR {
-		start.Job.Status, start.Job.NextActionAt, start.Reason = JobPending, start.Job.CreatedAt, waitsForSignature
-	}
-	return start, nil
+	return first
 }
 
 // Rehearse says why a certificate would not be re-issued now, as far as can be told without having it signed: by its
 // state, the policy rules, its profile, its targets, and the request, if one is to be used again. It puts nothing on record.
 func (s *Service) Rehearse(ctx context.Context, c *Certificate, targets []Target, csr string) error {
-	agentID := ""
-	if len(targets) > 0 {
-		agentID = targets[0].AgentID
-	}
-	if err := s.MayRenew(ctx, c, agentID); err != nil {
+	if err := s.MayRenew(ctx, c, FirstOf(targets)); err != nil {
 		return err
 	}
 	if err := s.checkProfile(ctx, c, c.ProfileID); err != nil {

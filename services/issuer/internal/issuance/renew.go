@@ -37,13 +37,13 @@ func renews(c *Certificate) (CertificateStatus, JobType, error) {
 }
 
 // MayRenew says why a certificate whose key is not the caller's would not be renewed now, by its state or by the policy
-// rules; nil if it would be. It puts nothing on record. AgentID looks after its first target.
-func (s *Service) MayRenew(ctx context.Context, c *Certificate, agentID string) error {
+// rules; nil if it would be. It puts nothing on record. First is its first target, if it has any.
+func (s *Service) MayRenew(ctx context.Context, c *Certificate, first Target) error {
 	_, kind, err := renews(c)
 	if err != nil {
 		return err
 	}
-	w := c.work(Job{CertificateID: c.ID}, c.reached(agentID))
+	w := c.work(Job{CertificateID: c.ID}, c.reached(first))
 	breaches, err := s.judge(ctx, &w, kind.policyStage(), s.clock.Now())
 	if err != nil {
 		return err
@@ -52,13 +52,13 @@ func (s *Service) MayRenew(ctx context.Context, c *Certificate, agentID string) 
 }
 
 // reached are the certificate's targets, as far as they matter to what is decided now: the agent of the first makes keys.
-func (c *Certificate) reached(agentID string) []Target {
+func (c *Certificate) reached(first Target) []Target {
 	targets := make([]Target, len(c.TargetIDs))
 	for i, id := range c.TargetIDs {
 		targets[i].ID = id
 	}
 	if len(targets) > 0 {
-		targets[0].AgentID = agentID
+		targets[0].AgentID, targets[0].Enabled = first.AgentID, first.Enabled
 	}
 	return targets
 }
@@ -98,7 +98,7 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 	if err != nil {
 		return Triggered{}, err
 	}
-	start, at, err := s.renew(ctx, o, &c, targets, csr)
+	start, err := s.renew(ctx, o, &c, targets, csr)
 	if err != nil {
 		// What is refused is put on record in a transaction of its own.
 		if recordErr := s.store.Record(ctx, start.Breaches); recordErr != nil {
@@ -106,32 +106,27 @@ func (s *Service) Renew(ctx context.Context, p authn.Principal, o Origin, certif
 		}
 		return Triggered{}, err
 	}
-	if err := s.store.Begin(ctx, start, at); err != nil {
+	if err := s.store.Begin(ctx, start); err != nil {
 		return Triggered{}, err
 	}
-	triggered := Triggered{JobID: start.Job.ID}
-	if at != nil {
-		triggered.Version = at.Version
-	}
-	return triggered, nil
+	return Triggered{JobID: start.Job.ID, Version: start.Version}, nil
 }
 
 // BeginRenewal decides how the renewal of a certificate begins whose key is not the caller's. It stores nothing; what
-// breaks a policy rule is in the start, also if the rule refuses it. AgentID looks after the first target.
-func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, agentID string) (Start, error) {
-	start, _, err := s.renew(ctx, o, c, c.reached(agentID), "")
-	return start, err
+// breaks a policy rule is in the start, also if the rule refuses it. First is the first target, if there is any.
+func (s *Service) BeginRenewal(ctx context.Context, o Origin, c *Certificate, first Target) (Start, error) {
+	return s.renew(ctx, o, c, c.reached(first), "")
 }
 
 // renew decides how a renewal begins, and with a signing request also what becomes of it at once.
-func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, *Change, error) {
+func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets []Target, csr string) (Start, error) {
 	status, kind, err := renews(c)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	policy, err := s.policyOf(ctx, c.RenewalPolicyID, targets)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	now := s.clock.Now()
 	w := c.work(Job{
@@ -139,24 +134,26 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 	}, targets)
 	breaches, err := s.judge(ctx, &w, kind.policyStage(), now)
 	if err != nil {
-		return Start{}, nil, err
+		return Start{}, err
 	}
 	if refusal := forbids(breaches); refusal != nil {
-		return Start{Breaches: breaches}, nil, refusal
+		return Start{Breaches: breaches}, refusal
 	}
 	w.under(&policy)
-	fact := *w.fact(requestedEvent(c, w.ID, true), now, "")
+	facts := []Fact{*w.fact(requestedEvent(c, w.ID, true), now, "")}
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
-		return Start{}, nil, asField(err)
+		return Start{}, asField(err)
 	}
 	start := Start{
-		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Fact: fact, Breaches: breaches,
+		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Version: first.Version,
+		Facts: facts, Breaches: breaches,
 	}
-	if !first.Status.Final() {
-		return start, nil, nil
+	if first.CertificateStatus != "" {
+		start.Status = first.CertificateStatus
 	}
-	// The job is stored as it was before it ended, so that its end is the same step as any other job's.
-	start.Job.Status, start.Job.NextActionAt = JobRunning, now
-	return start, &first.Change, nil
+	if first.Fact != nil {
+		start.Facts = append(start.Facts, *first.Fact)
+	}
+	return start, nil
 }

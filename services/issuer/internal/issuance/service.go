@@ -61,9 +61,8 @@ type Store interface {
 	OpenJob(ctx context.Context, scope authn.Scope, certificateID string) (Work, bool, error)
 	// Job returns a job within the scope, else NotFound.
 	Job(ctx context.Context, scope authn.Scope, id string) (Work, error)
-	// Begin stores a renewal and, if it is not nil, what becomes of it at once. It is a Conflict if the certificate is
-	// no longer in the state that was seen.
-	Begin(ctx context.Context, s Start, at *Change) error
+	// Begin stores a renewal. It is a Conflict if the certificate is no longer in the state that was seen.
+	Begin(ctx context.Context, s Start) error
 	// Version returns a version of a certificate, and which agent holds its key, if one does; else NotFound.
 	Version(ctx context.Context, certificateID, id string) (Version, string, error)
 	// Advised is when the CA of a certificate's newest version wants it to be renewed, without the window's start.

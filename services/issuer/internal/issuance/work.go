@@ -11,7 +11,7 @@ import (
 const (
 	// batch is how many jobs are claimed at once: enough to spread a commit's cost, few enough to sign in a fraction of
 	// their lease.
-	batch = 64
+	batch = 128
 	lease = time.Minute
 )
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,59 +16,69 @@ import (
 
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[], $23::bigint[], $24::text[])
+		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[],
+		$23::bigint[], $24::text[], $25::text[], $26::int[], ` + versionParameters(27) + `, $39::text[])
 	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
-		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy)
+		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy, agent_id, told,
+		` + versionNames + `, authority_key_id)
 ), cert AS (
-	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + 1, updated_at = i.at
+	UPDATE certificates c SET status = i.status, status_reason = i.reason, version = c.version + i.told, updated_at = i.at,
+		version_id = COALESCE(NULLIF(i.version_id, ''), c.version_id),
+		serial_number = CASE WHEN i.version_id <> '' THEN i.serial_number ELSE c.serial_number END,
+		fingerprint_sha256 = CASE WHEN i.version_id <> '' THEN i.fingerprint_sha256 ELSE c.fingerprint_sha256 END,
+		expires_at = CASE WHEN i.version_id <> '' THEN i.not_after ELSE c.expires_at END,
+		last_renewal_at = CASE WHEN i.version_id <> '' AND i.type = 'Renewal' THEN i.at ELSE c.last_renewal_at END
 	FROM input i
 	WHERE c.id = i.certificate_id AND c.status = i.seen AND (i.revision = 0 OR c.version = i.revision)
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, last_error, next_action_at,
-		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id)
+		requested_by, correlation_id, trace_parent, created_at, renewal_policy_id, agent_id, version_id, started_at, completed_at)
 	SELECT i.job_id, i.type, cert.id, i.job_status, i.attempts, i.max_attempts, i.csr_pem, i.last_error, i.next_action_at,
-		i.requested_by, i.correlation_id, i.trace_parent, i.at, i.policy
+		i.requested_by, i.correlation_id, i.trace_parent, i.at, i.policy, i.agent_id, i.version_id,
+		CASE WHEN i.attempts > 0 THEN i.at END, CASE WHEN i.job_status IN ('Completed', 'Failed') THEN i.at END
 	FROM input i JOIN cert ON cert.id = i.certificate_id
+), made AS (
+	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
+	SELECT version_id, certificate_id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at, authority_key_id
+	FROM input i JOIN cert ON cert.id = i.certificate_id
+	WHERE version_id <> ''
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
 )
 SELECT id FROM cert`
 
 // Begin implements [issuance.Store].
-func (s *Store) Begin(ctx context.Context, start issuance.Start, at *issuance.Change) error {
-	if at == nil && len(start.Breaches) == 0 {
+func (s *Store) Begin(ctx context.Context, start issuance.Start) error {
+	if len(start.Breaches) == 0 {
 		// A single statement needs no transaction around it.
 		if err := beginOne(ctx, s.pool, start); err != nil {
 			return pg.Fault(err)
 		}
-		s.begun(start, at)
-		return nil
-	}
-	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+	} else if err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := beginOne(ctx, tx, start); err != nil {
 			return err
 		}
-		if err := putOnRecord(ctx, tx, start.Breaches); err != nil || at == nil {
-			return err
-		}
-		_, err := apply(ctx, tx, []issuance.Change{*at})
-		return err
-	})
-	if err != nil {
+		return putOnRecord(ctx, tx, start.Breaches)
+	}); err != nil {
 		return err
 	}
-	s.begun(start, at)
+	s.hooks.Told()
+	s.begun([]issuance.Start{start})
 	return nil
 }
 
-// begun has the events published, and a worker woken unless the job has ended already.
-func (s *Store) begun(start issuance.Start, at *issuance.Change) {
-	s.hooks.Told()
-	switch {
-	case at != nil:
+// begun wakes who has to see to jobs that have begun: those who look when certificates are to be renewed after jobs that
+// are over, a worker after others.
+func (s *Store) begun(starts []issuance.Start) {
+	over := func(s issuance.Start) bool { return s.Job.Status.Final() }
+	due := func(s issuance.Start) bool { return !s.Job.NextActionAt.IsZero() }
+	if slices.ContainsFunc(starts, over) {
 		s.hooks.Look()
-	case !start.Job.NextActionAt.IsZero():
+	}
+	if slices.ContainsFunc(starts, due) {
 		s.hooks.Due()
 	}
 }
@@ -86,7 +97,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 	text := func(field func(*row) string) []string { return column(starts, field) }
 	var told events
 	for i := range starts {
-		if err := told.add(starts[i].Job.CertificateID, starts[i].Fact, 0); err != nil {
+		if err := told.tell(starts[i].Job.CertificateID, starts[i].Facts); err != nil {
 			return nil, err
 		}
 	}
@@ -94,7 +105,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.Query(ctx, beginSQL, append(append([]any{
+	args := append(append([]any{
 		text(func(r *row) string { return r.Job.CertificateID }),
 		text(func(r *row) string { return string(r.Seen) }),
 		text(func(r *row) string { return string(r.Status) }),
@@ -112,7 +123,11 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 		text(func(r *row) string { return r.Job.Origin.CorrelationID }),
 		text(func(r *row) string { return r.Job.Origin.TraceParent }),
 	}, eventArgs...), column(starts, func(r *row) int64 { return r.Revision }),
-		text(func(r *row) string { return r.Job.PolicyID }))...)
+		text(func(r *row) string { return r.Job.PolicyID }),
+		text(func(r *row) string { return r.Job.AgentID }),
+		column(starts, func(r *row) int { return len(r.Facts) }))
+	versions := column(starts, func(r *row) *issuance.Version { return r.Version })
+	rows, err := q.Query(ctx, beginSQL, append(append(args, versionArgs(versions)...), authorityKeyIDs(versions))...)
 	if err != nil {
 		return nil, fmt.Errorf("begin %d renewals: %w", len(starts), err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
+	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
 const operationColumns = `o.id, o.action, o.status, o.filter, o.owner_id, o.team_id, o.environment, o.requested_by, o.scope,
@@ -38,17 +39,23 @@ func scanOperation(row pgx.CollectableRow) (bulk.Operation, error) {
 	return o, nil
 }
 
-// chosenColumns are those of a certificate, and the agent of its first target.
+// chosenColumns are those of a certificate, and the agent of its first target with whether that is enabled.
 const chosenColumns = certificateColumns + `,
-	COALESCE((SELECT ta.agent_id FROM certificate_targets ct LEFT JOIN target_agents ta ON ta.target_id = ct.target_id AND NOT ta.deleted
-		WHERE ct.certificate_id = c.id ORDER BY ct.position LIMIT 1), '')`
+	(SELECT jsonb_build_object('AgentID', COALESCE(ta.agent_id, ''), 'Enabled', COALESCE(ta.enabled, false))
+		FROM certificate_targets ct LEFT JOIN target_agents ta ON ta.target_id = ct.target_id AND NOT ta.deleted
+		WHERE ct.certificate_id = c.id ORDER BY ct.position LIMIT 1)`
 
 func chosenScan() func(row pgx.CollectableRow) (bulk.Chosen, error) {
-	var agentID string
-	scan := certificateScan(&agentID)
+	var first *issuance.Target
+	scan := certificateScan(&first)
 	return func(row pgx.CollectableRow) (bulk.Chosen, error) {
+		first = nil
 		c, err := scan(row)
-		return bulk.Chosen{Certificate: c, AgentID: agentID}, err
+		chosen := bulk.Chosen{Certificate: c}
+		if first != nil {
+			chosen.First = *first
+		}
+		return chosen, err
 	}
 }
 

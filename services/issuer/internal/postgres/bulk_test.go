@@ -326,7 +326,7 @@ func TestBulk_OperationsOverTheSameCertificatesDoNotBlockEachOther(t *testing.T)
 		t.Errorf("%d jobs are open", open)
 	}
 	gaps := e.count(`SELECT count(*) FROM certificates c WHERE c.version - 1 <> (SELECT count(DISTINCT o.headers->'ce-aggversion'->>0)
-		FROM outbox o WHERE o.subject LIKE 'certctl.evt.certificate.' || c.id || '.%')`)
+		FROM outbox o WHERE o.headers->'ce-subject'->>0 = 'certificate/' || c.id)`)
 	if gaps != 0 {
 		t.Errorf("the events of %d certificates have gaps", gaps)
 	}

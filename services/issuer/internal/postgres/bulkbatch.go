@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/bulk"
-	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
 // The row of an operation is locked while a batch of it is worked on: that is the lease. Whoever dies loses the lock with
@@ -45,9 +43,7 @@ func (s *Store) NextBatch(ctx context.Context, limit int, work func(ctx context.
 		return false, err
 	}
 	s.hooks.Told()
-	if slices.ContainsFunc(b.Starts, func(s issuance.Start) bool { return !s.Job.NextActionAt.IsZero() }) {
-		s.hooks.Due()
-	}
+	s.begun(b.Starts)
 	return true, nil
 }
 

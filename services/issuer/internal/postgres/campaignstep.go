@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,9 +21,10 @@ FOR UPDATE SKIP LOCKED`
 
 // Step implements [campaign.Store]. As with bulk operations, the lock of the row is the lease.
 func (s *Store) Step(ctx context.Context, id string, now time.Time, work func(ctx context.Context, step *campaign.Step) error) (bool, error) {
-	var held, due bool
+	var held bool
+	var starts []issuance.Start
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		held, due = false, false
+		held, starts = false, nil
 		if _, err := tx.Exec(ctx, batchLease); err != nil {
 			return fmt.Errorf("hold campaign %s: %w", id, err)
 		}
@@ -46,7 +46,7 @@ func (s *Store) Step(ctx context.Context, id string, now time.Time, work func(ct
 		}
 		changes.add(at, before, *step.Wave)
 		if b := step.Batch; b != nil {
-			due = slices.ContainsFunc(b.Starts, func(s issuance.Start) bool { return !s.Job.NextActionAt.IsZero() })
+			starts = b.Starts
 		}
 		return storeStep(ctx, tx, step, at, changes, now)
 	})
@@ -54,9 +54,7 @@ func (s *Store) Step(ctx context.Context, id string, now time.Time, work func(ct
 		return false, err
 	}
 	s.hooks.Told()
-	if due {
-		s.hooks.Due()
-	}
+	s.begun(starts)
 	return true, nil
 }
 

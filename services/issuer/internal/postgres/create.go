@@ -24,11 +24,11 @@ var createSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[], $15::text[], $16::text[],
 		$17::text[], $18::int[], $19::int[], $20::text[], $21::text[], $22::timestamptz[], $23::text[], $24::text[],
-		$25::text[], ` + versionParameters(26) + `, $44::text[], $45::text[], $46::text[])
+		$25::text[], ` + versionParameters(26) + `, $44::text[], $45::text[], $46::text[], $47::text[])
 	AS i (id, name, common_name, sans, environment, owner_id, team_id, issuer_id,
 		renewal_policy_id, tags, status, status_reason, version, at, targets, job_id,
 		job_status, attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id,
-		trace_parent, ` + versionNames + `, certificate_profile_id, policy_in_force, authority_key_id)
+		trace_parent, ` + versionNames + `, certificate_profile_id, policy_in_force, authority_key_id, agent_id)
 ), profile AS (
 	SELECT id FROM certificate_profiles WHERE id IN (SELECT certificate_profile_id FROM input) AND enabled FOR KEY SHARE
 ), cert AS (
@@ -48,10 +48,10 @@ var createSQL = `WITH input AS (
 	RETURNING id
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, attempts, max_attempts, csr_pem, version_id, last_error,
-		next_action_at, requested_by, correlation_id, trace_parent, created_at, started_at, completed_at, renewal_policy_id)
+		next_action_at, requested_by, correlation_id, trace_parent, created_at, started_at, completed_at, renewal_policy_id, agent_id)
 	SELECT job_id, 'Issuance', i.id, job_status, attempts, max_attempts, csr_pem, version_id, last_error,
 		next_action_at, requested_by, correlation_id, trace_parent, at, CASE WHEN attempts > 0 THEN at END,
-		CASE WHEN job_status IN ('Completed', 'Failed') THEN at END, policy_in_force
+		CASE WHEN job_status IN ('Completed', 'Failed') THEN at END, policy_in_force, agent_id
 	FROM input i JOIN cert USING (id)
 ), target AS (
 	INSERT INTO certificate_targets (certificate_id, target_id, position)
@@ -203,7 +203,8 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 	versions := column(batch, func(r *row) *issuance.Version { return r.Version })
 	args = append(args, versionArgs(versions)...)
 	args = append(append(args, told.keys), columns.Args()...)
-	return append(args, text(func(r *row) string { return r.Certificate.ProfileID }), text(func(r *row) string { return r.Job.PolicyID }), authorityKeyIDs(versions)), nil
+	return append(args, text(func(r *row) string { return r.Certificate.ProfileID }), text(func(r *row) string { return r.Job.PolicyID }), authorityKeyIDs(versions),
+		text(func(r *row) string { return r.Job.AgentID })), nil
 }
 
 func encodeTags(tags map[string]string) (string, error) {

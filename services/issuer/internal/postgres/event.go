@@ -24,7 +24,7 @@ type events struct {
 	messages []outbox.Message
 }
 
-// add encodes a fact. A version of zero leaves it to the statement to set.
+// add encodes a fact. A version of zero leaves it to the statement to set, a negative one counts back from that.
 func (e *events) add(key string, f issuance.Fact, version int64) error {
 	body, err := json.Marshal(f.Event)
 	if err != nil {
@@ -45,6 +45,16 @@ func (e *events) add(key string, f issuance.Fact, version int64) error {
 	return nil
 }
 
+// tell adds facts about one thing, which it has become by one change, in their order.
+func (e *events) tell(key string, facts []issuance.Fact) error {
+	for i, f := range facts {
+		if err := e.add(key, f, int64(i-len(facts)+1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // args are the arguments that insertEvents expects, in its order.
 func (e *events) args() ([]any, error) {
 	columns, err := outbox.ColumnsOf(e.messages)
@@ -62,7 +72,8 @@ const eventWidth = 6
 func insertEvents(part, key string, first int) string {
 	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
 	SELECT e.id, e.stream, e.subject,
-		e.header::jsonb || jsonb_build_object('ce-aggversion', jsonb_build_array(p.version::text)), e.body
+		e.header::jsonb || jsonb_build_object('ce-aggversion', jsonb_build_array(
+			(p.version + COALESCE((e.header::jsonb #>> '{ce-aggversion,0}')::bigint, 0))::text)), e.body
 	FROM unnest($%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[])
 		AS e (key, id, stream, subject, header, body)
 	JOIN %s p ON p.%s = e.key`, first, first+1, first+2, first+3, first+4, first+5, part, key)

@@ -64,25 +64,27 @@ WHERE j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running') AND 
 GROUP BY c.issuer_id`
 
 var stepSQL = `WITH input AS (
-	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::boolean[])
+	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::int[])
 		AS i (id, status, reason, told_days, next_action_at, told)
 ), cert AS (
 	UPDATE certificates c SET
 		status = CASE WHEN i.status <> '' THEN i.status ELSE c.status END,
 		status_reason = CASE WHEN i.status <> '' THEN i.reason ELSE c.status_reason END,
-		alerted_days = i.told_days, next_action_at = i.next_action_at, version = c.version + i.told::int,
+		alerted_days = i.told_days, next_action_at = i.next_action_at, version = c.version + i.told,
 		updated_at = CASE WHEN i.status <> '' THEN $7 ELSE c.updated_at END
 	FROM input i WHERE c.id = i.id
 	RETURNING c.id, c.version
 ), job AS (
 	INSERT INTO jobs (id, type, certificate_id, status, max_attempts, next_action_at, requested_by, correlation_id,
-		renewal_policy_id, created_at)
-	SELECT j.id, j.type, cert.id, j.status, j.max_attempts, j.next_action_at, j.requested_by, j.correlation_id, j.policy, $7
-	FROM unnest($8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::text[], $16::text[])
-		AS j (id, type, certificate_id, status, max_attempts, next_action_at, requested_by, correlation_id, policy)
+		renewal_policy_id, created_at, attempts, agent_id, started_at)
+	SELECT j.id, j.type, cert.id, j.status, j.max_attempts, j.next_action_at, j.requested_by, j.correlation_id, j.policy, $7,
+		j.attempts, j.agent_id, CASE WHEN j.agent_id <> '' THEN $7 END
+	FROM unnest($8::text[], $9::text[], $10::text[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::text[], $16::text[],
+			$17::int[], $18::text[])
+		AS j (id, type, certificate_id, status, max_attempts, next_action_at, requested_by, correlation_id, policy, attempts, agent_id)
 	JOIN cert ON cert.id = j.certificate_id
 )
-` + insertEvents("cert", "id", 17)
+` + insertEvents("cert", "id", 19)
 
 // Look implements [issuance.Store]. Several replicas look at different certificates at once; those that begin renewals
 // take turns, so that they agree on how many are under way.
@@ -165,10 +167,8 @@ func take(ctx context.Context, tx pgx.Tx, steps []issuance.Step, now time.Time) 
 	var told events
 	var jobs []issuance.Job
 	for i := range steps {
-		if f := steps[i].Fact; f != nil {
-			if err := told.add(steps[i].CertificateID, *f, 0); err != nil {
-				return false, err
-			}
+		if err := told.tell(steps[i].CertificateID, steps[i].Facts); err != nil {
+			return false, err
 		}
 		if j := steps[i].Job; j != nil {
 			jobs = append(jobs, *j)
@@ -187,7 +187,7 @@ func take(ctx context.Context, tx pgx.Tx, steps []issuance.Step, now time.Time) 
 		column(steps, func(s *row) string { return s.Reason }),
 		column(steps, func(s *row) *int { return s.Told }),
 		column(steps, func(s *row) *time.Time { return orNull(s.NextActionAt) }),
-		column(steps, func(s *row) bool { return s.Fact != nil }),
+		column(steps, func(s *row) int { return len(s.Facts) }),
 		now,
 		text(func(j *issuance.Job) string { return j.ID }),
 		text(func(j *issuance.Job) string { return string(j.Type) }),
@@ -198,6 +198,8 @@ func take(ctx context.Context, tx pgx.Tx, steps []issuance.Step, now time.Time) 
 		text(func(j *issuance.Job) string { return j.Origin.Actor }),
 		text(func(j *issuance.Job) string { return j.Origin.CorrelationID }),
 		text(func(j *issuance.Job) string { return j.PolicyID }),
+		column(jobs, func(j *issuance.Job) int { return j.Attempts }),
+		text(func(j *issuance.Job) string { return j.AgentID }),
 	}
 	if _, err := tx.Exec(ctx, stepSQL, append(args, eventArgs...)...); err != nil {
 		return false, fmt.Errorf("take the next step of %d certificates: %w", len(steps), err)

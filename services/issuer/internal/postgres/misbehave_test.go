@@ -156,6 +156,9 @@ func TestMisbehaving_ARealCABehindABadLineLosesAndDoublesNothing(t *testing.T) {
 					t.Errorf("once it is back: %s, %q, %d versions", got.Status, got.StatusReason, o.versions(got.ID))
 				}
 			}
+			for _, objection := range catest.Objections(t, o.pool, s.Root) {
+				t.Error(objection)
+			}
 		})
 	}
 }

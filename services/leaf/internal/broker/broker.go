@@ -6,8 +6,10 @@
 // its own, made anew at each start, for nothing but its system account, because a
 // server needs one and the platform's must not reach a customer's host.
 //
-// What JetStream acknowledges is on disk (SyncAlways), so that a killed leaf loses
-// nothing that an agent or the hub was told is safe.
+// What JetStream acknowledges is written, so that a killed leaf loses nothing that an
+// agent or the hub was told is safe. It is synced every second: when the host loses
+// power, orders and reports of up to a second are lost, and the hub asks for them again
+// (docs/adr/0011-leaf-syncs-each-second.md).
 package broker
 
 import (

@@ -22,6 +22,9 @@ const (
 	// for satellite links.
 	firstInfo   = 10 * time.Second
 	dialTimeout = 10 * time.Second
+	// syncInterval is how much a leaf whose host loses power may forget. Nothing else than
+	// a loss of power, or of the system, loses what is written and not synced.
+	syncInterval = time.Second
 	// connectionsPerAgent leaves room for an agent that reconnects before its old
 	// connection is noticed to be dead.
 	connectionsPerAgent = 3
@@ -67,7 +70,7 @@ func (b *Broker) options(c Config) (*server.Options, error) {
 		ServerName: c.Site, Host: c.Host, Port: c.Port,
 		NoSigs: true, NoSublistCache: true, MaxPayload: maxPayload,
 		PingInterval: pingInterval, MaxConn: c.MaxAgents*connectionsPerAgent + 16,
-		JetStream: true, JetStreamDomain: c.Site, StoreDir: filepath.Clean(c.Dir), SyncAlways: true,
+		JetStream: true, JetStreamDomain: c.Site, StoreDir: filepath.Clean(c.Dir), SyncInterval: syncInterval,
 		JetStreamMaxStore: c.MaxStore, JetStreamMaxMemory: maxMemory, DisableJetStreamBanner: true,
 		TrustedOperators: []*jwt.OperatorClaims{platform, own},
 		AccountResolver:  b.resolver, SystemAccount: systemAccount,

@@ -173,7 +173,7 @@ func (r *Relay) take(ctx context.Context, batch []jetstream.Msg) (whole bool) {
 	return n == len(batch)
 }
 
-// store makes orders durable at the site and acknowledges them. It tries until it
+// store stores orders at the site and acknowledges them. It tries until it
 // succeeds or ctx ends: the hub is told that the work goes on.
 func (r *Relay) store(ctx context.Context, batch []jetstream.Msg) {
 	var orders []jetstream.Msg
@@ -186,6 +186,7 @@ func (r *Relay) store(ctx context.Context, batch []jetstream.Msg) {
 		case to.Agent == subject.AgentSite:
 			r.obey(m, to)
 		default:
+			r.Expect(ctx, to.Agent)
 			orders = append(orders, m)
 			out = append(out, carried(m, subject.SiteCommand(to.Agent, to.Verb, to.Job), headerTTL))
 		}

@@ -4,7 +4,7 @@
 //	AGENT_EVT  certctl.agent.evt.<site>.<agent>.<kind>.<job>  <-  SITE_EVT  site.evt.<agent>.<kind>.<job>
 //
 // A message is acknowledged where it came from only after the other side has
-// acknowledged that it is on disk, under the same id. So nothing is lost however the
+// acknowledged that it is stored, under the same id. So nothing is lost however the
 // leaf, the hub or the link ends; what is carried twice, the stream's window of
 // duplicates and, beyond it, the receiver's inbox drop.
 //
@@ -47,6 +47,8 @@ type Relay struct {
 	// Local and Hub are the JetStreams of the leaf and, over the link, of the hub.
 	Local, Hub jetstream.JetStream
 	Link       *link.Link
+	// Expect is called for the agent of each order before the order is stored.
+	Expect func(ctx context.Context, agentID string)
 	// ApplyAccount takes an account JWT that the hub sent.
 	ApplyAccount func(token string) error
 	Metrics      *metric.Leaf

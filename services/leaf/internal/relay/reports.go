@@ -34,9 +34,6 @@ func (r *Relay) rewind(ctx context.Context) (jetstream.Consumer, error) {
 	defer cancel()
 	_, consumers := stream.Leaf()
 	spec := consumers[0]
-	// Nothing of it may outlive the process: a file half written at a kill would be
-	// taken for the state of the next one.
-	spec.Config.MemoryStorage = true
 	err := r.Local.DeleteConsumer(ctx, spec.Stream, spec.Config.Durable)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, fmt.Errorf("rewind the reports: %w", err)

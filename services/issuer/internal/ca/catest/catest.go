@@ -2,6 +2,8 @@
 // its real server. It verifies what was issued with crypto/x509, with the openssl command and with GnuTLS's, because relying
 // parties read certificates with more than one parser, and lints it by the RFCs, because some are stricter than these.
 //
+// Objections holds to the same parties what a whole issuer has issued in a test of any kind.
+//
 // Capabilities that a CA does not have are not asked for; those that it has are held to the same suite. Which checks
 // each connector has passed is written down in its testdata, and shown in docs/operations/conformance.gen.md.
 package catest
@@ -19,6 +21,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/certctl/certctl/libs/testkit/relyingparty"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
@@ -150,7 +153,7 @@ func issue(t *testing.T, issuer ca.Issuer, r ca.Request, b Bounds) (ca.Issued, [
 		t.Fatal(err)
 	}
 	lints(t, certs[0], b)
-	verifyGnuTLS(t, issuer, certs, serverPurpose)
+	relies(t, relyingparty.GnuTLS, issuer, certs, x509.ExtKeyUsageServerAuth)
 	return issued, certs
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/libs/testkit/relyingparty"
 	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
@@ -72,10 +73,10 @@ func issues(t *testing.T, issuer ca.Issuer, key crypto.Signer, b Bounds) {
 		}
 	}
 	verify(t, issuer, certs, x509.ExtKeyUsageServerAuth)
-	verifyOpenSSL(t, issuer, certs, "sslserver")
+	relies(t, relyingparty.OpenSSL, issuer, certs, x509.ExtKeyUsageServerAuth)
 	if !b.OwnTemplate {
 		verify(t, issuer, certs, x509.ExtKeyUsageClientAuth)
-		verifyOpenSSL(t, issuer, certs, "sslclient")
+		relies(t, relyingparty.OpenSSL, issuer, certs, x509.ExtKeyUsageClientAuth)
 	}
 }
 
@@ -168,7 +169,7 @@ func longName(t *testing.T, issuer ca.Issuer, b Bounds) {
 	if err := certs[0].VerifyHostname(name); err != nil {
 		t.Error(err)
 	}
-	verifyOpenSSL(t, issuer, certs, "sslserver")
+	relies(t, relyingparty.OpenSSL, issuer, certs, x509.ExtKeyUsageServerAuth)
 }
 
 func ignoresExtensions(t *testing.T, issuer ca.Issuer, b Bounds) {

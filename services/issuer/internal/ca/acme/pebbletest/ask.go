@@ -88,30 +88,35 @@ func (s *Server) Suggest(certificatePEM, text string) {
 }
 
 // OtherRoots are the common names of the roots that the alternative chains lead to.
-func (s *Server) OtherRoots() []string {
+func (s *Server) OtherRoots() (names []string) {
 	s.t.Helper()
-	var names []string
 	for i := range s.options.Roots {
-		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.management+"/roots/"+strconv.Itoa(i+1), http.NoBody)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		res, err := s.client().Do(req)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		text, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		certs, err := x509x.ParseCertificates(text)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		names = append(names, certs[0].Subject.CommonName)
+		names = append(names, s.Root(i+1).Subject.CommonName)
 	}
 	return names
+}
+
+// Root is what a chain leads to, 0 the one that is served unless another is asked for. It is another one after each Run.
+func (s *Server) Root(i int) *x509.Certificate {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.management+"/roots/"+strconv.Itoa(i), http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, err := s.client().Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	certs, err := x509x.ParseCertificates(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return certs[0]
 }
 
 // Between stands between client and server until the test ends: what answer does not take is handed on. It returns the

@@ -47,16 +47,3 @@ func TestLints_AreOfWhatTheRFCsForbid(t *testing.T) {
 		}
 	}
 }
-
-func TestGnuTLS_TrustsOnlyWhatLeadsToTheRootForThePurpose(t *testing.T) {
-	own, other := certificate(t, func(*x509.Certificate) {}), certificate(t, func(*x509.Certificate) {})
-	mail := certificate(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection} })
-	for name, tt := range map[string]struct {
-		root, leaf *x509.Certificate
-		ok         bool
-	}{"its own": {own, own, true}, "another root": {other, own, false}, "another purpose": {mail, mail, false}} {
-		if out, ok := gnuTLS(t, tt.root, []*x509.Certificate{tt.leaf}, serverPurpose); ok != tt.ok {
-			t.Errorf("%s: %s", name, out)
-		}
-	}
-}
