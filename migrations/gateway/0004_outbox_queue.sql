@@ -7,7 +7,7 @@ CREATE TABLE outbox_queue (
 ) WITH (
 	-- All rows are gone soon after they have come. Their places are found again by vacuuming often, not by how many rows
 	-- there are left, and the file is not cut off at its end, which would lock the table.
-	autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_scale_factor = 1,
+	autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_insert_threshold = -1,
 	autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 INSERT INTO outbox_queue SELECT id, stream FROM outbox WHERE sent_at IS NULL;
