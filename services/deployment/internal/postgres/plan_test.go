@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/certctl/certctl/libs/testkit/pgtest"
@@ -47,6 +48,11 @@ func (e *explaining) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 	return e.Tx.Query(ctx, sql, args...)
 }
 
+func (e *explaining) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	e.explain(ctx, sql, args)
+	return e.Tx.Exec(ctx, sql, args...)
+}
+
 func (e *explaining) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	e.explain(ctx, sql, args)
 	return e.Tx.QueryRow(ctx, sql, args...)
@@ -70,6 +76,10 @@ func TestQueries_AreServedByTheirIndexes(t *testing.T) {
 		`INSERT INTO deployment.jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, status, completed_at, scheduled_at, created_at)
 			SELECT 'job-d-' || i || '-' || n, 'Deployment', 'mc-' || i, 'cv-' || i, i, 'tgt-' || i, 'Completed', now(), now(),
 				'2026-01-01'::timestamptz + i * interval '1 second' FROM generate_series(1, 5000) i, generate_series(1, 8) n`,
+		`INSERT INTO deployment.agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline, expires_at, created_at, closed_at)
+			SELECT 'job-d-' || i, 1, 'deploy', 'agent-' || i % 5000 + 1, 'site-local', 'mc-' || i, CASE WHEN open THEN 'Sent' ELSE 'Done' END,
+				CASE WHEN open THEN ''::bytea END, CASE WHEN open THEN now() END, now(), now(), CASE WHEN NOT open THEN now() END
+			FROM generate_series(1, 20000) i, LATERAL (SELECT i % 100 = 7 AS open) o`,
 		`INSERT INTO deployment.wishes SELECT 'mc-' || i, 'tgt-' || i, i FROM generate_series(1, 5000) i`,
 		`INSERT INTO deployment.replaced_leaves SELECT 'U' || i, 'site-local', NULL, 1, now() FROM generate_series(1, 5000) i`,
 		`ANALYZE`,
@@ -81,7 +91,7 @@ func TestQueries_AreServedByTheirIndexes(t *testing.T) {
 	place := postgres.Place{Limit: 51}
 	behind := postgres.Place{Limit: 51, BehindID: "tgt-500", Behind: time.Date(2026, 1, 1, 0, 8, 20, 0, time.UTC)}
 	job := &rollout.Job{ID: "job-d-7-1", CertificateID: "mc-7", TargetID: "tgt-7"}
-	bad := regexp.MustCompile(`Seq Scan on (agents|targets|agent_groups|certificates|versions|jobs|wishes|replaced_leaves)|Sort Key: (created_at|registered_at)`)
+	bad := regexp.MustCompile(`Seq Scan on (agents|targets|agent_groups|certificates|versions|jobs|agent_work|wishes|replaced_leaves)|Sort Key: (created_at|registered_at)`)
 	for what, query := range map[string]func(tx pgx.Tx) error{
 		"targets": func(tx pgx.Tx) error {
 			_, _, err := postgres.ListTargets(t.Context(), tx, postgres.TargetFilter{}, place)
@@ -112,6 +122,9 @@ func TestQueries_AreServedByTheirIndexes(t *testing.T) {
 			_, err := postgres.UndoneDeployments(t.Context(), tx, []*rollout.Job{job})
 			return err
 		},
+		"orders that are due": func(tx pgx.Tx) error { _, err := postgres.DueOrders(t.Context(), tx, time.Now(), 100); return err },
+		"orders of an agent":  func(tx pgx.Tx) error { _, err := postgres.OpenOrders(t.Context(), tx, "agent-8"); return err },
+		"orders to hurry":     func(tx pgx.Tx) error { return postgres.HurryOrders(t.Context(), tx, []string{"agent-8"}, time.Now()) },
 		"later wishes": func(tx pgx.Tx) error {
 			_, err := postgres.LaterWishes(t.Context(), tx, []string{"mc-7"}, []int64{3})
 			return err
@@ -144,5 +157,23 @@ func TestQueries_AreServedByTheirIndexes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A certificate that has long been renewed has many jobs, and one under way: what is to be called off is found without
+// the others.
+func TestCancelJobs_LooksAtWhatIsUnderWayAlone(t *testing.T) {
+	db := pgtest.New(t, migrations.FS("deployment"), "deployment")
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	e := &explaining{Tx: tx, t: t}
+	if err := postgres.CancelJobs(t.Context(), e, []postgres.Doom{{CertificateID: "mc-7", ExceptVersion: "cv-7"}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if len(e.plans) != 1 || !strings.Contains(e.plans[0], "jobs_open") {
+		t.Errorf("no jobs_open in %v", e.plans)
 	}
 }
