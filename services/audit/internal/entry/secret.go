@@ -9,6 +9,9 @@ import (
 // hidden stands for a secret, as it does in the changes that events tell of.
 const hidden = "(secret)"
 
+// privateKey ends the first line of every private key in PEM.
+const privateKey = "PRIVATE KEY-----"
+
 // secrets are the ends of the names of fields that may hold one. Who tells of a change
 // leaves secrets out; what stands on record can never be taken back, so they are looked
 // for here once more.
@@ -37,6 +40,9 @@ func bulky(name string) bool {
 // clean leaves out of a field what must not, or need not, be on record. What holds nothing
 // of the kind stays as it was, to the byte.
 func clean(name string, value json.RawMessage) json.RawMessage {
+	if !secret(name) && plain(value) {
+		return value
+	}
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber()
 	var v any
@@ -53,6 +59,12 @@ func clean(name string, value json.RawMessage) json.RawMessage {
 		panic("entry: what was decoded always encodes: " + err.Error())
 	}
 	return b
+}
+
+// plain reports whether JSON obviously holds nothing to be hidden: no object, whose fields would have to be looked at,
+// nothing that is spelt with escapes, and no private key. That is most of what events tell, and decoding it is not worth it.
+func plain(value json.RawMessage) bool {
+	return !bytes.ContainsAny(value, "{\\") && !bytes.Contains(value, []byte(privateKey))
 }
 
 // cleaned hides every text and number within a secret, so that its shape still tells
@@ -73,7 +85,7 @@ func cleaned(v any, within bool, changed *bool) any {
 			v[i] = cleaned(v[i], within, changed)
 		}
 	case string:
-		if v != "" && v != hidden && (within || strings.Contains(v, "PRIVATE KEY-----")) {
+		if v != "" && v != hidden && (within || strings.Contains(v, privateKey)) {
 			*changed = true
 			return hidden
 		}

@@ -54,6 +54,8 @@ func TestFromMessage_NeverRecordsASecret(t *testing.T) {
 		"a change of a path":    `{"changes":{"config.eab.hmac_key":{"before":null,"after":"hunter2"}}}`,
 		"an object of a change": `{"changes":{"config":{"before":{"passphrase":"hunter2"},"after":{"credentials":{"user":"hunter2"}}}}}`,
 		"a key elsewhere":       `{"note":"-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----"}`,
+		"one among others":      `{"notes":["a","-----BEGIN PRIVATE KEY-----hunter2"]}`,
+		"one with escapes":      `{"note":"\u002d----BEGIN \u0050RIVATE KEY-----hunter2"}`,
 		"a PEM within":          `{"config":{"root_pem":"hunter2","pem_chain":"hunter2"}}`,
 		"an unknown event":      `{"authorization":"Bearer hunter2"}`,
 	} {

@@ -228,6 +228,12 @@ func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 		c = s.outcomeElsewhere(ctx, w, v, err, now)
 	}
 	c.Breaches = w.breaches
+	if v != nil {
+		// Some CAs show their chain only in what they issue, and it is put on record when they are looked up.
+		if _, err := s.issuers.Issuer(ctx, w.IssuerID); err != nil {
+			s.log.WarnContext(ctx, "what a CA has shown of itself could not be noted", obs.KeyIssuer, w.IssuerID, obs.KeyError, err)
+		}
+	}
 	s.settle(ctx, w, c)
 }
 
