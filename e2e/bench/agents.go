@@ -68,19 +68,16 @@ func (in *installation) enrolOne(text, name string, behind *edgeSite) (*simulate
 	if err := json.Unmarshal(plain, &token); err != nil {
 		return nil, err
 	}
-	nc, ask := (*nats.Conn)(nil), ""
 	if behind != nil {
-		nc, ask = behind.nc, subject.AgentRequest(behind.id, subject.AgentEnrol, token.ID)
-	} else {
-		ask = subject.SiteRequest(subject.AgentEnrol, token.ID)
-		nc, err = nats.Connect(in.leafURL, nats.CustomInboxPrefix(subject.Inbox(subject.AgentEnrol+"-"+token.ID)), nats.NoReconnect(),
-			nats.UserJWT(func() (string, error) { return token.JWT, nil }, func([]byte) ([]byte, error) { return nil, nil }))
-		if err != nil {
-			return nil, err
-		}
-		defer nc.Close()
+		return enrolOver(behind.nc, subject.AgentRequest(behind.id, subject.AgentEnrol, token.ID), token.Secret, name)
 	}
-	return enrolOver(nc, ask, token.Secret, name)
+	nc, err := nats.Connect(in.leafURL, nats.CustomInboxPrefix(subject.Inbox(subject.AgentEnrol+"-"+token.ID)), nats.NoReconnect(),
+		nats.UserJWT(func() (string, error) { return token.JWT, nil }, func([]byte) ([]byte, error) { return nil, nil }))
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	return enrolOver(nc, subject.SiteRequest(subject.AgentEnrol, token.ID), token.Secret, name)
 }
 
 func enrolOver(nc *nats.Conn, ask, secret, name string) (*simulated, error) {

@@ -10,9 +10,10 @@ import "time"
 const (
 	rate  = 400 // things a second from which rounds are spaced
 	burst = 100 // things that go at once before
-	// Every is the time between rounds that are spaced, Crowded that between rounds with so much to do that the cost of
-	// the rounds themselves begins to count again: crowd things or more in the one before.
-	Every   = 20 * time.Millisecond
+	// Every is the time between rounds that are spaced.
+	Every = 20 * time.Millisecond
+	// Crowded is that between rounds with so much to do that their own cost begins to count again: crowd things or more in
+	// the one before.
 	Crowded = 60 * time.Millisecond
 	crowd   = 30
 )

@@ -18,7 +18,7 @@ const (
 	// least keeps the collector from taking most of the processor when the heap is large.
 	least = 50
 	// garbage is what may lie about in between, in bytes.
-	garbage = 96 << 20
+	garbage = 128 << 20
 
 	every = time.Second
 	// step is the least change that is worth a stop of the world.

@@ -3,7 +3,7 @@ package collector
 import "testing"
 
 func TestShare_IsTwiceWhatIsAliveWhileThatIsLittle(t *testing.T) {
-	for _, alive := range []uint64{0, 1, 20 << 20, 48 << 20} {
+	for _, alive := range []uint64{0, 1, 20 << 20, 64 << 20} {
 		if got := Share(alive); got != most {
 			t.Errorf("%d bytes alive: %d %%", alive, got)
 		}

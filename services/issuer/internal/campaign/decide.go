@@ -38,7 +38,7 @@ type Decision struct {
 const (
 	// batchSize is how many items are begun in one transaction: enough to spread its cost, few enough that a pause and
 	// whoever wants one of these certificates do not wait.
-	batchSize = 200
+	batchSize = 400
 	// fewest is how many items have to have ended before a share of failures says anything.
 	fewest = 20
 )

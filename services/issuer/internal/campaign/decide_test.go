@@ -20,7 +20,7 @@ func TestNext_DecidesByTheCountsOfItsWave(t *testing.T) {
 		want   Decision
 	}{
 		"what waits begins, as far as there is room": {func(c *Campaign) { c.Renewing = 70 }, Counts{Total: 50, Pending: 50}, Decision{Move: Begin, Count: 30}},
-		"no more begin at a time than a batch":       {func(c *Campaign) { c.InFlight = 5000 }, Counts{Pending: 900}, Decision{Move: Begin, Count: 200}},
+		"no more begin at a time than a batch":       {func(c *Campaign) { c.InFlight = 5000 }, Counts{Pending: 900}, Decision{Move: Begin, Count: 400}},
 		"nothing begins without room":                {func(c *Campaign) { c.Renewing, c.Issued = 60, 40 }, Counts{Pending: 5, Renewing: 60, Issued: 40}, Decision{}},
 		"a wave waits for the last of it":            {func(c *Campaign) { c.Issued = 1 }, Counts{Issued: 1, Done: 9}, Decision{}},
 		"the next wave follows":                      {func(*Campaign) {}, Counts{Done: 10}, Decision{Move: NextWave}},

@@ -3,6 +3,8 @@ package campaign
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -165,24 +167,61 @@ func (s *Service) begin(ctx context.Context, step *Step, n int) error {
 		return err
 	}
 	step.Batch, step.WaveBegins = b, true
-	c, now := step.Campaign, s.clock.Now()
-	for i := range b.Items {
-		if s.clock.Now().Sub(now) > holdFor {
-			b.Items = b.Items[:i]
-			break
+	c := step.Campaign
+	all := s.takeAll(ctx, c, b, s.clock.Now())
+	b.Items = b.Items[:len(all)]
+	for i, t := range all {
+		if t.err != nil {
+			return t.err
 		}
-		it := &b.Items[i]
-		if err := s.take(ctx, c, b, it, now); err != nil {
-			return err
+		b.Breaches = append(b.Breaches, t.breaches...)
+		if t.moved != nil {
+			b.Moved = append(b.Moved, *t.moved)
 		}
-		c.Counts.Move(ItemPending, it.Status, 1)
-		step.Wave.Move(ItemPending, it.Status, 1)
+		if t.start != nil {
+			b.Starts = append(b.Starts, *t.start)
+		}
+		c.Counts.Move(ItemPending, b.Items[i].Status, 1)
+		step.Wave.Move(ItemPending, b.Items[i].Status, 1)
 	}
 	return nil
 }
 
+// taken is what is to be stored of an item that was taken up, besides the item.
+type taken struct {
+	start    *issuance.Start
+	moved    *Moved
+	breaches []issuance.Breach
+	err      error
+}
+
+// together is how many items are taken up side by side: so many that their issuers are looked up together, and more than
+// there are processors to sign.
+const together = 32
+
+// takeAll takes up the items of a batch, side by side because what it takes is mostly signatures. Those that it does not
+// come to in time are left for the next.
+func (s *Service) takeAll(ctx context.Context, c *Campaign, b *Batch, now time.Time) []taken {
+	out := make([]taken, len(b.Items))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(len(out), together) {
+		wg.Go(func() {
+			for s.clock.Now().Sub(now) <= holdFor {
+				i := int(next.Add(1)) - 1
+				if i >= len(out) {
+					return
+				}
+				out[i].err = s.take(ctx, c, b, &b.Items[i], &out[i], now)
+			}
+		})
+	}
+	wg.Wait()
+	return out[:min(int(next.Load()), len(out))]
+}
+
 // take decides what becomes of one item now.
-func (s *Service) take(ctx context.Context, c *Campaign, b *Batch, it *Item, now time.Time) error {
+func (s *Service) take(ctx context.Context, c *Campaign, b *Batch, it *Item, t *taken, now time.Time) error {
 	it.BegunAt = now
 	chosen, there := b.Certificates[it.CertificateID]
 	if !there {
@@ -214,7 +253,7 @@ func (s *Service) take(ctx context.Context, c *Campaign, b *Batch, it *Item, now
 		err = s.rehearse(ctx, c, &chosen)
 		it.Status, it.EndedAt = ItemWouldPass, now
 	} else {
-		err = s.reissue(ctx, c, b, it, &chosen, now)
+		err = s.reissue(ctx, c, it, t, &chosen, now)
 	}
 	switch code := fault.CodeOf(err); {
 	case err == nil:
@@ -238,7 +277,7 @@ func (s *Service) refused(c *Campaign, it *Item, chosen *Chosen, err error, now 
 }
 
 // reissue begins a renewal, under the issuer and the profile that the campaign gives the certificate.
-func (s *Service) reissue(ctx context.Context, c *Campaign, b *Batch, it *Item, chosen *Chosen, now time.Time) error {
+func (s *Service) reissue(ctx context.Context, c *Campaign, it *Item, t *taken, chosen *Chosen, now time.Time) error {
 	after := c.moved(chosen.Certificate)
 	csr := ""
 	if c.ReuseCSR && len(chosen.TargetIDs) == 0 {
@@ -248,18 +287,18 @@ func (s *Service) reissue(ctx context.Context, c *Campaign, b *Batch, it *Item, 
 	origin.CorrelationID = c.ID
 	start, err := s.certificates.BeginReissue(ctx, origin, &after, issuance.FirstOf(chosen.Targets), csr)
 	// Also of what is refused.
-	b.Breaches = append(b.Breaches, start.Breaches...)
+	t.breaches = start.Breaches
 	if err != nil {
 		return err
 	}
 	if after.IssuerID != chosen.IssuerID || after.ProfileID != chosen.ProfileID {
-		b.Moved = append(b.Moved, Moved{chosen.ID, after.IssuerID, after.ProfileID, moveFact(&chosen.Certificate, &after, origin, now)})
+		t.moved = &Moved{chosen.ID, after.IssuerID, after.ProfileID, moveFact(&chosen.Certificate, &after, origin, now)}
 		// Its row is locked, and that change has raised the revision.
 		start.Revision = 0
 	}
 	start.Breaches = nil
 	it.Status, it.JobID, it.Reason = ItemRenewing, start.Job.ID, ""
-	b.Starts = append(b.Starts, start)
+	t.start = &start
 	return nil
 }
 
