@@ -171,7 +171,7 @@ func (s *Service) first(ctx context.Context, w *Work, csr string) (beginning, er
 // otherwise.
 func (s *Service) callOn(ctx context.Context, w *Work, now time.Time) Change {
 	p, err := s.profile(ctx, w.ProfileID)
-	if err == nil && decide(w) == askAgent && !mayKeep(w, p) {
+	if err == nil && decide(w) == askAgent && !w.inDoubt && !mayKeep(w, p) {
 		return ask(w, p.AgentKey(), "", now, now.Add(s.settings.CSRDeadline))
 	}
 	c := w.change(JobPending, now)

@@ -131,6 +131,8 @@ type Work struct {
 	ExpiresAt        time.Time
 	// Retry spaces its attempts.
 	Retry retry.Policy
+	// inDoubt leaves it to a worker whether it may begin.
+	inDoubt bool
 	// approval is how long it waits for a person before it begins; zero is not at all.
 	approval time.Duration
 

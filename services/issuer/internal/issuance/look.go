@@ -220,6 +220,9 @@ func (r Renewals) begin(ctx context.Context, l *Look, p *renewal.Policy, c *rene
 		ID: jobID, Type: kind, CertificateID: l.ID, Origin: Origin{Actor: System, CorrelationID: jobID}, CreatedAt: now, Token: 1,
 	}, l.Targets)
 	w.under(p)
+	breaches, err := r.judge(ctx, &w, kind.policyStage(), now)
+	// A worker says what comes of a breach, and puts it on record.
+	w.inDoubt = err != nil || len(breaches) > 0
 	first, err := r.first(ctx, &w, "")
 	if err != nil {
 		return Step{}, err

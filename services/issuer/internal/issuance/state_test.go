@@ -1,6 +1,7 @@
 package issuance
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/certctl/certctl/libs/retry"
 	"github.com/certctl/certctl/services/issuer/internal/profile"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
+	"github.com/certctl/certctl/services/issuer/internal/rulebook"
 )
 
 // documented are the tables as people are shown them. A change of the rules is a change there first.
@@ -245,12 +247,19 @@ func TestSetback_GoesByTheKindOfError(t *testing.T) {
 	}
 }
 
+// noRules is a store of which only the rules are asked for, of which there are none.
+type noRules struct{ Store }
+
+func (noRules) RulesRevision(context.Context) (int64, error) { return 0, nil }
+
+func (noRules) Rules(context.Context) (*rulebook.Book, error) { return &rulebook.Book{}, nil }
+
 // Whatever state a certificate is in, and however near its end, what the engine makes of it is a move of the table, and
 // only what may be renewed is.
 func TestSteps_AreMovesOfTheTables(t *testing.T) {
 	begun := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	end := begun.Add(90 * 24 * time.Hour)
-	r := Renewals{Service: New(nil, nil, nil, clock.At(begun), quiet, Settings{})}
+	r := Renewals{Service: New(noRules{}, nil, nil, clock.At(begun), quiet, Settings{})}
 	for _, approval := range []bool{false, true} {
 		p := renewal.Policy{
 			ID: "rp-1", AutoRenew: true, WindowDays: 30, ThresholdDays: []int{30, 14, 7, 0},

@@ -421,3 +421,21 @@ func TestCreate_CostsNoMoreQueriesForTheRulesThatItKeeps(t *testing.T) {
 		t.Errorf("%d statements for 10 certificates", after-before)
 	}
 }
+
+func TestRules_HoldForRenewalsThatBeginOfTheirOwnAccord(t *testing.T) {
+	e := newEngine(t)
+	e.hold(holder{id: "mc-1", issued: 70 * day, lifetime: 90 * day})
+	r := e.rule(nowhere)
+	e.look()
+	e.look()
+	e.work()
+	if jobs := e.renewals("mc-1"); len(jobs) != 1 || jobs[0].Status != issuance.JobFailed {
+		t.Errorf("jobs %+v", jobs)
+	}
+	if n := e.told("certctl.certificate.keyrequested.v1"); n != 0 {
+		t.Errorf("agents were asked for %d keys", n)
+	}
+	if v := e.violations(r.ID); len(v) != 1 {
+		t.Errorf("violations %+v", v)
+	}
+}
