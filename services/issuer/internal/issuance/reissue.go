@@ -8,8 +8,14 @@ import (
 // request of the version before; empty leaves it to the requester to hand one in. It stores nothing; what breaks a policy
 // rule is in the start, also if the rule refuses it. First is the first target, if there is any.
 func (s *Service) BeginReissue(ctx context.Context, o Origin, c *Certificate, first Target, csr string) (Start, error) {
-	if len(c.TargetIDs) > 0 {
+	switch {
+	case len(c.TargetIDs) > 0:
 		csr = ""
+	case s.settings.ServerKeys:
+		// The request may be of a key that was made here and has gone since; a worker finds that out, and makes another.
+		start, err := s.BeginRenewal(ctx, o, c, first)
+		start.Job.CSRPEM = csr
+		return start, err
 	}
 	return s.renew(ctx, o, c, c.reached(first), csr)
 }
