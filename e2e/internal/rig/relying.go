@@ -3,7 +3,9 @@ package rig
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -23,7 +25,7 @@ import (
 func (in *Installation) HoldsUp() {
 	in.t.Helper()
 	begun := time.Now()
-	chains, err := in.issued(context.WithoutCancel(in.t.Context()))
+	chains, err := in.issuedInTime(context.WithoutCancel(in.t.Context()))
 	if err != nil {
 		in.t.Errorf("what was issued could not be looked at: %v", err)
 		return
@@ -65,6 +67,28 @@ func (in *Installation) atTheEnd() {
 			in.t.Error("the installation was not stopped, and does not run: nobody has looked at what it has issued")
 		}
 	})
+}
+
+// answersWithin is how long a service may take to answer again that a story has left without one of its replicas.
+const answersWithin = time.Minute
+
+// issuedInTime asks again while a service is said to be away, as any client would.
+func (in *Installation) issuedInTime(ctx context.Context) (chains []relyingparty.Chain, err error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	for {
+		chains, err = in.issued(ctx)
+		if refusal, ok := errors.AsType[*Refusal](err); !ok || refusal.Status != http.StatusServiceUnavailable {
+			return chains, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-tick.C:
+		}
+	}
 }
 
 // issued are the certificates of the installation that were issued here, and those of its CAs. All roots are trusted of what is

@@ -75,14 +75,12 @@ type Server struct {
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{options: o, dir: t.TempDir(), t: t}
-	address := free(t)
-	s.Directory, s.HTTP, s.DNS = "https://"+address+"/dir", free(t), free(t)
-	own := s.DNS
-	if o.DNS != "" {
+	ports := free(t, 5)
+	address, records, own := ports[0], ports[1], ports[2]
+	s.Directory, s.Records, s.HTTP, s.management = "https://"+address+"/dir", "http://"+records, ports[3], ports[4]
+	if s.DNS = own; o.DNS != "" {
 		s.DNS = o.DNS
 	}
-	records := free(t)
-	s.Records, s.management = "http://"+records, free(t)
 	s.write(address)
 	s.names, _ = s.start(nil, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
 		"-dnsserver", own, "-management", records, "-defaultIPv6", "")
@@ -203,13 +201,17 @@ func (s *Server) write(address string) {
 	}
 }
 
-// free finds a port that is free now.
-func free(t testing.TB) string {
+// free finds n ports that are free now, all of them at once: asked for one after the other, two may be the same.
+func free(t testing.TB, n int) []string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	addresses := make([]string, n)
+	for i := range addresses {
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		addresses[i] = listener.Addr().String()
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return addresses
 }

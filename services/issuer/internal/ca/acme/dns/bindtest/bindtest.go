@@ -72,16 +72,17 @@ type Server struct {
 // Start makes a server and starts it.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	address := free(t)
+	ports := free(t, 3)
+	address := ports[0]
 	_, port, _ := net.SplitHostPort(address)
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
 	s := &Server{Address: address, Port: port, Secret: base64.StdEncoding.EncodeToString(secret), t: t, dir: t.TempDir()}
-	behind := free(t) // where nobody is
+	behind := ports[1] // where nobody is
 	if o.Signed {
 		behind = Start(t, Options{behind: true}).Address
 	}
-	s.write("named.conf", s.config(o, free(t), behind))
+	s.write("named.conf", s.config(o, ports[2], behind))
 	s.write("root.zone", "$TTL 60\n@ SOA ns. root. 1 60 60 60 60\n@ NS ns.\nns. A 127.0.0.1\n"+
 		delegation(Failing)+delegation(Bogus))
 	for _, zone := range []string{Open, Other, Locked, Bogus} {
@@ -225,20 +226,22 @@ func binary(t testing.TB) string {
 	return ""
 }
 
-// free finds a port that is free now, for both protocols.
-func free(t testing.TB) string {
+// free finds n ports that are free now, for both protocols, all of them at once: asked for one after the other, two may be
+// the same.
+func free(t testing.TB, n int) (addresses []string) {
 	t.Helper()
-	for {
+	for len(addresses) < n {
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer listener.Close()
 		address := listener.Addr().String()
 		packets, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", address)
-		_ = listener.Close()
 		if err == nil {
-			_ = packets.Close()
-			return address
+			defer packets.Close()
+			addresses = append(addresses, address)
 		}
 	}
+	return addresses
 }
