@@ -43,12 +43,7 @@ var applySQL = `WITH input AS (
 	WHERE c.id = job.certificate_id
 	RETURNING job.id AS job_id, c.version
 ), version AS (
-	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
-	SELECT i.version_id, job.certificate_id, i.job_id, i.version_issuer, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
-		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.lint_findings, i.ca_key_id, i.at, i.authority_key_id
-	FROM input i JOIN job ON job.id = i.job_id
-	WHERE i.version_id <> ''
+	` + insertVersions("job.certificate_id", "input i JOIN job ON job.id = i.job_id") + `
 ), event AS (
 	` + insertEvents("cert", "job_id", 14+len(versionTypes)) + `
 )

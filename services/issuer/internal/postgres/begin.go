@@ -39,12 +39,7 @@ var beginSQL = `WITH input AS (
 		CASE WHEN i.attempts > 0 THEN i.at END, CASE WHEN i.job_status IN ('Completed', 'Failed') THEN i.at END
 	FROM input i JOIN cert ON cert.id = i.certificate_id
 ), made AS (
-	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
-	SELECT version_id, certificate_id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at, authority_key_id
-	FROM input i JOIN cert ON cert.id = i.certificate_id
-	WHERE version_id <> ''
+	` + insertVersions("cert.id", "input i JOIN cert ON cert.id = i.certificate_id") + `
 ), event AS (
 	` + insertEvents("cert", "id", 17) + `
 )

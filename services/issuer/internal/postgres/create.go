@@ -59,12 +59,7 @@ var createSQL = `WITH input AS (
 	FROM input i JOIN cert USING (id), unnest(string_to_array(i.targets, E'\n')) WITH ORDINALITY AS t (id, position)
 	WHERE i.targets <> ''
 ), version AS (
-	INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
-	SELECT version_id, i.id, job_id, version_issuer, serial_number, fingerprint_sha256, spki_sha256,
-		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, at, authority_key_id
-	FROM input i JOIN cert USING (id)
-	WHERE version_id <> ''
+	` + insertVersions("cert.id", "input i JOIN cert ON cert.id = i.id") + `
 ), event AS (
 	INSERT INTO outbox (msg_id, stream, subject, headers, body)
 	SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body

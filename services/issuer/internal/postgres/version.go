@@ -64,6 +64,17 @@ func versionArgs(versions []*issuance.Version) []any {
 	}
 }
 
+// insertVersions is a WITH part that stores the versions in the input i of a statement, which from joins to the certificates
+// that it changes.
+func insertVersions(certificateID, from string) string {
+	return `INSERT INTO certificate_versions (id, certificate_id, job_id, issuer_id, serial_number, fingerprint_sha256, spki_sha256,
+		not_before, not_after, pem_chain, csr_pem, key_algorithm, key_size, lint_findings, ca_key_id, created_at, authority_key_id)
+	SELECT i.version_id, ` + certificateID + `, i.job_id, i.version_issuer, i.serial_number, i.fingerprint_sha256, i.spki_sha256,
+		i.not_before, i.not_after, i.pem_chain, i.csr_pem, i.key_algorithm, i.key_size, i.lint_findings, i.ca_key_id, i.at, i.authority_key_id
+	FROM ` + from + `
+	WHERE i.version_id <> ''`
+}
+
 // encodeFindings is NULL for none, which is what there mostly are.
 func encodeFindings(findings []lint.Finding) *string {
 	if len(findings) == 0 {
