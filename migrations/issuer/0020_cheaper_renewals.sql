@@ -1,0 +1,12 @@
+-- +goose Up
+-- A renewal changes the row of its certificate three times, with an entry in each of its indexes every time.
+
+-- One index of both finds by either, or by both at once, as well as two did.
+DROP INDEX certificates_sans;
+DROP INDEX certificates_tags;
+CREATE INDEX certificates_words ON certificates USING gin (sans, tags);
+
+-- Lists by status or environment are in the order of creation where these are equal, as lists of one status or environment
+-- always were: certificates_status and certificates_environment serve both.
+DROP INDEX certificates_status_order;
+DROP INDEX certificates_environment_order;
