@@ -18,3 +18,35 @@ ALTER TABLE jobs DROP CONSTRAINT jobs_certificate_id_fkey;
 ALTER TABLE certificate_versions
 	DROP CONSTRAINT certificate_versions_certificate_id_fkey,
 	DROP CONSTRAINT certificate_versions_job_id_fkey;
+
+-- renewal_lead of a policy, worked out when a policy changes and not whenever a certificate does.
+ALTER TABLE renewal_policies ADD COLUMN lead interval;
+-- +goose StatementBegin
+CREATE FUNCTION keep_renewal_leads() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+	-- That of one policy may follow from another, so those who change policies take turns, each seeing what the one before did.
+	PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || '/renewal leads', 0));
+	UPDATE renewal_policies SET lead = renewal_lead(id) WHERE lead IS DISTINCT FROM renewal_lead(id);
+	RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER renewal_policies_lead
+	AFTER INSERT OR UPDATE OF renewal_window_days, renewal_window_percent, alert_thresholds_days, agent_group_id ON renewal_policies
+	FOR EACH STATEMENT EXECUTE FUNCTION keep_renewal_leads();
+UPDATE renewal_policies SET lead = renewal_lead(id);
+-- As before, by the policy's lead.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION schedule_certificate() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+	IF TG_OP = 'INSERT' OR NEW.version_id <> OLD.version_id OR NEW.expires_at <> OLD.expires_at THEN
+		NEW.alerted_days := NULL;
+		NEW.advised_renewal_at := NULL;
+		NEW.advised_renewal_until := NULL;
+	END IF;
+	NEW.next_action_at := CASE WHEN NEW.version_id <> '' AND NEW.status NOT IN ('Revoked', 'Archived') THEN LEAST(
+		COALESCE(NEW.expires_at - (SELECT lead FROM renewal_policies WHERE id = NEW.renewal_policy_id), 'epoch'), NEW.advised_renewal_at) END;
+	RETURN NEW;
+END $$;
+-- +goose StatementEnd
