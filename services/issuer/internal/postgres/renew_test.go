@@ -121,6 +121,29 @@ func (e *engine) renewals(certificateID string) []issuance.Job {
 	return list.Rows
 }
 
+// A policy with a group holds for some of its certificates only, and the default policy for the others.
+func TestPolicies_KnowHowEarlySomethingFallsDueUnderThem(t *testing.T) {
+	e := newEngine(t)
+	leads := func(want string) {
+		t.Helper()
+		var got string
+		err := e.pool.QueryRow(t.Context(), `SELECT string_agg(COALESCE(extract(days FROM justify_hours(lead))::text, 'unknown'), ' ' ORDER BY id)
+			FROM renewal_policies`).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("leads of %s days, want %s, error %v", got, want, err)
+		}
+	}
+	e.policy("rp-early", "renewal_window_days = 29")
+	e.policy("rp-group", "renewal_window_days = 3, alert_thresholds_days = '{1}', agent_group_id = 'ag-all'")
+	e.run(`UPDATE renewal_policies SET alert_thresholds_days = '{7}' WHERE id <> 'rp-group'`)
+	e.run(`UPDATE renewal_policies SET renewal_window_days = 20 WHERE id = 'rp-default'`)
+	leads("20 29 20")
+	e.run(`UPDATE renewal_policies SET renewal_window_percent = 50 WHERE id = 'rp-early'`)
+	leads("20 unknown 20")
+	e.run(`UPDATE renewal_policies SET agent_group_id = '' WHERE id = 'rp-group'`)
+	leads("20 unknown 3")
+}
+
 func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
 	e := newEngine(t)
 	e.policy("rp-manual", "auto_renew = false")
