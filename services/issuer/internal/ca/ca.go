@@ -93,6 +93,8 @@ type Issued struct {
 	EndsWithCA bool
 	// KeyID is which of its keys the CA signed with, empty for the first of an issuer and for a CA elsewhere.
 	KeyID string
+	// AuthorityKeyID is that of the leaf (RFC 5280 section 4.2.1.1), for whoever need not read it again; empty if it has none.
+	AuthorityKeyID []byte
 }
 
 // Issuer issues certificates. It is safe for concurrent use.

@@ -120,6 +120,9 @@ type Version struct {
 	ShortLived bool
 	// CAKeyID is which of the issuer's keys signed it, empty for the first.
 	CAKeyID string
+	// AuthorityKeyID is the key identifier of whoever signed it, in lower-case hex, where that is known of a version that was
+	// just made. Empty is to be read from the chain.
+	AuthorityKeyID string
 	// EndsWithCA tells of one that was just made that it would hold longer if its CA did; it is told, and not stored.
 	EndsWithCA bool
 	// Findings are what linters had to say when it was issued.

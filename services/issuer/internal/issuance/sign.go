@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"runtime"
 	"sync"
@@ -103,7 +104,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
 		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
-		CAKeyID: issued.KeyID, EndsWithCA: issued.EndsWithCA, Findings: findings,
+		CAKeyID: issued.KeyID, AuthorityKeyID: hex.EncodeToString(issued.AuthorityKeyID), EndsWithCA: issued.EndsWithCA, Findings: findings,
 	}, nil
 }
 

@@ -280,6 +280,7 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
 		// A renewal would be cut short too, until the CA has a certificate that holds longer.
 		ChainPEM: served, KeyID: a.named, EndsWithCA: template.NotAfter.Equal(a.ends),
+		AuthorityKeyID: a.chain[0].SubjectKeyId,
 	}, nil
 }
 
