@@ -12,14 +12,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/publish"
 )
 
 const (
 	// drawn is how many orders a site takes and answers at once, as a leaf does.
-	drawn = 64
+	drawn = 256
 	// linkWithin bounds how long the link to the hub takes.
 	linkWithin = 10 * time.Second
 )
@@ -172,7 +172,7 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 				return err
 			}
 		}
-		if err := s.publish(ctx, reports); err != nil {
+		if err := errors.Join(publish.All(ctx, s.hub, reports)...); err != nil {
 			return err
 		}
 		for _, m := range msgs {
@@ -183,13 +183,4 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 		f.deployed.Add(int64(installed))
 	}
 	return nil
-}
-
-func (s *edgeSite) publish(ctx context.Context, reports []*nats.Msg) error {
-	if len(reports) == 1 {
-		_, err := s.hub.PublishMsg(ctx, reports[0])
-		return err
-	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, s.hub, reports)
-	return err
 }

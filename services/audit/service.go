@@ -26,7 +26,6 @@ import (
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/natshttp"
-	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/api"
 	"github.com/certctl/certctl/services/audit/internal/chain"
@@ -74,7 +73,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	if deps.Sealer == nil {
 		return errors.New("the audit service keeps the key that signs checkpoints sealed: set CERTCTL_SEALING_KEY_FILE")
 	}
-	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	relay := deps.Bus.OutboxRelay(deps.DB, deps.Metrics)
 	signer, err := notary.Open(ctx, deps, cfg.rule(), relay.Wake)
 	if err != nil {
 		if ctx.Err() != nil {
