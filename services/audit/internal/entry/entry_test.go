@@ -267,7 +267,7 @@ func FuzzFromMessage_GivesOnlyWhatCanBeStored(f *testing.F) {
 			if e.ActorType != kindUser && e.ActorType != kindAgent && e.ActorType != kindSystem {
 				t.Fatalf("actor type %q", e.ActorType)
 			}
-			if !json.Valid([]byte(e.Details)) {
+			if !json.Valid([]byte(e.Details)) || !utf8.ValidString(e.Details) {
 				t.Fatalf("details %q", e.Details)
 			}
 		}
