@@ -108,14 +108,16 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	return errors.Join(err, last.Wait())
 }
 
+var checkpointSigned = event.Type(event.CheckpointSigned{})
+
 type recorder struct{ signer *notary.Notary }
 
 // record appends what the messages tell of. A message that cannot be read goes to the
 // dead letters by itself: the batch is then tried one by one.
 func (r recorder) record(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
-	var events []chain.Event
+	events := make([]chain.Event, 0, len(messages))
 	for _, m := range messages {
-		if m.Type == event.Type(event.CheckpointSigned{}) {
+		if m.Type == checkpointSigned {
 			// Its own word. A checkpoint is on record in a table of its own; as an event it would call for another one.
 			continue
 		}
