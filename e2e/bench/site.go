@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,10 @@ type edgeSite struct {
 	link *server.Server
 	nc   *nats.Conn
 	hub  jetstream.JetStream
+
+	mu      sync.Mutex
+	holding bool        // under mu
+	held    []*nats.Msg // under mu
 }
 
 // edgeSite makes a site, and connects it as a leaf does.
@@ -171,8 +176,12 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 			if reports[i], err = agents[to.Agent].message(subject.AgentReport(s.id, to.Agent, subject.KindDeploy, report.JobID), m.Headers(), report); err != nil {
 				return err
 			}
+			if report.ServedFingerprintSHA256 != "" && s.hold(reports[i]) {
+				reports[i] = nil
+			}
 		}
-		if err := errors.Join(publish.All(ctx, s.hub, reports)...); err != nil {
+		reports = slices.DeleteFunc(reports, func(m *nats.Msg) bool { return m == nil })
+		if err := s.publish(ctx, reports); err != nil {
 			return err
 		}
 		for _, m := range msgs {
@@ -183,4 +192,37 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 		f.deployed.Add(int64(installed))
 	}
 	return nil
+}
+
+func (s *edgeSite) publish(ctx context.Context, reports []*nats.Msg) error {
+	if len(reports) == 0 {
+		return nil
+	}
+	return errors.Join(publish.All(ctx, s.hub, reports)...)
+}
+
+// hold keeps the report of an installation back if installations wait.
+func (s *edgeSite) hold(report *nats.Msg) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding {
+		s.held = append(s.held, report)
+	}
+	return s.holding
+}
+
+// wait has installations wait from now on: agents answer with requests alone.
+func (s *edgeSite) wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = true
+}
+
+// install reports what has waited, and what comes from now on at once.
+func (s *edgeSite) install(ctx context.Context) error {
+	s.mu.Lock()
+	held := s.held
+	s.holding, s.held = false, nil
+	s.mu.Unlock()
+	return s.publish(ctx, held)
 }
