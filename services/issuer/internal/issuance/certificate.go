@@ -109,8 +109,11 @@ type Version struct {
 	NotBefore, NotAfter                time.Time
 	// PEMChain holds the leaf, then its issuers, without the root.
 	PEMChain, CSRPEM string
-	KeyAlgorithm     string
-	KeySize          int
+	// AuthorityKeyID is the CA's key as the leaf names it, in lower-case hex; it is known of a version that was just made, if
+	// the leaf does.
+	AuthorityKeyID string
+	KeyAlgorithm   string
+	KeySize        int
 	// Imported says that it was issued elsewhere: it has no job and no issuer, and IssuerName is whom it names itself.
 	Imported   bool
 	IssuerName string
@@ -120,9 +123,6 @@ type Version struct {
 	ShortLived bool
 	// CAKeyID is which of the issuer's keys signed it, empty for the first.
 	CAKeyID string
-	// AuthorityKeyID is the key identifier of whoever signed it, in lower-case hex, where that is known of a version that was
-	// just made. Empty is to be read from the chain.
-	AuthorityKeyID string
 	// EndsWithCA tells of one that was just made that it would hold longer if its CA did; it is told, and not stored.
 	EndsWithCA bool
 	// Findings are what linters had to say when it was issued.
