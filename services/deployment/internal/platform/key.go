@@ -21,7 +21,8 @@ import (
 
 // Key signs orders. It is safe for concurrent use.
 type Key struct {
-	seed, public string
+	signer natsauth.Signer
+	public string
 }
 
 const (
@@ -60,7 +61,11 @@ func read(ctx context.Context, db *pgxpool.Pool, sealer *secret.Sealer) (*Key, e
 	if err != nil {
 		return nil, fmt.Errorf("unseal the platform key: %w", err)
 	}
-	return &Key{seed: string(seed), public: public}, nil
+	signer, err := natsauth.NewSigner(string(seed))
+	if err != nil {
+		return nil, fmt.Errorf("read the platform key: %w", err)
+	}
+	return &Key{signer: signer, public: public}, nil
 }
 
 // aad binds the sealed seed to its purpose and to its public half.
@@ -75,11 +80,7 @@ func (k *Key) Sign(c command.AgentCommand) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode order of job %s: %w", c.JobID, err)
 	}
-	signature, err := natsauth.SignCommand(k.seed, payload)
-	if err != nil {
-		return nil, fmt.Errorf("sign order of job %s: %w", c.JobID, err)
-	}
-	signed, err := json.Marshal(command.Signed{Payload: payload, Signature: signature, KeyID: k.public})
+	signed, err := json.Marshal(command.Signed{Payload: payload, Signature: k.signer.Command(payload), KeyID: k.public})
 	if err != nil {
 		return nil, fmt.Errorf("encode order of job %s: %w", c.JobID, err)
 	}
