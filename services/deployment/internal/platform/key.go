@@ -74,9 +74,13 @@ func aad(public string) []byte { return []byte("certctl deployment platform key 
 // Public is the half that agents pin, in nkey form.
 func (k *Key) Public() string { return k.public }
 
-// Sign encodes an order and signs it: the JSON of a [command.Signed].
-func (k *Key) Sign(c command.AgentCommand) ([]byte, error) {
-	payload, err := json.Marshal(c)
+// Sign encodes an order with its body and signs it: the JSON of a [command.Signed].
+func (k *Key) Sign(c command.AgentCommand, body any) ([]byte, error) {
+	// Encoded along with the rest: a json.RawMessage would be looked through once more.
+	payload, err := json.Marshal(struct {
+		command.AgentCommand
+		Body any `json:"body"`
+	}{c, body})
 	if err != nil {
 		return nil, fmt.Errorf("encode order of job %s: %w", c.JobID, err)
 	}

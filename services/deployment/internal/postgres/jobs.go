@@ -143,7 +143,7 @@ const endDoomed = `), ended AS (
 	FROM doomed d WHERE j.id = d.id
 	RETURNING j.id
 )
-UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
+UPDATE agent_work w SET state = 'Superseded', body = NULL, deadline = NULL, closed_at = $2
 FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
 
 const cancelJobs = `WITH doomed AS (
