@@ -18,6 +18,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -86,6 +87,10 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 	cfg.MaxConns = o.MaxConns
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = defaultMaxConns
+	}
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		encodeWhole(conn)
+		return nil
 	}
 	cfg.MaxConnIdleTime = keepIdle
 	cfg.MaxConnLifetime = maxLifetime
