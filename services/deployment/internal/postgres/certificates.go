@@ -50,7 +50,7 @@ func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) e
 		return nil
 	}
 	err := apply(
-		ctx, tx, noteRequested,
+		ctx, tx, noteRequested, kept,
 		column(certificates, func(c Certificate) string { return c.ID }),
 		column(certificates, func(c Certificate) string { return c.CommonName }),
 		column(certificates, func(c Certificate) string { return c.IssuerID }),
@@ -100,7 +100,7 @@ func NoteIssued(ctx context.Context, tx pgx.Tx, issued []Issued) ([]Newest, erro
 		return nil, nil
 	}
 	newest, err := collect(
-		ctx, tx, pgx.RowToStructByPos[Newest], noteIssued,
+		ctx, tx, pgx.RowToStructByPos[Newest], noteIssued, kept,
 		column(issued, func(i Issued) string { return i.Certificate.ID }),
 		column(issued, func(i Issued) string { return i.CommonName }),
 		column(issued, func(i Issued) string { return i.IssuerID }),
@@ -123,7 +123,7 @@ ON CONFLICT (id) DO NOTHING`
 
 func insertVersions(ctx context.Context, tx pgx.Tx, issued []Issued) error {
 	err := apply(
-		ctx, tx, insertVersion,
+		ctx, tx, insertVersion, kept,
 		column(issued, func(i Issued) string { return i.Version.ID }),
 		column(issued, func(i Issued) string { return i.Version.CertificateID }),
 		column(issued, func(i Issued) string { return i.Version.Fingerprint }),

@@ -45,7 +45,7 @@ func InsertOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order, now t
 		return nil, nil
 	}
 	keys, err := collect(
-		ctx, tx, pgx.RowToStructByPos[OrderKey], insertOrders,
+		ctx, tx, pgx.RowToStructByPos[OrderKey], insertOrders, kept,
 		column(orders, func(o *rollout.Order) string { return o.JobID }),
 		column(orders, func(o *rollout.Order) int { return o.Attempt }),
 		column(orders, func(o *rollout.Order) string { return o.Verb }),
@@ -78,7 +78,7 @@ ORDER BY w.job_id, w.attempt FOR UPDATE OF w`
 // LockOrders reads orders for a change, by key.
 func LockOrders(ctx context.Context, tx pgx.Tx, keys []OrderKey) (map[OrderKey]*rollout.Order, error) {
 	found, err := collect(
-		ctx, tx, scanOrder, lockOrders,
+		ctx, tx, scanOrder, lockOrders, kept,
 		column(keys, func(k OrderKey) string { return k.JobID }),
 		column(keys, func(k OrderKey) int { return k.Attempt }),
 	)
@@ -183,7 +183,7 @@ func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
 		return nil
 	}
 	err := apply(
-		ctx, tx, saveOrders,
+		ctx, tx, saveOrders, kept,
 		column(orders, func(o *rollout.Order) string { return o.JobID }),
 		column(orders, func(o *rollout.Order) int { return o.Attempt }),
 		column(orders, func(o *rollout.Order) string { return string(o.State) }),
