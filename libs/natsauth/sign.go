@@ -76,6 +76,21 @@ func VerifyReport(agentKey string, payload, signature []byte) error {
 	return verify(agentKey, reportDomain, payload, signature)
 }
 
+// SignedBytes is what a report's signature is over, for who verifies many at once.
+func SignedBytes(payload []byte) []byte { return separated(reportDomain, payload) }
+
+// PublicKey reads an Ed25519 key from its nkey form.
+func PublicKey(nkey string) (ed25519.PublicKey, error) {
+	raw, err := nkeys.Decode(nkeys.Prefix(nkey), []byte(nkey))
+	if err == nil && !nkeys.IsValidPublicKey(nkey) {
+		err = nkeys.ErrInvalidPublicKey
+	}
+	if err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	return raw, nil
+}
+
 func verify(public, domain string, payload, signature []byte) error {
 	key, err := nkeys.FromPublicKey(public)
 	if err != nil {
