@@ -41,10 +41,14 @@ func NewSigner(seed string) (Signer, error) {
 }
 
 // Command signs the exact bytes of a command, as the platform.
-func (s Signer) Command(payload []byte) []byte { return ed25519.Sign(s.key, separated(commandDomain, payload)) }
+func (s Signer) Command(payload []byte) []byte {
+	return ed25519.Sign(s.key, separated(commandDomain, payload))
+}
 
 // Report signs the exact bytes of a report, as an agent.
-func (s Signer) Report(payload []byte) []byte { return ed25519.Sign(s.key, separated(reportDomain, payload)) }
+func (s Signer) Report(payload []byte) []byte {
+	return ed25519.Sign(s.key, separated(reportDomain, payload))
+}
 
 // SignCommand signs one command with the platform's seed. Who signs many has a [Signer].
 func SignCommand(platformSeed string, payload []byte) ([]byte, error) {

@@ -42,11 +42,17 @@ func TestVerify_AcceptsWhatAgentsSign(t *testing.T) {
 
 func TestVerify_FindsTheOneThatItsAgentHasNotSigned(t *testing.T) {
 	for name, forge := range map[string]func(*signature.Report, signature.Report){
-		"another payload":       func(r *signature.Report, _ signature.Report) { r.Payload = append(slices.Clone(r.Payload), ' ') },
-		"another agent":         func(r *signature.Report, other signature.Report) { r.AgentKey = other.AgentKey },
-		"another's signature":   func(r *signature.Report, other signature.Report) { r.Signature = other.Signature },
-		"a bit of R":            func(r *signature.Report, _ signature.Report) { r.Signature = slices.Clone(r.Signature); r.Signature[3] ^= 1 },
-		"a bit of S":            func(r *signature.Report, _ signature.Report) { r.Signature = slices.Clone(r.Signature); r.Signature[40] ^= 1 },
+		"another payload":     func(r *signature.Report, _ signature.Report) { r.Payload = append(slices.Clone(r.Payload), ' ') },
+		"another agent":       func(r *signature.Report, other signature.Report) { r.AgentKey = other.AgentKey },
+		"another's signature": func(r *signature.Report, other signature.Report) { r.Signature = other.Signature },
+		"a bit of R": func(r *signature.Report, _ signature.Report) {
+			r.Signature = slices.Clone(r.Signature)
+			r.Signature[3] ^= 1
+		},
+		"a bit of S": func(r *signature.Report, _ signature.Report) {
+			r.Signature = slices.Clone(r.Signature)
+			r.Signature[40] ^= 1
+		},
 		"no signature":          func(r *signature.Report, _ signature.Report) { r.Signature = nil },
 		"a signature too short": func(r *signature.Report, _ signature.Report) { r.Signature = r.Signature[:10] },
 		"no key":                func(r *signature.Report, _ signature.Report) { r.AgentKey = "" },
