@@ -54,6 +54,9 @@ type Version struct {
 	PEMChain string `json:"pem_chain"`
 	// SPKISHA256 identifies the key: lower-case hex over the SubjectPublicKeyInfo.
 	SPKISHA256 string `json:"spki_sha256"`
+	// AuthorityKeyID is the CA's key as the leaf names it (RFC 5280 section 4.2.1.1), in lower-case hex. It is empty if the
+	// leaf names none, and may be for one that was not just issued: then PEMChain tells.
+	AuthorityKeyID string `json:"authority_key_id,omitempty"`
 	// ShortLived tells that it ends before anybody would have heard of a revocation: it
 	// points to no CRL and no OCSP, and need not stand in them.
 	ShortLived bool `json:"short_lived,omitempty"`

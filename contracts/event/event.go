@@ -15,10 +15,12 @@
 package event
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/certctl/certctl/contracts/subject"
 )
@@ -113,6 +115,12 @@ var types = func() map[string]reflect.Type {
 	return m
 }()
 
+// Of what is said twice the last counts, and text that is no UTF-8 is mended.
+var (
+	lenient = jsontext.AllowDuplicateNames(true)
+	unclean = jsontext.AllowInvalidUTF8(true)
+)
+
 // Decode reads the body of an event of the given CloudEvents type. The result is a
 // struct of this package, not a pointer. The error wraps [ErrUnknown] if the type is
 // not known.
@@ -122,7 +130,7 @@ func Decode(ceType string, body []byte) (Event, error) {
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, ceType)
 	}
 	p := reflect.New(t)
-	if err := json.Unmarshal(body, p.Interface()); err != nil {
+	if err := json.Unmarshal(body, p.Interface(), lenient, unclean); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", ceType, err)
 	}
 	return p.Elem().Interface().(Event), nil

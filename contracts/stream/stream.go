@@ -16,7 +16,7 @@ import (
 
 // Revision grows with every change below, so that an older build cannot quietly
 // reset what a newer one has set.
-const Revision = 5
+const Revision = 6
 
 const (
 	mib = 1 << 20
@@ -79,14 +79,14 @@ func Edge() ([]jetstream.StreamConfig, []Consumer) {
 	reports := logStream(subject.StreamAgentReports, 5*gib, 14*day, repeats, subject.AllAgentReports)
 	streams := []jetstream.StreamConfig{commands, reports, advisories()}
 	consumers := []Consumer{
-		durable(subject.StreamAgentReports, subject.ConsumerDeploymentReports, 512, subject.AgentReportsOf(subject.KindDeploy)),
+		durable(subject.StreamAgentReports, subject.ConsumerDeploymentReports, 1024, subject.AgentReportsOf(subject.KindDeploy)),
 	}
 	return streams, consumers
 }
 
 // Site is the durable by which a site's leaf draws its agents' orders from the hub.
 func Site(siteID string) Consumer {
-	c := durable(subject.StreamAgentCommands, siteID, 256, subject.AgentCommands(siteID))
+	c := durable(subject.StreamAgentCommands, siteID, 1024, subject.AgentCommands(siteID))
 	c.Config.MaxDeliver = -1
 	// The relay acknowledges within milliseconds, or says that it goes on. When orders
 	// were lost on the link it keeps newer ones back until these are sent again, so the
@@ -111,7 +111,7 @@ func Leaf() ([]jetstream.StreamConfig, []Consumer) {
 	reports.Retention = jetstream.WorkQueuePolicy
 	reports.Discard = jetstream.DiscardNew
 	reports.DenyDelete, reports.DenyPurge = false, false
-	relay := durable(subject.StreamSiteReports, subject.ConsumerSiteRelay, 256, subject.AllSiteReports)
+	relay := durable(subject.StreamSiteReports, subject.ConsumerSiteRelay, 1024, subject.AllSiteReports)
 	relay.Config.MaxDeliver = -1
 	relay.Config.MemoryStorage = true
 	return []jetstream.StreamConfig{commands, reports}, []Consumer{relay}
@@ -132,22 +132,21 @@ func Agent(agentID string) Consumer {
 // that is new can read what happened before it.
 func logStream(name string, bytes int64, age, duplicates time.Duration, subjects ...string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:               name,
-		Subjects:           subjects,
-		Retention:          jetstream.LimitsPolicy,
-		Discard:            jetstream.DiscardOld,
-		Storage:            jetstream.FileStorage,
-		Compression:        jetstream.S2Compression,
-		MaxBytes:           bytes,
-		MaxAge:             age,
-		MaxMsgSize:         maxMessage,
-		MaxConsumers:       64,
-		Replicas:           1,
-		Duplicates:         duplicates,
-		AllowDirect:        true,
-		AllowAtomicPublish: true,
-		DenyDelete:         true,
-		DenyPurge:          true,
+		Name:         name,
+		Subjects:     subjects,
+		Retention:    jetstream.LimitsPolicy,
+		Discard:      jetstream.DiscardOld,
+		Storage:      jetstream.FileStorage,
+		Compression:  jetstream.S2Compression,
+		MaxBytes:     bytes,
+		MaxAge:       age,
+		MaxMsgSize:   maxMessage,
+		MaxConsumers: 64,
+		Replicas:     1,
+		Duplicates:   duplicates,
+		AllowDirect:  true,
+		DenyDelete:   true,
+		DenyPurge:    true,
 	}
 }
 
@@ -155,7 +154,6 @@ func logStream(name string, bytes int64, age, duplicates time.Duration, subjects
 func advisories() jetstream.StreamConfig {
 	s := logStream(subject.StreamAdvisories, 256*mib, 30*day, 2*time.Minute,
 		"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>")
-	s.AllowAtomicPublish = false
 	return s
 }
 

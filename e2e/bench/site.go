@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,14 +13,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/certctl/certctl/contracts/subject"
+	"github.com/certctl/certctl/libs/publish"
 )
 
 const (
 	// drawn is how many orders a site takes and answers at once, as a leaf does.
-	drawn = 64
+	drawn = 256
 	// linkWithin bounds how long the link to the hub takes.
 	linkWithin = 10 * time.Second
 )
@@ -31,6 +32,10 @@ type edgeSite struct {
 	link *server.Server
 	nc   *nats.Conn
 	hub  jetstream.JetStream
+
+	mu      sync.Mutex
+	holding bool        // under mu
+	held    []*nats.Msg // under mu
 }
 
 // edgeSite makes a site, and connects it as a leaf does.
@@ -171,7 +176,11 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 			if reports[i], err = agents[to.Agent].message(subject.AgentReport(s.id, to.Agent, subject.KindDeploy, report.JobID), m.Headers(), report); err != nil {
 				return err
 			}
+			if report.ServedFingerprintSHA256 != "" && s.hold(reports[i]) {
+				reports[i] = nil
+			}
 		}
+		reports = slices.DeleteFunc(reports, func(m *nats.Msg) bool { return m == nil })
 		if err := s.publish(ctx, reports); err != nil {
 			return err
 		}
@@ -186,10 +195,34 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 }
 
 func (s *edgeSite) publish(ctx context.Context, reports []*nats.Msg) error {
-	if len(reports) == 1 {
-		_, err := s.hub.PublishMsg(ctx, reports[0])
-		return err
+	if len(reports) == 0 {
+		return nil
 	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, s.hub, reports)
-	return err
+	return errors.Join(publish.All(ctx, s.hub, reports)...)
+}
+
+// hold keeps the report of an installation back if installations wait.
+func (s *edgeSite) hold(report *nats.Msg) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding {
+		s.held = append(s.held, report)
+	}
+	return s.holding
+}
+
+// wait has installations wait from now on: agents answer with requests alone.
+func (s *edgeSite) wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = true
+}
+
+// install reports what has waited, and what comes from now on at once.
+func (s *edgeSite) install(ctx context.Context) error {
+	s.mu.Lock()
+	held := s.held
+	s.holding, s.held = false, nil
+	s.mu.Unlock()
+	return s.publish(ctx, held)
 }

@@ -1,11 +1,10 @@
 // Package bus is how a service speaks NATS: one connection per principal, events as CloudEvents, consumers whose effect
-// happens once, durable publishing in groups, and the declared streams.
+// happens once, the outbox's way to the streams, and the declared streams.
 //
 //   - Connect dials (a URL, or a server in the same process), keeps dialling for ever, and reports what it loses.
 //   - Message is an event or a command; its headers are CloudEvents 1.0 in binary mode, its id is the Nats-Msg-Id.
 //   - Conn.Consume handles a durable consumer in batches, one Postgres transaction a batch, the inbox in it.
-//   - Publisher makes a message durable before Publish returns, gathering what waits meanwhile into one atomic batch.
-//   - OutboxPublish is the Publish function of an outbox.Relay.
+//   - Conn.OutboxRelay takes the rows of an outbox to their streams.
 //   - Manifest declares streams and consumers, and plans, applies and verifies them.
 //
 // The bus delivers at least once and promises no order; the inbox makes effects happen once, and whoever needs the

@@ -24,7 +24,7 @@ const maxErrorText = 1024
 // deadLetter stores a message that will not be tried again, and only then ends its delivery. A letter that was stored
 // before a crash is known by its id. While it cannot be stored, the message comes again.
 func (k *consumer) deadLetter(ctx context.Context, d delivery, cause error) {
-	ctx, cancel := withTimeout(ctx)
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	text := oneLine(cause.Error())
 	if _, err := k.spec.DLQ.PublishMsg(ctx, k.letter(d, text)); err != nil {

@@ -13,11 +13,9 @@ type metrics struct {
 	batches      *prometheus.HistogramVec
 	seconds      *prometheus.HistogramVec
 	rebinds      *prometheus.CounterVec
-	published    *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
-	size := []float64{1, 2, 4, 8, 16, 32, 64, 128, 250}
 	m := &metrics{
 		denied: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "certctl_bus_permission_violations_total", Help: "Publishes and subscriptions that the server refused.",
@@ -29,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "certctl_bus_consumed_total", Help: "Messages settled, by outcome: done, duplicate, retry, dead.",
 		}, []string{"consumer", "outcome"}),
 		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "certctl_bus_consumed_batch_size", Help: "Messages in one transaction.", Buckets: size,
+			Name: "certctl_bus_consumed_batch_size", Help: "Messages in one transaction.", Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512},
 		}, []string{"consumer"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "certctl_bus_consumed_batch_seconds", Help: "Time of one batch, commit included.",
@@ -38,15 +36,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		rebinds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "certctl_bus_rebinds_total", Help: "Times that a consumer was bound again after an error or a silence.",
 		}, []string{"consumer"}),
-		published: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "certctl_bus_published_batch_size", Help: "Messages in one durable publish.", Buckets: size,
-		}, []string{"stream"}),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	return m, errors.Join(register(reg, &m.denied), register(reg, &m.slow), register(reg, &m.messages),
-		register(reg, &m.batches), register(reg, &m.seconds), register(reg, &m.rebinds), register(reg, &m.published))
+		register(reg, &m.batches), register(reg, &m.seconds), register(reg, &m.rebinds))
 }
 
 // register registers a collector, or takes over the equal one that another connection has registered.

@@ -83,7 +83,7 @@ var insertFirst = InsertSQL(1)
 // messages are to be sent is noted by a trigger of the table, at the end of the statement that inserts them.
 func InsertSQL(first int) string {
 	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
-SELECT id, stream, subject, header::jsonb, body
+SELECT id, stream, subject, header::json, body
 FROM unnest($%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[]) AS m (id, stream, subject, header, body)`,
 		first, first+1, first+2, first+3, first+4)
 }

@@ -68,7 +68,7 @@ func ExampleInsertSQL() {
 	fmt.Println("WITH told AS (" + outbox.InsertSQL(3) + ")\nUPDATE thing SET name = $2 WHERE id = $1")
 	// Output:
 	// WITH told AS (INSERT INTO outbox (msg_id, stream, subject, headers, body)
-	// SELECT id, stream, subject, header::jsonb, body
+	// SELECT id, stream, subject, header::json, body
 	// FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[]) AS m (id, stream, subject, header, body))
 	// UPDATE thing SET name = $2 WHERE id = $1
 }

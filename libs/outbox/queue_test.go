@@ -17,18 +17,21 @@ import (
 // What a build before the queue has left unsent is sent by this one.
 func TestQueue_TakesOverWhatWasUnsent(t *testing.T) {
 	t.Parallel()
-	first, err := fs.ReadFile(migrations, "0001_outbox_and_inbox.sql")
-	must(t, err)
-	second, err := fs.ReadFile(migrations, "0002_outbox_queue.sql")
-	must(t, err)
+	part := func(name string) []byte {
+		sql, err := fs.ReadFile(migrations, name)
+		must(t, err)
+		return sql
+	}
 	server, err := scratch.Private()
 	must(t, err)
-	pool := scratch.Pool(t, server, fstest.MapFS{"0001_outbox_and_inbox.sql": {Data: first}}, "shop")
+	pool := scratch.Pool(t, server, fstest.MapFS{"0001_outbox_and_inbox.sql": {Data: part("0001_outbox_and_inbox.sql")}}, "shop")
 	insert(t, pool, message("sent", "EVT"), message("unsent", "EVT"))
 	_, err = pool.Exec(t.Context(), "UPDATE outbox SET sent_at = now() WHERE msg_id = 'sent'")
 	must(t, err)
-	_, err = scratch.Owner(t, pool).Exec(t.Context(), string(second), pgx.QueryExecModeSimpleProtocol)
-	must(t, err)
+	for _, name := range []string{"0002_outbox_queue.sql", "0003_outbox_settling.sql"} {
+		_, err = scratch.Owner(t, pool).Exec(t.Context(), string(part(name)), pgx.QueryExecModeSimpleProtocol)
+		must(t, err)
+	}
 	pool.Reset()
 
 	bus := &stream{}

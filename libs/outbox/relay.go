@@ -1,13 +1,13 @@
 // Package outbox publishes what a transaction has committed, and nothing else.
 //
 // A service writes its messages into the table outbox of its own schema, in the transaction of the change that they
-// tell of. A Relay takes committed rows to the bus. Each row is published at least once: a relay that dies between the
-// bus's acknowledgement and its own commit leaves the row to be published again, with the same ID, by the next one; and
-// a Postgres that crashes may bring back rows of the last second.
-// Receivers see to it that this has no effect (package inbox).
+// tell of. A Relay takes committed rows to the bus. Each row is published at least once: what a relay that dies has not
+// noted yet, what a Postgres that crashes has forgotten, and what a bus acknowledged that was restarted before it can have
+// synced is published again, with the same ID. Receivers see to it that this has no effect (package inbox).
 //
-// Rows of outbox are written once and never changed. Which of them are not published yet says the table outbox_queue,
-// whose rows are narrow and few: a trigger of outbox adds them, and the relay deletes them (docs/adr/0010-outbox-queue.md).
+// Rows of outbox are written once and never changed. Which of them may not be on the bus's disk yet says the table
+// outbox_queue, whose rows are narrow and few: a trigger of outbox adds them, and the relay deletes them
+// (docs/adr/0010-outbox-queue.md, 0013-hub-syncs-each-second.md).
 //
 // Order is not promised: identity values commit out of order, several relays publish side by side, and a row that the
 // bus refuses is passed over. Receivers compare the version of the aggregate.
@@ -33,18 +33,24 @@ import (
 type Relay struct {
 	// Pool reaches the schema of the outbox, whose tables its search path finds.
 	Pool *pgxpool.Pool
-	// Publish makes messages durable on the bus, all of which are of one stream, and returns nil only when all of them
-	// are. A message that the bus has already counts as published. An error whose code is fault.Unavailable means that
+	// Publish has the bus store messages, all of which are of one stream, and returns nil only when all of them are
+	// acknowledged. A message that the bus has already counts as published. An error whose code is fault.Unavailable means that
 	// the bus is away; any other means that at least one of the messages is refused, and the relay then tries them one
 	// by one. It is called for several streams at once.
 	Publish func(ctx context.Context, messages []Message) error
+	// Settle is how long a server of the bus has to run on until what it acknowledged is on its disk. Zero is for one that
+	// syncs before it acknowledges.
+	Settle time.Duration
+	// Server names the server that the bus is reached through, by a name that is another after each start of it; empty
+	// while it is not reached. Nil means that the server never changes.
+	Server func() string
 	// Streams limits the relay to the rows of these streams. Nil means all.
 	Streams []string
 	// Log receives what goes wrong. Nil means slog.Default.
 	Log *slog.Logger
 	// Metrics receives the relay's collectors. Nil means that there are none.
 	Metrics prometheus.Registerer
-	// Batch is how many rows are claimed and published at once. Zero means 250.
+	// Batch is how many rows are claimed and published at once. Zero means 1000.
 	Batch int
 	// Sweep is how often the table is looked at without being woken. Zero means 250 ms.
 	Sweep time.Duration
@@ -56,19 +62,29 @@ type Relay struct {
 
 	// What follows belongs to Run's goroutine.
 
-	floor    int64     // no unsent row was at or below it at the last full look
-	newest   int64     // the highest id ever claimed
+	floor    int64 // there was nothing to publish at or below it of late
+	newest   int64 // the highest id ever claimed
+	mark     int64 // what newest was at markedAt: the next floor
+	markedAt time.Time
 	lastFull time.Time // when the whole table was last looked at
+	released bool      // what was claimed before this relay ran may be claimed again
+	settling []settling
+	settled  time.Time // when settling was last looked at
 	failing  bool      // the last round failed
 	pace     pace.Pace
 }
 
 const (
-	defaultBatch = 250
+	defaultBatch = 1000
 	defaultSweep = 250 * time.Millisecond
 	fullEvery    = time.Second
-	publishLimit = 10 * time.Second
-	drainLimit   = 3 * time.Second
+	publishLimit = 5 * time.Second
+	// claimedFor is how long no other relay takes what one has claimed. It outlasts publishing and settling.
+	claimedFor = 10 * time.Second
+	// overlap is how much later than others a transaction may commit whose messages were written before theirs, without
+	// its messages having to wait for a full look.
+	overlap    = 100 * time.Millisecond
+	drainLimit = 3 * time.Second
 )
 
 // Wake tells the relay that rows have been committed. It never blocks, and wakes that come together count as one.
@@ -140,8 +156,8 @@ func (r *Relay) gather(ctx context.Context) {
 
 // pass publishes all rows that are due. Unless the relay was woken it looks first whether there are any.
 func (r *Relay) pass(ctx context.Context, woken bool) {
-	due, err := true, error(nil)
-	if full := time.Since(r.lastFull) >= fullEvery; full || !woken {
+	due, err := true, r.takeOver(ctx)
+	if full := time.Since(r.lastFull) >= fullEvery; err == nil && (full || !woken) {
 		var found bool
 		found, err = r.look(ctx, full)
 		due = found || woken
@@ -149,10 +165,26 @@ func (r *Relay) pass(ctx context.Context, woken bool) {
 	for due && err == nil {
 		due, err = r.round(ctx)
 	}
+	if err == nil {
+		err = r.settle(ctx)
+	}
 	if (err != nil) != r.failing {
 		r.failing = err != nil
 		r.logTurn(err)
 	}
+}
+
+// takeOver lets this relay have at once what one that has died had claimed. What another has that lives is published
+// twice.
+func (r *Relay) takeOver(ctx context.Context) error {
+	if r.released {
+		return nil
+	}
+	if err := r.note(ctx, releaseAllSQL, r.Streams); err != nil {
+		return err
+	}
+	r.released = true
+	return nil
 }
 
 // logTurn says when the relay stops working and when it works again, not each of the many attempts in between.

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -68,31 +71,84 @@ func TestRelay_NeverPublishesWhatWasRolledBack(t *testing.T) {
 	}
 }
 
-func TestRelay_RepublishesAfterCrash(t *testing.T) {
+// settles is a relay to a bus that has to run on for an hour until it has synced.
+func settles(pool *pgxpool.Pool, bus *stream, server func() string) *outbox.Relay {
+	return &outbox.Relay{Pool: pool, Publish: bus.publish, Settle: time.Hour, Server: server}
+}
+
+func TestRelay_PublishesAgainWhatADeadOneHasNotNoted(t *testing.T) {
 	t.Parallel()
 	pool, bus := newPool(t), &stream{}
-	crashed := false
-	relay := &outbox.Relay{Pool: pool, Publish: func(ctx context.Context, messages []outbox.Message) error {
-		if err := bus.publish(ctx, messages); err != nil || crashed {
-			return err
-		}
-		crashed = true
-		// Whoever holds the row is this relay, and loses its connection before it can mark the row.
-		_, err := pool.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			WHERE state = 'idle in transaction' AND datname = current_database()`)
-		return err
-	}}
-	run(t, relay)
 	insert(t, pool, message("twice", "EVT"))
-	eventually(t, "the row is marked as sent", func() bool { return unsent(t, pool) == 0 })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	must(t, settles(pool, bus, nil).Run(ended))
+	if n := unsent(t, pool); n != 1 || bus.count() != 1 {
+		t.Fatalf("%d rows in the queue and %d published, want one each", n, bus.count())
+	}
+	run(t, &outbox.Relay{Pool: pool, Publish: bus.publish})
+	eventually(t, "the row has left the queue", func() bool { return unsent(t, pool) == 0 })
 	if diff := cmp.Diff([]string{"twice", "twice"}, bus.ids()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestRelay_PublishesAgainWhatAServerMayHaveLost(t *testing.T) {
+	t.Parallel()
+	pool, bus := newPool(t), &stream{}
+	var server atomic.Pointer[string]
+	name := func(s string) { server.Store(&s) }
+	name("first")
+	relay := settles(pool, bus, func() string { return *server.Load() })
+	relay.Settle = 200 * time.Millisecond
+	run(t, relay)
+	insert(t, pool, message("kept", "EVT"))
+	eventually(t, "it has settled", func() bool { return bus.count() == 1 && unsent(t, pool) == 0 })
+
+	insert(t, pool, message("lost", "EVT"))
+	eventually(t, "it is published", func() bool { return bus.count() == 2 })
+	name("") // away, and nothing settles
+	name("second")
+	eventually(t, "it is published again, and settles", func() bool { return bus.count() == 3 && unsent(t, pool) == 0 })
+	if diff := cmp.Diff([]string{"kept", "lost", "lost"}, bus.ids()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRelay_LetsNothingSettleWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
+	pool, bus := newPool(t), &stream{}
+	var asked atomic.Int64
+	relay := settles(pool, bus, func() string {
+		asked.Add(1)
+		return ""
+	})
+	relay.Settle = time.Millisecond
+	run(t, relay)
+	insert(t, pool, message("a", "EVT"))
+	eventually(t, "it is published", func() bool { return bus.count() == 1 })
+	n := asked.Load()
+	eventually(t, "the relay has looked several times more", func() bool { return asked.Load() > n+3 })
+	if n := unsent(t, pool); n != 1 {
+		t.Errorf("%d rows in the queue", n)
 	}
 }
 
 func TestRelay_ManySideBySidePublishEachRowOnce(t *testing.T) {
 	t.Parallel()
 	pool, bus := newPool(t), &stream{}
+	var at sync.Map // relays that have taken over what others had claimed
+	for i := range 4 {
+		run(t, &outbox.Relay{Pool: pool, Publish: bus.publish, Batch: 20, Server: func() string {
+			at.Store(i, true)
+			return "bus"
+		}})
+	}
+	eventually(t, "all run", func() bool {
+		n := 0
+		at.Range(func(any, any) bool { n++; return true })
+		return n == 4
+	})
 	var want []string
 	for i := range 2000 {
 		want = append(want, fmt.Sprintf("m%04d", i))
@@ -103,9 +159,6 @@ func TestRelay_ManySideBySidePublishEachRowOnce(t *testing.T) {
 			}
 			insert(t, pool, batch...)
 		}
-	}
-	for range 4 {
-		run(t, &outbox.Relay{Pool: pool, Publish: bus.publish, Batch: 20})
 	}
 	eventually(t, "all rows are sent", func() bool { return unsent(t, pool) == 0 })
 	if diff := cmp.Diff(want, bus.ids()); diff != "" {

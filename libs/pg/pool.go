@@ -89,6 +89,7 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 		cfg.MaxConns = defaultMaxConns
 	}
 	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		readJSONQuickly(conn)
 		encodeWhole(conn)
 		return nil
 	}

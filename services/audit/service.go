@@ -26,7 +26,6 @@ import (
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/natshttp"
-	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/audit/internal/api"
 	"github.com/certctl/certctl/services/audit/internal/chain"
@@ -74,7 +73,7 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	if deps.Sealer == nil {
 		return errors.New("the audit service keeps the key that signs checkpoints sealed: set CERTCTL_SEALING_KEY_FILE")
 	}
-	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	relay := deps.Bus.OutboxRelay(deps.DB, deps.Metrics)
 	signer, err := notary.Open(ctx, deps, cfg.rule(), relay.Wake)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -109,14 +108,16 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	return errors.Join(err, last.Wait())
 }
 
+var checkpointSigned = event.Type(event.CheckpointSigned{})
+
 type recorder struct{ signer *notary.Notary }
 
 // record appends what the messages tell of. A message that cannot be read goes to the
 // dead letters by itself: the batch is then tried one by one.
 func (r recorder) record(ctx context.Context, tx pgx.Tx, messages []bus.Message) error {
-	var events []chain.Event
+	events := make([]chain.Event, 0, len(messages))
 	for _, m := range messages {
-		if m.Type == event.Type(event.CheckpointSigned{}) {
+		if m.Type == checkpointSigned {
 			// Its own word. A checkpoint is on record in a table of its own; as an event it would call for another one.
 			continue
 		}

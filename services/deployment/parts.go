@@ -126,10 +126,9 @@ func prepare(ctx context.Context, cfg Config, deps service.Deps, office *enrolme
 // relay takes one account's rows of the outbox to it, so that one account that is away
 // does not hold up the other.
 func relay(deps service.Deps, account string, conn *bus.Conn, stream string) *outbox.Relay {
-	return &outbox.Relay{
-		Pool: deps.DB, Publish: bus.OutboxPublish(conn.JS), Streams: []string{stream},
-		Log: deps.Log, Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"account": account}, deps.Metrics),
-	}
+	r := conn.OutboxRelay(deps.DB, prometheus.WrapRegistererWith(prometheus.Labels{"account": account}, deps.Metrics))
+	r.Streams = []string{stream}
+	return r
 }
 
 // sweeps puts what may hold up something else into sweepers of its own: only the first

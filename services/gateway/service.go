@@ -20,10 +20,8 @@ import (
 
 	"github.com/certctl/certctl/contracts/httpapi"
 	"github.com/certctl/certctl/contracts/openapi"
-	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/httpx"
 	"github.com/certctl/certctl/libs/natshttp"
-	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
 	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
@@ -108,9 +106,9 @@ func Run(ctx context.Context, cfg Config, deps service.Deps) error {
 	if err := keys.Share(deps.Bus.NC, deps.Log); err != nil {
 		return err
 	}
-	relay := &outbox.Relay{Pool: deps.DB, Publish: bus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	relay := deps.Bus.OutboxRelay(deps.DB, deps.Metrics)
 	keys.Committed = relay.Wake
-	records := record.New(deps.Bus, deps.DB, relay, deps.Clock, deps.Log)
+	records := record.New(deps.DB, relay, deps.Clock, deps.Log)
 	watchOwners(deps)
 	door, err := newEdge(cfg, deps, callers, keys, records)
 	if err != nil {

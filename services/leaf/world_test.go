@@ -80,7 +80,7 @@ func newWorld(t *testing.T, sites ...string) *world {
 	w.hub = natstest.Operator(t, natsauth.Roles{
 		Agent: natsauth.Permissions(access.Agent()), Enrol: natsauth.Permissions(access.Enrol()),
 		Leaf: natsauth.Permissions(access.Leaf()), Relay: natsauth.Permissions(access.Relay()),
-	}, natstest.SyncAlways)
+	})
 	w.signer = w.hub.EdgeSigner()
 	w.nc = w.hub.User(natsauth.EDGE, "deployment", natstest.Everything())
 	var err error

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,7 +33,7 @@ func (w *world) rolled(issuerID string, first, second *authority, version int64)
 	}, version)
 }
 
-// issuedBy tells of a certificate with its chain, as the issuer does.
+// issuedBy tells of a certificate with its chain, as the issuer did before it named keys.
 func (w *world) issuedBy(issuerID string, c *x509.Certificate) {
 	w.Helper()
 	w.publish(event.CertificateIssued{
@@ -40,6 +41,18 @@ func (w *world) issuedBy(issuerID string, c *x509.Certificate) {
 		Version: event.Version{
 			VersionID: id.New("cv-"), SerialNumber: x509x.SerialHex(c.SerialNumber), NotAfter: c.NotAfter,
 			PEMChain: string(x509x.EncodeCertificates(c)),
+		},
+	}, 1)
+}
+
+// keyed tells of a certificate with the key that signed it, as the issuer does.
+func (w *world) keyed(issuerID string, c *x509.Certificate) {
+	w.Helper()
+	w.publish(event.CertificateIssued{
+		CertificateID: id.New("mc-"), IssuerID: issuerID,
+		Version: event.Version{
+			VersionID: id.New("cv-"), SerialNumber: x509x.SerialHex(c.SerialNumber), NotAfter: c.NotAfter,
+			AuthorityKeyID: hex.EncodeToString(c.AuthorityKeyId), PEMChain: "not looked at",
 		},
 	}, 1)
 }
@@ -57,8 +70,9 @@ func TestRollover_EachKeyGoesOnAnsweringForWhatItIssued(t *testing.T) {
 	before := w.list(url+"/api/v1/crl/iss-local", first)
 
 	w.rolled("iss-local", first, second, 2)
-	leaf := second.leaf()
-	w.issuedBy("iss-local", leaf)
+	leaf, leafOfFirst := second.leaf(), first.leaf()
+	w.keyed("iss-local", leaf)
+	w.keyed("iss-local", leafOfFirst)
 	w.heard()
 	end()
 	url, _ = w.run()
@@ -76,10 +90,12 @@ func TestRollover_EachKeyGoesOnAnsweringForWhatItIssued(t *testing.T) {
 	}{
 		{"iss-local", first, older, ocsp.Good},
 		{"iss-local", first, old, ocsp.Good},
+		{"iss-local", first, leafOfFirst, ocsp.Good},
 		{"cak-second", second, leaf, ocsp.Good},
 		// One key has not issued what another did.
 		{"iss-local", first, leaf, ocsp.Unknown},
 		{"cak-second", second, old, ocsp.Unknown},
+		{"cak-second", second, leafOfFirst, ocsp.Unknown},
 		{"cak-second", second, older, ocsp.Unknown},
 	} {
 		if got := w.status(url, c.place, x509x.SerialHex(c.of.SerialNumber), c.by).Status; got != c.want {

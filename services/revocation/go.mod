@@ -8,6 +8,7 @@ require (
 	github.com/certctl/certctl/libs/testkit v0.0.0
 	github.com/certctl/certctl/migrations v0.0.0
 	github.com/go-chi/chi/v5 v5.5.0
+	github.com/go-json-experiment/json v1.27.2
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/nats-io/nats.go v1.55.0
 	go.uber.org/goleak v1.3.0

@@ -11,11 +11,11 @@ package revocation
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
@@ -140,8 +140,10 @@ func serialOf(m bus.Message) (postgres.Serial, error) {
 	}
 	s := postgres.Serial{
 		IssuerID: e.IssuerID, SerialNumber: number, CertificateID: e.CertificateID, VersionID: e.VersionID, NotAfter: e.NotAfter,
+		AuthorityKeyID: e.AuthorityKeyID,
 	}
-	if e.PEMChain == "" {
+	// Older events leave it to the certificate.
+	if e.AuthorityKeyID != "" || e.PEMChain == "" {
 		return s, nil
 	}
 	chain, err := x509x.ParseCertificates([]byte(e.PEMChain))

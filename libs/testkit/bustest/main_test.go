@@ -55,7 +55,7 @@ func newRig(t *testing.T, change ...func(*jetstream.ConsumerConfig)) *rig {
 func streamConfig(name, subjects string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: name, Subjects: []string{subjects}, MaxBytes: 64 << 20, MaxConsumers: 16,
-		AllowAtomicPublish: true, AllowDirect: true, Duplicates: 10 * time.Minute,
+		AllowDirect: true, Duplicates: 10 * time.Minute,
 	}
 }
 

@@ -25,10 +25,6 @@ const patience = 10 * time.Second
 // its options and they cannot be used twice.
 type Option func(*server.Options)
 
-// SyncAlways makes the server write through to the disk before it acknowledges, as it does in production. Tests that
-// are not about that go without, for speed.
-func SyncAlways(o *server.Options) { o.SyncAlways = true }
-
 // Listen makes the server listen on a free port of the loopback interface; see Server.URL.
 func Listen(o *server.Options) { o.DontListen, o.Host, o.Port = false, "127.0.0.1", server.RANDOM_PORT }
 

@@ -1,7 +1,6 @@
 package entry
 
 import (
-	"encoding/json"
 	"strings"
 
 	"github.com/certctl/certctl/contracts/event"
@@ -36,7 +35,7 @@ var reported = map[string]bool{
 
 // actor is who caused the event: the principal if one is known, else the agent that
 // reports it, else the service that acted of its own accord.
-func actor(m bus.Message, body map[string]json.RawMessage) (name, kind string) {
+func actor(m bus.Message, told body) (name, kind string) {
 	switch {
 	case services[m.Actor]:
 		return m.Actor, kindSystem
@@ -45,9 +44,10 @@ func actor(m bus.Message, body map[string]json.RawMessage) (name, kind string) {
 	case m.Actor != "":
 		return storable(m.Actor), kindUser
 	}
-	var agent string
-	if err := json.Unmarshal(body["agent_id"], &agent); err == nil && agent != "" && reported[m.Type] {
-		return storable(agent), kindAgent
+	if reported[m.Type] {
+		if agent := told.text("agent_id"); agent != "" {
+			return storable(agent), kindAgent
+		}
 	}
 	return storable(strings.TrimPrefix(m.Source, "/certctl/")), kindSystem
 }

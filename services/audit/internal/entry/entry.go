@@ -8,7 +8,9 @@ package entry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,6 +40,12 @@ var actions = map[string]string{
 	event.Type(event.CertificateExpiring{}):            "expiration_alert_sent",
 }
 
+// Types that are looked for in every message.
+var (
+	apiCalled            = event.Type(event.APICalled{})
+	certificateRequested = event.Type(event.CertificateRequested{})
+)
+
 const (
 	renewalTriggered = "renewal_triggered"
 	renewalCreated   = "renewal_job_created"
@@ -60,48 +68,34 @@ var records = map[string]string{
 	event.Type(event.APIKeyChanged{}):        "api_key",
 }
 
+var errNotJSON = errors.New("it is not JSON")
+
 // policyRule is how actions on policies have always been named: policy_rule_<verb>.
 const policyRule = "policy_rule_"
 
 // FromMessage returns the events that a message tells of: one, or one for each call if
 // it is a record of calls. Sequence and hash are for the chain to set.
 func FromMessage(m bus.Message) ([]chain.Event, error) {
-	if m.Type == event.Type(event.APICalled{}) {
+	if m.Type == apiCalled {
 		return fromCalls(m)
 	}
 	return fromEvent(m)
 }
 
 func fromEvent(m bus.Message) ([]chain.Event, error) {
-	var body map[string]json.RawMessage
-	if err := json.Unmarshal(m.Body, &body); err != nil || body == nil {
-		if !json.Valid(m.Body) {
-			return nil, fmt.Errorf("the body of %s is not JSON", m.Type)
-		}
-		body = map[string]json.RawMessage{"body": m.Body}
+	told, err := readBody(m.Body)
+	if err != nil {
+		return nil, fmt.Errorf("the body of %s: %w", m.Type, err)
 	}
 	aggregate, id, _ := strings.Cut(m.Entity, "/")
 	if kind, ok := records[m.Type]; ok {
 		aggregate = kind
 	}
 	e := chain.Event{
-		ID: "ae-" + m.ID, Action: storable(action(m.Type, body)), ResourceType: storable(aggregate), ResourceID: storable(id), At: m.Time,
+		ID: "ae-" + m.ID, Action: storable(action(m.Type, told)), ResourceType: storable(aggregate), ResourceID: storable(id), At: m.Time,
 	}
-	e.Actor, e.ActorType = actor(m, body)
-	// The version that a change of targets repeats is on record by its own event.
-	delete(body, "newest")
-	for field, value := range body {
-		if bulky(field) {
-			delete(body, field)
-		} else {
-			body[field] = clean(field, value)
-		}
-	}
-	body["event"] = quoted(m.Type)
-	if m.CorrelationID != "" {
-		body["correlation_id"] = quoted(m.CorrelationID)
-	}
-	details, err := json.Marshal(body)
+	e.Actor, e.ActorType = actor(m, told)
+	details, err := keep(m, told).write()
 	if err != nil {
 		return nil, fmt.Errorf("write the details of %s: %w", m.Type, err)
 	}
@@ -109,9 +103,25 @@ func fromEvent(m bus.Message) ([]chain.Event, error) {
 	return []chain.Event{e}, nil
 }
 
-func action(ceType string, body map[string]json.RawMessage) string {
-	if ceType == event.Type(event.CertificateRequested{}) && string(body["renewal"]) == "true" {
-		if string(body["automatic"]) == "true" {
+// keep returns what is kept of what an event tells, and which one it is. The fields of told are used up.
+func keep(m bus.Message, told body) body {
+	kept := slices.DeleteFunc(told, func(f field) bool {
+		// The version that a change of targets repeats is on record by its own event.
+		return f.name == "newest" || bulky(f.name)
+	})
+	for i := range kept {
+		kept[i].value = clean(kept[i].name, kept[i].value)
+	}
+	kept = append(kept, field{"event", quoted(m.Type)})
+	if m.CorrelationID != "" {
+		kept = append(kept, field{"correlation_id", quoted(m.CorrelationID)})
+	}
+	return kept.sorted()
+}
+
+func action(ceType string, told body) string {
+	if ceType == certificateRequested && string(told.get("renewal")) == "true" {
+		if string(told.get("automatic")) == "true" {
 			return renewalCreated
 		}
 		return renewalTriggered
@@ -120,7 +130,7 @@ func action(ceType string, body map[string]json.RawMessage) string {
 		return a
 	}
 	if kind, ok := records[ceType]; ok {
-		return recordAction(kind, body["verb"])
+		return recordAction(kind, told.text("verb"))
 	}
 	name := strings.TrimPrefix(ceType, "certctl.")
 	if i := strings.LastIndex(name, ".v"); i > 0 {
@@ -131,9 +141,8 @@ func action(ceType string, body map[string]json.RawMessage) string {
 
 // recordAction names what was done to a record. A verb that this build does not know is
 // a newer publisher's, and stands as it is.
-func recordAction(kind string, quotedVerb json.RawMessage) string {
-	var did string
-	if err := json.Unmarshal(quotedVerb, &did); err != nil || did == "" {
+func recordAction(kind, did string) string {
+	if did == "" {
 		did = "changed"
 	}
 	if kind == "policy" {

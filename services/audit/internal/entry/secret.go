@@ -20,12 +20,9 @@ var secrets = []string{"password", "passwd", "passphrase", "secret", "token", "k
 // secret tells by a field's name whether its value may be one. A public key is none.
 func secret(name string) bool {
 	name = strings.ToLower(name)
-	if strings.HasSuffix(strings.ReplaceAll(name, "_", ""), "publickey") {
-		return false
-	}
 	for _, s := range secrets {
 		if strings.HasSuffix(name, s) {
-			return true
+			return !strings.HasSuffix(strings.ReplaceAll(name, "_", ""), "publickey")
 		}
 	}
 	return false

@@ -22,7 +22,7 @@ resolver_preload: {
   {{.Key}}: {{.JWT}}
 {{- end}}
 }
-jetstream: { store_dir: "./streams", domain: {{.Domain}}, sync_interval: always }
+jetstream: { store_dir: "./streams", domain: {{.Domain}}, sync_interval: 1s }
 # A service's credential lists what it may say and hear, for which the default of 4 KiB is tight.
 max_control_line: 64KB
 leafnodes: { host: 127.0.0.1, port: 7422, isolate_leafnode_interest: true }

@@ -7,6 +7,7 @@ package collector
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -17,16 +18,22 @@ const (
 	most = 200
 	// least keeps the collector from taking most of the processor when the heap is large.
 	least = 50
-	// garbage is what may lie about in between, in bytes.
-	garbage = 128 << 20
+	// What may lie about in between, in bytes, is a share of the machine's memory within bounds.
+	leastGarbage, mostGarbage = 128 << 20, 512 << 20
+	garbageShare              = 64
 
 	every = time.Second
 	// step is the least change that is worth a stop of the world.
 	step = 10
 )
 
+// Garbage is how many bytes of it may lie about on a machine with so much memory.
+func Garbage(memory uint64) uint64 {
+	return min(max(memory/garbageShare, leastGarbage), mostGarbage)
+}
+
 // Share is the garbage that may lie about, in percent of the bytes that are alive.
-func Share(alive uint64) int {
+func Share(alive, garbage uint64) int {
 	if alive == 0 {
 		return most
 	}
@@ -35,6 +42,7 @@ func Share(alive uint64) int {
 
 // Run sets the share by what is alive until ctx ends. One call in a process is enough.
 func Run(ctx context.Context) {
+	garbage := Garbage(Memory(os.DirFS("/")))
 	alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -47,7 +55,7 @@ func Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(alive)
-		if next := Share(alive[0].Value.Uint64()); next <= now-step || next >= now+step || next != now && (next == most || next == least) {
+		if next := Share(alive[0].Value.Uint64(), garbage); next <= now-step || next >= now+step || next != now && (next == most || next == least) {
 			now = next
 			debug.SetGCPercent(now)
 		}

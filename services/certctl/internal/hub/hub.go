@@ -1,8 +1,9 @@
 // Package hub is the NATS server inside certctl: the same operator mode, accounts and
 // permissions as a cluster of its own would have, in one process.
 //
-// Streams are synced to disk before a message is acknowledged. Services connect without
-// a network; leaves, and services that run apart, connect to loopback ports unless the
+// A message is written before it is acknowledged, and synced to disk within a second.
+// What a power cut takes is published again from where it came (docs/adr/0013-hub-syncs-each-second.md).
+// Services connect without a network; leaves, and services that run apart, connect to loopback ports unless the
 // installation says otherwise.
 package hub
 
@@ -31,6 +32,8 @@ const (
 	// leaves a service little room to grow.
 	maxControlLine = 64 << 10
 	maxMemory      = 64 << 20
+	// syncInterval is what relays of outboxes count on: see package bus.
+	syncInterval = time.Second
 	// resolverLimit is far above the four accounts that there are.
 	resolverLimit = 64
 )
@@ -94,7 +97,7 @@ func options(o Options) (*server.Options, error) {
 	}
 	opts := &server.Options{
 		ServerName: "certctl-hub", NoSigs: true, MaxPayload: maxPayload, MaxControlLine: maxControlLine,
-		JetStream: true, JetStreamDomain: subject.DomainHub, StoreDir: filepath.Join(o.Dir, "streams"), SyncAlways: true,
+		JetStream: true, JetStreamDomain: subject.DomainHub, StoreDir: filepath.Join(o.Dir, "streams"), SyncInterval: syncInterval,
 		JetStreamMaxStore: o.MaxStore, JetStreamMaxMemory: maxMemory, DisableJetStreamBanner: true,
 		TrustedOperators: []*jwt.OperatorClaims{operator}, AccountResolver: resolver, SystemAccount: system,
 	}
@@ -191,7 +194,7 @@ func (h *Hub) Health(context.Context) error {
 	return errors.New("the NATS server is not well: " + status.Error)
 }
 
-// Stop ends the server; what it acknowledged is on disk.
+// Stop ends the server, when what it acknowledged is on disk.
 func (h *Hub) Stop() {
 	h.server.Shutdown()
 	h.server.WaitForShutdown()

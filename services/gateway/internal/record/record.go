@@ -1,15 +1,13 @@
 // Package record sees that every call to the API reaches the audit service.
 //
-// Calls are published in groups, one message a group: what ends while one group is on
-// its way makes the next, and calls whose record nobody waits for are gathered a while.
-// If the bus cannot take a group, the gateway's own outbox does,
-// and it is published when the bus is back.
+// Calls are stored in groups in the gateway's own outbox, one message a group: what ends
+// while one group is on its way makes the next, and calls whose record nobody waits for
+// are gathered a while.
 package record
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -39,24 +37,18 @@ const (
 	// maxPath and maxMethod are what is kept of each, in bytes.
 	maxPath   = 1 << 10
 	maxMethod = 32
-	// publishWithin is how long the bus may take before the outbox is used, and
-	// avoidFor how long the outbox is used at once after that: who changes something
-	// waits for the record.
-	publishWithin = 2 * time.Second
-	avoidFor      = 5 * time.Second
+	// storeWithin is how long Postgres may take: who changes something waits for the
+	// record.
+	storeWithin = 2 * time.Second
 )
 
 // Recorder puts calls on record. It is safe for concurrent use; Run must be running.
 type Recorder struct {
-	conn      *bus.Conn
-	publisher *bus.Publisher
-	pool      *pgxpool.Pool
-	relay     *outbox.Relay
-	clock     clock.Clock
-	log       *slog.Logger
-	waiting   chan entry
-
-	avoidUntil time.Time // of the bus; belongs to Run's goroutine
+	pool    *pgxpool.Pool
+	relay   *outbox.Relay
+	clock   clock.Clock
+	log     *slog.Logger
+	waiting chan entry
 }
 
 // entry is a call, and who waits for it to be durable; nobody if stored is nil.
@@ -65,16 +57,12 @@ type entry struct {
 	stored chan error
 }
 
-// New returns a recorder over a connection to CORE and the gateway's schema, whose
-// outbox relay publishes.
-func New(conn *bus.Conn, pool *pgxpool.Pool, relay *outbox.Relay, c clock.Clock, log *slog.Logger) *Recorder {
-	return &Recorder{
-		conn: conn, publisher: conn.NewPublisher(subject.StreamAudit), pool: pool, relay: relay,
-		clock: c, log: log, waiting: make(chan entry, backlog),
-	}
+// New returns a recorder over the gateway's schema, whose outbox relay publishes.
+func New(pool *pgxpool.Pool, relay *outbox.Relay, c clock.Clock, log *slog.Logger) *Recorder {
+	return &Recorder{pool: pool, relay: relay, clock: c, log: log, waiting: make(chan entry, backlog)}
 }
 
-// Durable returns when the call is stored, on the bus or in the outbox. At the end of
+// Durable returns when the call is stored. At the end of
 // ctx it is left open whether it is.
 func (r *Recorder) Durable(ctx context.Context, call event.APICall) error {
 	e := entry{call: r.stamp(call), stored: make(chan error, 1)}
@@ -189,35 +177,17 @@ func (r *Recorder) store(ctx context.Context, entries []entry) error {
 	if err != nil {
 		return err
 	}
-	busErr := r.publish(ctx, m)
-	if busErr == nil {
-		return nil
-	}
 	row, err := m.Outbox(subject.StreamAudit)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeWithin)
+	defer cancel()
 	if err := outbox.Insert(ctx, r.pool, row); err != nil {
-		return errors.Join(fmt.Errorf("publish: %w", busErr), fmt.Errorf("keep in the outbox: %w", pg.Fault(err)))
+		return pg.Fault(err)
 	}
 	r.relay.Wake()
 	return nil
-}
-
-var errAway = errors.New("the bus is away")
-
-func (r *Recorder) publish(ctx context.Context, m bus.Message) error {
-	// A message that is sent while the connection is down would only wait.
-	if !r.conn.NC.IsConnected() || r.clock.Now().Before(r.avoidUntil) {
-		return errAway
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishWithin)
-	defer cancel()
-	err := r.publisher.Publish(ctx, m)
-	if err != nil {
-		r.avoidUntil = r.clock.Now().Add(avoidFor)
-	}
-	return err
 }
 
 func (r *Recorder) message(entries []entry) (bus.Message, error) {

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/certctl/certctl/contracts/httpapi"
-	libbus "github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/natshttp"
 	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/service"
@@ -72,7 +71,7 @@ const bulkSweep = 2 * time.Second
 
 // Run runs the issuer until ctx ends.
 func Run(ctx context.Context, settings Settings, deps service.Deps) error {
-	relay := &outbox.Relay{Pool: deps.DB, Publish: libbus.OutboxPublish(deps.Bus.JS), Log: deps.Log, Metrics: deps.Metrics}
+	relay := deps.Bus.OutboxRelay(deps.DB, deps.Metrics)
 	// The workers are woken by the store that they work on.
 	var work, renewals *worker.Worker
 	wakeCampaigns := func() {}

@@ -20,7 +20,6 @@ import (
 	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/contracts/httpapi/issuerapi"
 	"github.com/certctl/certctl/contracts/subject"
-	"github.com/certctl/certctl/libs/id"
 	"github.com/certctl/certctl/services/issuer/internal/app"
 	"github.com/certctl/certctl/services/issuer/internal/ca/catest"
 )
@@ -72,18 +71,14 @@ func BenchmarkRenew(b *testing.B) {
 	}
 	w.await("all agents to be asked", func() bool { return len(asked()) == b.N })
 	csr := catest.NewCSR(b, key, "www.example.com", "www.example.com")
-	publisher := w.conn.NewPublisher("EVT")
 	questions := asked()
 	cpu := newMeter(b, w)
 	b.ResetTimer()
 	each(64, b.N, func(n int) {
 		q := questions[n].Event.(event.CertificateKeyRequested)
-		m := encode(b, id.New("ev-"), event.CSRSubmitted{
+		w.publish(event.CSRSubmitted{
 			CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.Attempt, AgentID: q.AgentID, CSRPEM: csr,
 		}, 1)
-		if err := publisher.Publish(b.Context(), m); err != nil {
-			b.Error(err)
-		}
 	})
 	w.await("all to be issued", func() bool {
 		var n int

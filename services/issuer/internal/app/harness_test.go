@@ -291,7 +291,12 @@ func (w *world) publish(e event.Event, version int64) {
 
 func (w *world) publishAs(messageID string, e event.Event, version int64) {
 	w.t.Helper()
-	if err := w.conn.NewPublisher(subject.StreamEvents).Publish(w.t.Context(), encode(w.t, messageID, e, version)); err != nil {
+	m := encode(w.t, messageID, e, version)
+	msg, err := m.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.conn.JS.PublishMsg(w.t.Context(), msg); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"crypto"
+	"encoding/hex"
 	"net/http"
 	"testing"
 
@@ -88,6 +89,9 @@ func TestIssuer_SignsARequestAtOnce(t *testing.T) {
 	}
 	if requested.OwnerID != "o-default" || requested.TeamID != "t-default" || issued.SerialNumber != *again.SerialNumber || issued.PEMChain == "" {
 		t.Errorf("events %+v\n%+v", requested, issued)
+	}
+	if want := hex.EncodeToString(certs[0].AuthorityKeyId); want == "" || issued.AuthorityKeyID != want {
+		t.Errorf("signed by the key %q, want %q", issued.AuthorityKeyID, want)
 	}
 	j := w.job(issued.JobID)
 	if j.Status != issuerapi.JobStatusCompleted || j.CompletedAt == nil || *j.VersionID != issued.VersionID {

@@ -40,7 +40,10 @@ func Accept(r Request, chainPEM []byte, roots []*x509.Certificate, now time.Time
 			chain = append(chain, x509x.EncodePEM(c.Raw)...)
 		}
 	}
-	return Issued{DER: leaf.Raw, Serial: leaf.SerialNumber, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, ChainPEM: chain}, nil
+	return Issued{
+		DER: leaf.Raw, Serial: leaf.SerialNumber, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		AuthorityKeyID: leaf.AuthorityKeyId, ChainPEM: chain,
+	}, nil
 }
 
 // leads checks that a chain ends at one of the roots.

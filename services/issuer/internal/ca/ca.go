@@ -89,6 +89,8 @@ type Issued struct {
 	NotBefore, NotAfter time.Time
 	// ChainPEM holds the leaf, then its issuers, without the root.
 	ChainPEM []byte
+	// AuthorityKeyID is the leaf's (RFC 5280 section 4.2.1.1), empty if it has none.
+	AuthorityKeyID []byte
 	// EndsWithCA tells that it would hold longer if the CA's own certificate did.
 	EndsWithCA bool
 	// KeyID is which of its keys the CA signed with, empty for the first of an issuer and for a CA elsewhere.

@@ -109,8 +109,11 @@ type Version struct {
 	NotBefore, NotAfter                time.Time
 	// PEMChain holds the leaf, then its issuers, without the root.
 	PEMChain, CSRPEM string
-	KeyAlgorithm     string
-	KeySize          int
+	// AuthorityKeyID is the CA's key as the leaf names it, in lower-case hex; it is known of a version that was just made, if
+	// the leaf does.
+	AuthorityKeyID string
+	KeyAlgorithm   string
+	KeySize        int
 	// Imported says that it was issued elsewhere: it has no job and no issuer, and IssuerName is whom it names itself.
 	Imported   bool
 	IssuerName string

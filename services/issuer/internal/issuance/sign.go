@@ -3,6 +3,7 @@ package issuance
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"runtime"
 	"sync"
@@ -99,7 +100,7 @@ func (s *Service) sign(ctx context.Context, what signing) (*Version, error) {
 		Fingerprint:  x509x.Fingerprint(issued.DER),
 		SPKI:         x509x.SPKIHash(csr.RawSubjectPublicKeyInfo),
 		NotBefore:    issued.NotBefore, NotAfter: issued.NotAfter,
-		PEMChain: string(issued.ChainPEM),
+		PEMChain: string(issued.ChainPEM), AuthorityKeyID: hex.EncodeToString(issued.AuthorityKeyID),
 		// Encoded anew: around the block that was sent there may be anything.
 		CSRPEM:       string(x509x.EncodeCSR(csr.Raw)),
 		KeyAlgorithm: algorithm, KeySize: size, CreatedAt: s.clock.Now(), ShortLived: rules.IsShortLived(),
@@ -139,8 +140,8 @@ func (v *Version) event() event.Version {
 	}
 	return event.Version{
 		VersionID: v.ID, SerialNumber: v.SerialNumber, FingerprintSHA256: v.Fingerprint,
-		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, ShortLived: v.ShortLived,
-		EndsWithCA: v.EndsWithCA, LintFindings: findings,
+		NotBefore: v.NotBefore, NotAfter: v.NotAfter, PEMChain: v.PEMChain, SPKISHA256: v.SPKI, AuthorityKeyID: v.AuthorityKeyID,
+		ShortLived: v.ShortLived, EndsWithCA: v.EndsWithCA, LintFindings: findings,
 	}
 }
 

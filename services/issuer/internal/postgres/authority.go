@@ -49,10 +49,14 @@ func subjectKeyID(chain string) string {
 // authorityKeyIDs are those of new versions, empty where there is none.
 func authorityKeyIDs(versions []*issuance.Version) []string {
 	return column(versions, func(v **issuance.Version) string {
-		if *v == nil {
+		switch {
+		case *v == nil:
 			return ""
+		case (*v).AuthorityKeyID != "":
+			return (*v).AuthorityKeyID
+		default:
+			return authorityKeyID((*v).PEMChain)
 		}
-		return authorityKeyID((*v).PEMChain)
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 var beginSQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
 		$9::int[], $10::int[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::text[],
-		$23::bigint[], $24::text[], $25::text[], $26::int[], ` + versionParameters(27) + `, $39::text[])
+		$24::bigint[], $25::text[], $26::text[], $27::int[], ` + versionParameters(28) + `, $40::text[])
 	AS i (certificate_id, seen, status, reason, at, job_id, type, job_status,
 		attempts, max_attempts, csr_pem, last_error, next_action_at, requested_by, correlation_id, trace_parent, revision, policy, agent_id, told,
 		` + versionNames + `, authority_key_id)

@@ -62,7 +62,7 @@ var createSQL = `WITH input AS (
 	` + insertVersions("cert.id", "input i JOIN cert ON cert.id = i.id") + `
 ), event AS (
 	INSERT INTO outbox (msg_id, stream, subject, headers, body)
-	SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body
+	SELECT e.id, e.stream, e.subject, e.header::json, e.body
 	FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::bytea[])
 		AS e (key, id, stream, subject, header, body)
 	JOIN cert ON cert.id = e.key

@@ -46,7 +46,7 @@ var completedSQL = `WITH input AS (
 ` + insertEvents("cert", "id", 6)
 
 var failedSQL = `WITH input AS (
-	SELECT i.* FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $12::text[])
+	SELECT i.* FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $13::text[])
 		AS i (certificate_id, version_id, reason, at, target_id)
 	JOIN certificates c ON c.id = i.certificate_id
 	WHERE i.version_id = c.version_id OR EXISTS (SELECT FROM certificate_targets t

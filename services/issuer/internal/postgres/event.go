@@ -17,14 +17,15 @@ const (
 	source      = "/certctl/issuer"
 )
 
-// events are facts as columns of the outbox, each with a key by which a statement finds the row that it tells of.
+// events are facts as messages, each with a key by which a statement finds the row that it tells of.
 type events struct {
 	keys []string
-	outbox.Columns
+	// before is how many versions before that of the row each fact is.
+	before   []int64
 	messages []outbox.Message
 }
 
-// add encodes a fact. A version of zero leaves it to the statement to set, a negative one counts back from that.
+// add encodes a fact. A version of zero leaves it to the statement to set.
 func (e *events) add(key string, f issuance.Fact, version int64) error {
 	body, err := json.Marshal(f.Event)
 	if err != nil {
@@ -41,6 +42,7 @@ func (e *events) add(key string, f issuance.Fact, version int64) error {
 		return err
 	}
 	e.keys = append(e.keys, key)
+	e.before = append(e.before, 0)
 	e.messages = append(e.messages, row)
 	return nil
 }
@@ -48,9 +50,10 @@ func (e *events) add(key string, f issuance.Fact, version int64) error {
 // tell adds facts about one thing, which it has become by one change, in their order.
 func (e *events) tell(key string, facts []issuance.Fact) error {
 	for i, f := range facts {
-		if err := e.add(key, f, int64(i-len(facts)+1)); err != nil {
+		if err := e.add(key, f, 0); err != nil {
 			return err
 		}
+		e.before[len(e.before)-1] = int64(len(facts) - 1 - i)
 	}
 	return nil
 }
@@ -61,20 +64,18 @@ func (e *events) args() ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append([]any{e.keys}, columns.Args()...), nil
+	return append([]any{e.keys, e.before}, columns.Args()...), nil
 }
 
 // eventWidth is how many arguments insertEvents expects.
-const eventWidth = 6
+const eventWidth = 7
 
 // insertEvents is a WITH part that writes the events whose keys are in the column key of a part, with the version in
-// that part's column version. Its six arguments begin at parameter number first.
+// that part's column version. Its seven arguments begin at parameter number first.
 func insertEvents(part, key string, first int) string {
 	return fmt.Sprintf(`INSERT INTO outbox (msg_id, stream, subject, headers, body)
-	SELECT e.id, e.stream, e.subject,
-		e.header::jsonb || jsonb_build_object('ce-aggversion', jsonb_build_array(
-			(p.version + COALESCE((e.header::jsonb #>> '{ce-aggversion,0}')::bigint, 0))::text)), e.body
-	FROM unnest($%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[])
-		AS e (key, id, stream, subject, header, body)
-	JOIN %s p ON p.%s = e.key`, first, first+1, first+2, first+3, first+4, first+5, part, key)
+	SELECT e.id, e.stream, e.subject, (left(e.header, -1) || ',"ce-aggversion":["' || p.version - e.before || '"]}')::json, e.body
+	FROM unnest($%d::text[], $%d::bigint[], $%d::text[], $%d::text[], $%d::text[], $%d::text[], $%d::bytea[])
+		AS e (key, before, id, stream, subject, header, body)
+	JOIN %s p ON p.%s = e.key`, first, first+1, first+2, first+3, first+4, first+5, first+6, part, key)
 }

@@ -78,7 +78,7 @@ func (s *Store) Configured(ctx context.Context, ids []string) (map[string]regist
 var announceSQL = `WITH issuer AS (
 	UPDATE issuers SET ca_chain_pem = $2, signs_crl = $3, config = $4::jsonb, version = version + 1, revision = revision + 1,
 		updated_at = $5
-	WHERE id = $1 AND revision = $12 AND (version = 0 OR ca_chain_pem <> $2 OR signs_crl <> $3 OR config <> $4::jsonb)
+	WHERE id = $1 AND revision = $13 AND (version = 0 OR ca_chain_pem <> $2 OR signs_crl <> $3 OR config <> $4::jsonb)
 	RETURNING id, version
 )
 ` + insertEvents("issuer", "id", 6)

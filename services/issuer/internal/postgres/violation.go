@@ -11,6 +11,7 @@ import (
 
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/id"
+	"github.com/certctl/certctl/libs/outbox"
 	"github.com/certctl/certctl/libs/page"
 	"github.com/certctl/certctl/libs/pg"
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
@@ -54,7 +55,7 @@ const recordSQL = `WITH input AS (
 	RETURNING v.told_by
 )
 INSERT INTO outbox (msg_id, stream, subject, headers, body)
-SELECT e.id, e.stream, e.subject, e.header::jsonb, e.body
+SELECT e.id, e.stream, e.subject, e.header::json, e.body
 FROM unnest($16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bytea[])
 	AS e (key, id, stream, subject, header, body)
 JOIN seen ON seen.told_by = e.key`
@@ -86,7 +87,7 @@ func putOnRecord(ctx context.Context, q querier, breaches []issuance.Breach) err
 			return err
 		}
 	}
-	eventArgs, err := told.args()
+	columns, err := outbox.ColumnsOf(told.messages)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func putOnRecord(ctx context.Context, q querier, breaches []issuance.Breach) err
 		text(func(r *row) string { return r.JobID }),
 		column(breaches, func(r *row) time.Time { return r.At }),
 	}
-	if _, err := q.Exec(ctx, recordSQL, append(args, eventArgs...)...); err != nil {
+	if _, err := q.Exec(ctx, recordSQL, append(append(args, told.keys), columns.Args()...)...); err != nil {
 		return fmt.Errorf("put %d violations on record: %w", len(breaches), err)
 	}
 	return nil

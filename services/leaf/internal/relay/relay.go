@@ -31,7 +31,7 @@ import (
 const (
 	// batchSize bounds what one atomic batch carries, and so what is repeated when it
 	// fails.
-	batchSize = 64
+	batchSize = 256
 	// callTimeout bounds one call over the link, localTimeout one to the leaf's own
 	// server; the latter is well below the hub's wait for an acknowledgement.
 	callTimeout  = 10 * time.Second

@@ -46,7 +46,8 @@ func issues(t *testing.T, issuer ca.Issuer, key crypto.Signer, b Bounds) {
 	if !bytes.Equal(leaf.Raw, issued.DER) {
 		t.Error("the chain does not begin with the leaf")
 	}
-	if leaf.SerialNumber.Cmp(issued.Serial) != 0 || !leaf.NotBefore.Equal(issued.NotBefore) || !leaf.NotAfter.Equal(issued.NotAfter) {
+	if leaf.SerialNumber.Cmp(issued.Serial) != 0 || !leaf.NotBefore.Equal(issued.NotBefore) || !leaf.NotAfter.Equal(issued.NotAfter) ||
+		!bytes.Equal(leaf.AuthorityKeyId, issued.AuthorityKeyID) {
 		t.Error("what is said of the leaf is not what it holds")
 	}
 	if !x509x.SameKey(leaf.PublicKey, key.Public()) {
