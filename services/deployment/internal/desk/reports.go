@@ -2,10 +2,10 @@ package desk
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 
+	"github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/certctl/certctl/contracts/command"
@@ -171,6 +171,7 @@ func open(m bus.Message, speaker subject.Agent, agents map[string]fleet.Agent) (
 		return r, fault.New(fault.Forbidden, "agent %s is retired", agent.ID)
 	}
 	var signed command.Signed
+	// By the code that encoding/json is made of from Go 1.27 on, which takes half the time and makes the same of it.
 	if err := json.Unmarshal(m.Body, &signed); err != nil {
 		return r, fault.Wrap(err, fault.Invalid, "the report is not a signed one")
 	}

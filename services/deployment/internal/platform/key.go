@@ -7,10 +7,10 @@ package platform
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -76,7 +76,8 @@ func (k *Key) Public() string { return k.public }
 
 // Sign encodes an order with its body and signs it: the JSON of a [command.Signed].
 func (k *Key) Sign(c command.AgentCommand, body any) ([]byte, error) {
-	// Encoded along with the rest: a json.RawMessage would be looked through once more.
+	// Encoded along with the rest, since a json.RawMessage would be looked through once more, and by the code that
+	// encoding/json is made of from Go 1.27 on, which takes two thirds of the time and writes the same.
 	payload, err := json.Marshal(struct {
 		command.AgentCommand
 		Body any `json:"body"`
