@@ -34,9 +34,10 @@ const (
 	// made for sets of any size and for the table as it was then; one from the first minute
 	// of an installation may read the whole of a table that has long grown.
 	afresh = pgx.QueryExecModeCacheDescribe
-	// kept keeps the plan of a statement of which there are many, and which is best done in the
-	// same way whatever there is: by looking up, for each element of its arrays, a row by a key.
-	// To plan one afresh takes as long as some twenty rows.
+	// kept keeps the plan of a statement of which there are many, and which looks up, for each
+	// element of its arrays, a row by a key. To plan one afresh takes as long as some twenty rows.
+	// A plan that was made while a table had a few rows reads all of them, and is made anew when
+	// the server next analyzes the table; until then, with 10,000 rows more, it costs a tenth more.
 	kept = pgx.QueryExecModeCacheStatement
 )
 
