@@ -19,18 +19,33 @@ type CertificateRequested struct {
 	// says why then.
 	Automatic bool   `json:"automatic,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+	// KeyRequest asks for the key along with it, where the agent is known that makes it. What is asked for later, and
+	// again, is asked for by [CertificateKeyRequested].
+	KeyRequest KeyRequest `json:"key_request,omitzero"`
+}
+
+// KeyRequested returns the request for a key that e carries, false if it carries none.
+func (e CertificateRequested) KeyRequested() (CertificateKeyRequested, bool) {
+	return CertificateKeyRequested{
+		CertificateID: e.CertificateID, JobID: e.JobID, CommonName: e.CommonName, SANs: e.SANs, KeyRequest: e.KeyRequest,
+	}, e.KeyRequest.AgentID != ""
 }
 
 // CertificateKeyRequested asks the agent of the certificate's target to make a key, or to
 // take the one that it has, and a certificate signing request. The key never leaves the agent's host.
 type CertificateKeyRequested struct {
-	CertificateID string `json:"certificate_id"`
-	JobID         string `json:"job_id"`
+	CertificateID string   `json:"certificate_id"`
+	JobID         string   `json:"job_id"`
+	CommonName    string   `json:"common_name"`
+	SANs          []string `json:"sans"`
+	KeyRequest
+}
+
+// KeyRequest is whom a key is asked of, and which.
+type KeyRequest struct {
 	// Attempt counts from 1. A later attempt replaces the key of an earlier one.
-	Attempt    int      `json:"attempt"`
-	AgentID    string   `json:"agent_id"`
-	CommonName string   `json:"common_name"`
-	SANs       []string `json:"sans"`
+	Attempt int    `json:"attempt"`
+	AgentID string `json:"agent_id"`
 	// KeyAlgorithm is ECDSA, RSA or Ed25519; KeySize is in bits.
 	KeyAlgorithm string `json:"key_algorithm"`
 	KeySize      int    `json:"key_size"`

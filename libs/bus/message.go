@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -84,21 +85,20 @@ func (m *Message) Encode() (*nats.Msg, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
-	h := nats.Header{
-		headerMsgID:       {m.ID},
-		headerSpecVersion: {specVersion},
-		headerID:          {m.ID},
-		headerType:        {m.Type},
-		headerSource:      {m.Source},
-		headerTime:        {m.Time.UTC().Format(time.RFC3339Nano)},
-		headerContentType: {jsonType},
-	}
+	// Room for all that there can be, since a map that grows costs more than its entries.
+	h := make(nats.Header, 16)
 	set := func(name, value string) {
 		if value != "" {
 			h[name] = []string{value}
 		}
 	}
-	set(headerContentType, m.ContentType)
+	set(headerMsgID, m.ID)
+	set(headerSpecVersion, specVersion)
+	set(headerID, m.ID)
+	set(headerType, m.Type)
+	set(headerSource, m.Source)
+	set(headerTime, m.Time.UTC().Format(time.RFC3339Nano))
+	set(headerContentType, cmp.Or(m.ContentType, jsonType))
 	set(headerSubject, m.Entity)
 	set(headerSchema, m.Schema)
 	set(headerCorrelationID, m.CorrelationID)

@@ -29,13 +29,16 @@ func TestRelay_PublishesWhatWasInserted(t *testing.T) {
 	want := []outbox.Message{
 		message("a", "EVT"),
 		{ID: "b", Stream: "EVT", Subject: "shop.b", Header: map[string][]string{}, Body: []byte{}},
+		{ID: "c", Stream: "EVT", Subject: "shop.c", Header: map[string][]string{"said": {`"<ü>\`, "\ufffd"}, "twice": {"1", "2"}}, Body: []byte{0xff}},
 	}
 	got := make(chan []outbox.Message, 1)
 	run(t, &outbox.Relay{Pool: pool, Publish: func(_ context.Context, messages []outbox.Message) error {
 		got <- messages
 		return nil
 	}})
-	insert(t, pool, want[0], outbox.Message{ID: "b", Stream: "EVT", Subject: "shop.b"})
+	insert(t, pool, want[0], outbox.Message{ID: "b", Stream: "EVT", Subject: "shop.b"}, outbox.Message{
+		ID: "c", Stream: "EVT", Subject: "shop.c", Header: map[string][]string{"said": {`"<ü>\`, "\xff"}, "twice": {"1", "2"}}, Body: []byte{0xff},
+	})
 	if diff := cmp.Diff(want, <-got); diff != "" {
 		t.Error(diff)
 	}

@@ -284,7 +284,11 @@ func TestAudit_RecordsWhatItDoesNotKnowAndWhatIsMeantToHarmIt(t *testing.T) {
 	}))
 	w.publish(w.calls("api-nul", 1, "/a\x00b"))
 	w.publish(w.calls("api-long", 1, "/"+string(make([]byte, 4000))))
-	w.await("the strange ones", func() bool { return w.recorded() == 3 })
+	w.publish(w.encode(bus.Message{
+		ID: "ev-latin", Subject: subject.Event("quorum", "lost"), Type: "certctl.quorum.lost.v1", Source: "/certctl/raft",
+		Entity: "quorum/q-1", Time: time.Now(), Body: []byte("{\"by\":\"J\xfcrgen\"}"),
+	}))
+	w.await("the strange ones", func() bool { return w.recorded() == 4 })
 	if l, _ := w.list("action=quorum_reached"); l.Total != 1 || l.Data[0].ResourceID != "q-1" {
 		t.Errorf("%+v", l)
 	}

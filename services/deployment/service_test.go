@@ -50,8 +50,9 @@ func TestService_CarriesACertificateFromKeyToServed(t *testing.T) {
 	a.target("tgt-1")
 
 	p.tell(event.CertificateKeyRequested{
-		CertificateID: "mc-1", JobID: "job-i-1", Attempt: 1, AgentID: a.id, CommonName: "www.example.org",
-		KeyAlgorithm: "ECDSA", KeySize: 256, ExpiresAt: time.Now().Add(time.Hour),
+		CertificateID: "mc-1", JobID: "job-i-1", CommonName: "www.example.org", KeyRequest: event.KeyRequest{
+			Attempt: 1, AgentID: a.id, KeyAlgorithm: "ECDSA", KeySize: 256, ExpiresAt: time.Now().Add(time.Hour),
+		},
 	}, 1)
 	p.awaitEvents("csr", "job-i-1", "submitted")
 	p.tell(issued("mc-1", "cv-1", time.Now(), "tgt-1"), 2)

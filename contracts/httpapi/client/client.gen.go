@@ -3928,7 +3928,8 @@ type ListCertificatesParams struct {
 
 	// Sort notAfter or expiresAt, createdAt, updatedAt, commonName, name, status, environment, also written expires_at and so on;
 	// with `-` before it, or with `sort_desc=true`, descending. Without it, the order of creation. Of rows that are
-	// equal in this, the one with the smaller id is the smaller. Names and common names compare by their bytes.
+	// equal in this, the one with the smaller id is the smaller; of those with the same status or environment, the one
+	// that was created first. Names and common names compare by their bytes.
 	Sort     *ListCertificatesParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
 	SortDesc *bool                       `form:"sort_desc,omitempty" json:"sort_desc,omitempty"`
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -29,6 +30,10 @@ var (
 
 // readBody takes a body apart. What is JSON but no object becomes the field body of one.
 func readBody(text []byte) (body, error) {
+	if !utf8.Valid(text) {
+		// Postgres would refuse it.
+		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
+	}
 	d := jsontext.NewDecoder(bytes.NewBuffer(text), lenient, unclean)
 	if d.PeekKind() != jsontext.KindBeginObject {
 		if !json.Valid(text) {

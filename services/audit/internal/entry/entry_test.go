@@ -66,6 +66,26 @@ func TestFromMessage_TakesWhateverIsJSON(t *testing.T) {
 	}
 }
 
+func TestFromMessage_SaysWhichAgentWasAskedForTheKeyOfACertificate(t *testing.T) {
+	body, err := json.Marshal(event.CertificateRequested{CertificateID: "mc-1", Renewal: true, KeyRequest: event.KeyRequest{
+		Attempt: 1, AgentID: "agent-1", KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: now,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var details struct {
+		KeyRequest event.KeyRequest `json:"key_request"`
+	}
+	m := message(event.Type(event.CertificateRequested{}), "certificate/mc-1", string(body))
+	if err := json.Unmarshal([]byte(one(t, m).Details), &details); err != nil {
+		t.Fatal(err)
+	}
+	want := event.KeyRequest{Attempt: 1, AgentID: "agent-1", KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: now}
+	if d := cmp.Diff(want, details.KeyRequest); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestFromMessage_NamesActionsAsClientsKnowThem(t *testing.T) {
 	cases := []struct{ ceType, body, want string }{
 		{"certctl.certificate.requested.v1", `{"renewal":true}`, "renewal_triggered"},
@@ -267,7 +287,7 @@ func FuzzFromMessage_GivesOnlyWhatCanBeStored(f *testing.F) {
 			if e.ActorType != kindUser && e.ActorType != kindAgent && e.ActorType != kindSystem {
 				t.Fatalf("actor type %q", e.ActorType)
 			}
-			if !json.Valid([]byte(e.Details)) {
+			if !json.Valid([]byte(e.Details)) || !utf8.ValidString(e.Details) {
 				t.Fatalf("details %q", e.Details)
 			}
 		}

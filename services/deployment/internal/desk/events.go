@@ -84,6 +84,9 @@ func sortNews(msgs []bus.Message) (news, error) {
 		switch e := e.(type) {
 		case event.CertificateRequested:
 			n.requested = append(n.requested, heard[event.CertificateRequested]{e, m})
+			if k, asks := e.KeyRequested(); asks {
+				n.keyRequested = append(n.keyRequested, heard[event.CertificateKeyRequested]{k, m})
+			}
 		case event.CertificateKeyRequested:
 			n.keyRequested = append(n.keyRequested, heard[event.CertificateKeyRequested]{e, m})
 		case event.CertificateIssued:
@@ -107,6 +110,9 @@ func tokens(e event.Event) error {
 	switch e := e.(type) {
 	case event.CertificateRequested:
 		ids = append(slices.Clone(e.TargetIDs), e.CertificateID)
+		if k, asks := e.KeyRequested(); asks {
+			ids = append(ids, k.JobID)
+		}
 	case event.CertificateKeyRequested:
 		ids = []string{e.CertificateID, e.JobID}
 	case event.CertificateIssued:

@@ -16,8 +16,9 @@ import (
 
 func keyRequested(job string, attempt int, agent string) event.CertificateKeyRequested {
 	return event.CertificateKeyRequested{
-		CertificateID: "mc-1", JobID: job, Attempt: attempt, AgentID: agent, CommonName: "www.example.org",
-		SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: start.Add(time.Hour),
+		CertificateID: "mc-1", JobID: job, CommonName: "www.example.org", SANs: []string{"www.example.org"}, KeyRequest: event.KeyRequest{
+			Attempt: attempt, AgentID: agent, KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: start.Add(time.Hour),
+		},
 	}
 }
 
@@ -44,6 +45,34 @@ func TestKeyRequest_BecomesASignedOrderToItsAgent(t *testing.T) {
 	}
 	if !o.command.ExpiresAt.Equal(start.Add(time.Hour)) || o.command.AgentID != "agent-a" || o.command.Attempt != 1 {
 		t.Errorf("order: %+v", o.command)
+	}
+}
+
+func TestKeyRequest_ThatComesWithTheRequestForACertificateIsPassedOn(t *testing.T) {
+	w := newWorld(t)
+	w.target("tgt-1", w.host("agent-a"))
+	asked := keyRequested("job-i-1", 1, "agent-a")
+	w.hear(message(event.CertificateRequested{
+		CertificateID: asked.CertificateID, JobID: asked.JobID, CommonName: asked.CommonName, SANs: asked.SANs,
+		TargetIDs: []string{"tgt-1"}, KeyRequest: asked.KeyRequest,
+	}, 1))
+	orders := w.orders()
+	if len(orders) != 1 {
+		t.Fatalf("got %d orders, want 1", len(orders))
+	}
+	var body command.KeyRequest
+	if err := json.Unmarshal(orders[0].command.Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	want := command.KeyRequest{CertificateID: "mc-1", CommonName: "www.example.org", SANs: []string{"www.example.org"}, KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc"}
+	if diff := cmp.Diff(want, body); diff != "" {
+		t.Error(diff)
+	}
+	if o := orders[0].command; o.JobID != "job-i-1" || o.AgentID != "agent-a" || o.Attempt != 1 || !o.ExpiresAt.Equal(start.Add(time.Hour)) {
+		t.Errorf("order: %+v", o)
+	}
+	if got := one[[]string](w, `SELECT target_ids FROM certificates WHERE id = 'mc-1'`); !slices.Equal(got, []string{"tgt-1"}) {
+		t.Errorf("the certificate is noted with targets %v", got)
 	}
 }
 

@@ -172,12 +172,12 @@ func TestAgent_ThatDoesNotAnswerIsAskedAgainAndThenGivenUp(t *testing.T) {
 	if !strings.Contains(failed.Reason, "agent-1 did not answer request 3 in time") {
 		t.Errorf("failed %+v", failed)
 	}
-	asked := all(w.heard, func(e event.CertificateKeyRequested) bool { return e.CertificateID == c.ID })
+	asked := asks(w.heard, func(e event.CertificateKeyRequested) bool { return e.CertificateID == c.ID })
 	if len(asked) != 3 {
 		t.Errorf("asked %d times", len(asked))
 	}
-	for i, h := range asked {
-		if e := h.Event.(event.CertificateKeyRequested); e.Attempt != i+1 || e.JobID != first.JobID {
+	for i, e := range asked {
+		if e.Attempt != i+1 || e.JobID != first.JobID {
 			t.Errorf("asked %+v", e)
 		}
 	}

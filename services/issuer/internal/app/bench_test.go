@@ -66,8 +66,8 @@ func BenchmarkRenew(b *testing.B) {
 	each(32, b.N, func(n int) {
 		ids[n] = w.create(map[string]any{"common_name": "www.example.com", "target_ids": []string{"tgt-1"}}).ID
 	})
-	asked := func() []heardEvent {
-		return all(w.heard, func(event.CertificateKeyRequested) bool { return true })
+	asked := func() []event.CertificateKeyRequested {
+		return asks(w.heard, func(event.CertificateKeyRequested) bool { return true })
 	}
 	w.await("all agents to be asked", func() bool { return len(asked()) == b.N })
 	csr := catest.NewCSR(b, key, "www.example.com", "www.example.com")
@@ -75,7 +75,7 @@ func BenchmarkRenew(b *testing.B) {
 	cpu := newMeter(b, w)
 	b.ResetTimer()
 	each(64, b.N, func(n int) {
-		q := questions[n].Event.(event.CertificateKeyRequested)
+		q := questions[n]
 		w.publish(event.CSRSubmitted{
 			CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.Attempt, AgentID: q.AgentID, CSRPEM: csr,
 		}, 1)
@@ -106,7 +106,7 @@ func BenchmarkTrigger(b *testing.B) {
 		}
 		return sub
 	}
-	asked, renewed := listen(subject.Events("certificate", "keyrequested")), listen(subject.Events("certificate", "renewed"))
+	asked, renewed := listen(subject.Events("certificate", "requested")), listen(subject.Events("certificate", "renewed"))
 	next := func(sub *nats.Subscription, into any) {
 		m, err := sub.NextMsg(patience)
 		if err != nil {
@@ -123,9 +123,9 @@ func BenchmarkTrigger(b *testing.B) {
 	for range b.N {
 		began := time.Now()
 		w.renew(c.ID, nil)
-		var q event.CertificateKeyRequested
+		var q event.CertificateRequested
 		next(asked, &q)
-		w.publish(event.CSRSubmitted{CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.Attempt, AgentID: q.AgentID, CSRPEM: csr}, 1)
+		w.publish(event.CSRSubmitted{CertificateID: q.CertificateID, JobID: q.JobID, Attempt: q.KeyRequest.Attempt, AgentID: q.KeyRequest.AgentID, CSRPEM: csr}, 1)
 		var done event.CertificateRenewed
 		next(renewed, &done)
 		took = append(took, time.Since(began))

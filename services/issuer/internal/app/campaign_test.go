@@ -257,7 +257,7 @@ func (w *world) onTargets(n int) (ids []string) {
 // goesOn has the agent answer for the item of a certificate, and returns the new version.
 func (w *world) goesOn(i issuerapi.CampaignItem) event.CertificateRenewed {
 	w.t.Helper()
-	asked, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == *i.JobID })
+	asked := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == *i.JobID })
 	w.answer(asked, catest.NewKey(w.t, ecdsa))
 	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.JobID == *i.JobID })
 	return renewed

@@ -372,6 +372,34 @@ func all[E event.Event](r *recording, suits func(E) bool) []heardEvent {
 	return out
 }
 
+// asks returns the requests for keys that suit, whether they came by themselves or with that for a certificate.
+func asks(r *recording, suits func(event.CertificateKeyRequested) bool) []event.CertificateKeyRequested {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []event.CertificateKeyRequested
+	for _, h := range r.events {
+		asked, is := h.Event.(event.CertificateKeyRequested)
+		if e, ok := h.Event.(event.CertificateRequested); ok {
+			asked, is = e.KeyRequested()
+		}
+		if is && suits(asked) {
+			out = append(out, asked)
+		}
+	}
+	return out
+}
+
+// asked waits for a request for a key that suits.
+func (w *world) asked(suits func(event.CertificateKeyRequested) bool) event.CertificateKeyRequested {
+	w.t.Helper()
+	var found []event.CertificateKeyRequested
+	w.await("a request for a key", func() bool {
+		found = asks(w.heard, suits)
+		return len(found) > 0
+	})
+	return found[0]
+}
+
 // hear waits for an event of a kind that suits.
 func hear[E event.Event](w *world, suits func(E) bool) (E, heardEvent) {
 	w.t.Helper()

@@ -37,7 +37,7 @@ func (w *world) target(targetID, agentID string) {
 
 func (w *world) keyRequest(certificateID string, attempt int) event.CertificateKeyRequested {
 	w.t.Helper()
-	asked, _ := hear(w, func(e event.CertificateKeyRequested) bool {
+	asked := w.asked(func(e event.CertificateKeyRequested) bool {
 		return e.CertificateID == certificateID && e.Attempt == attempt
 	})
 	return asked
@@ -144,7 +144,7 @@ func TestIssuer_TakesACertificateFromRequestToItsTargetsAndRenewsIt(t *testing.T
 	if now := w.certificate(c.ID); now.Status != issuerapi.CertificateStatusRenewalInProgress {
 		t.Errorf("status %s", now.Status)
 	}
-	again, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == triggered.JobID })
+	again := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == triggered.JobID })
 	w.answer(again, catest.NewKey(t, ecdsa))
 	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
 	if renewed.PreviousVersionID != issued.VersionID || renewed.SerialNumber == issued.SerialNumber {

@@ -188,7 +188,7 @@ func TestEngine_RenewsACertificateByItselfOnceItIsDue(t *testing.T) {
 	if !requested.Renewal || requested.Reason == "" {
 		t.Errorf("requested %+v", requested)
 	}
-	again, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == requested.JobID })
+	again := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == requested.JobID })
 	w.answer(again, catest.NewKey(t, ecdsa))
 	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
 	w.publish(event.DeploymentCompleted{Deployment: deploymentOf(&renewed.CertificateIssued, "tgt-1")}, 1)

@@ -28,7 +28,7 @@ func TestRenewal_AsksTheAgentForItsKeyIfTheProfileSaysSo(t *testing.T) {
 		w.publish(event.DeploymentCompleted{Deployment: deploymentOf(&e, target)}, 1)
 		hear(w, func(a event.CertificateActivated) bool { return a.VersionID == e.VersionID })
 		job := w.renew(c.ID, nil).JobID
-		asked, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == job })
+		asked := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == job })
 		return asked
 	}
 	answered := func(asked event.CertificateKeyRequested) event.CertificateIssued {
@@ -71,7 +71,7 @@ func TestRenewal_AsksForANewKeyByDefault(t *testing.T) {
 	w.publish(event.DeploymentCompleted{Deployment: deploymentOf(&issued, "tgt-1")}, 1)
 	hear(w, func(a event.CertificateActivated) bool { return a.VersionID == issued.VersionID })
 	job := w.renew(c.ID, nil).JobID
-	if again, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == job }); again.ReuseSPKISHA256 != "" {
+	if again := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == job }); again.ReuseSPKISHA256 != "" {
 		t.Errorf("asked for the key %s", again.ReuseSPKISHA256)
 	}
 }

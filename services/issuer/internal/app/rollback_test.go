@@ -55,7 +55,7 @@ func (w *world) twoVersions() (c issuerapi.Certificate, first event.CertificateI
 	// Its end is not that of the second.
 	w.exec(`UPDATE issuer.certificate_versions SET not_after = not_after - interval '1 day'`)
 	renewal := w.renew(c.ID, nil)
-	again, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == renewal.JobID })
+	again := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == renewal.JobID })
 	w.answer(again, catest.NewKey(w.t, ecdsa))
 	second, _ = hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
 	return c, first, second
@@ -163,7 +163,7 @@ func TestRollback_OfOneTargetLeavesTheOthersWithTheNewest(t *testing.T) {
 	w.must(http.StatusOK, http.MethodPost, "cancelJob", "/api/v1/jobs/"+called.JobID+"/cancel", nil, nil)
 	w.isNow(c.ID, issuerapi.CertificateStatusActive, "")
 	renewal := w.renew(c.ID, nil)
-	again, _ := hear(w, func(e event.CertificateKeyRequested) bool { return e.JobID == renewal.JobID })
+	again := w.asked(func(e event.CertificateKeyRequested) bool { return e.JobID == renewal.JobID })
 	w.answer(again, catest.NewKey(t, ecdsa))
 	third, _ := hear(w, func(e event.CertificateRenewed) bool { return e.JobID == renewal.JobID })
 	w.served(c.ID, third.VersionID, "tgt-2")

@@ -46,7 +46,6 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if err != nil {
 		return Created{}, err
 	}
-	c.Revision = 1
 	w := c.work(Job{
 		ID: id.New(jobPrefix), Type: Issuance, Origin: o, CreatedAt: now, Token: 1,
 	}, targets)
@@ -60,7 +59,6 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 		warnings[i].Facts.CertificateID = c.ID
 	}
 	w.under(&policy)
-	facts := []Fact{*w.fact(requestedEvent(&c, w.ID, false), now, "")}
 	first, err := s.first(ctx, &w, r.CSRPEM)
 	if err != nil {
 		return Created{}, asField(err)
@@ -69,10 +67,8 @@ func (s *Service) Create(ctx context.Context, p authn.Principal, o Origin, r Req
 	if v := first.Version; v != nil {
 		c.VersionID, c.SerialNumber, c.Fingerprint, c.ExpiresAt = v.ID, v.SerialNumber, v.Fingerprint, v.NotAfter
 	}
-	if first.Fact != nil {
-		facts = append(facts, *first.Fact)
-		c.Revision++
-	}
+	facts := first.facts(&w, requestedEvent(&c, w.ID, false))
+	c.Revision = int64(len(facts))
 	if first.CertificateStatus != "" {
 		c.Status = first.CertificateStatus
 	}
@@ -126,6 +122,21 @@ func (s *Service) checkProfile(ctx context.Context, c *Certificate, before strin
 type beginning struct {
 	Change
 	job Job
+}
+
+// facts are what is told of a job that begins, in its order: that it was asked for, and what came of it at once. A key that
+// an agent is asked for at once is asked for in the same event.
+func (b *beginning) facts(w *Work, requested event.CertificateRequested) []Fact {
+	asked, asks := event.CertificateKeyRequested{}, false
+	if b.Fact != nil {
+		asked, asks = b.Fact.Event.(event.CertificateKeyRequested)
+	}
+	requested.KeyRequest = asked.KeyRequest
+	facts := []Fact{*w.fact(requested, w.CreatedAt, "")}
+	if b.Fact != nil && !asks {
+		facts = append(facts, *b.Fact)
+	}
+	return facts
 }
 
 // first decides how a new job begins: waiting for approval, signed at once, with a worker, or waiting for whoever has

@@ -233,13 +233,9 @@ func (r Renewals) begin(ctx context.Context, l *Look, p *renewal.Policy, c *rene
 	if v.WindowMissed {
 		reason += "; " + v.Reason
 	}
-	facts := []Fact{*w.fact(requested, now, "")}
-	if first.Fact != nil {
-		facts = append(facts, *first.Fact)
-	}
 	return Step{
 		CertificateID: l.ID, Status: status, Reason: reason, Told: l.Told, NextActionAt: p.NextMark(c, now),
-		Facts: facts, Job: &first.job, issuerID: l.IssuerID,
+		Facts: first.facts(&w, requested), Job: &first.job, issuerID: l.IssuerID,
 	}, nil
 }
 

@@ -140,20 +140,16 @@ func (s *Service) renew(ctx context.Context, o Origin, c *Certificate, targets [
 		return Start{Breaches: breaches}, refusal
 	}
 	w.under(&policy)
-	facts := []Fact{*w.fact(requestedEvent(c, w.ID, true), now, "")}
 	first, err := s.first(ctx, &w, csr)
 	if err != nil {
 		return Start{}, asField(err)
 	}
 	start := Start{
 		Seen: c.Status, Revision: c.Revision, Job: first.job, Status: status, Reason: first.Reason, Version: first.Version,
-		Facts: facts, Breaches: breaches,
+		Facts: first.facts(&w, requestedEvent(c, w.ID, true)), Breaches: breaches,
 	}
 	if first.CertificateStatus != "" {
 		start.Status = first.CertificateStatus
-	}
-	if first.Fact != nil {
-		start.Facts = append(start.Facts, *first.Fact)
 	}
 	return start, nil
 }

@@ -59,8 +59,9 @@ func ask(w *Work, key profile.Key, kept string, now, deadline time.Time) Change 
 		c.Reason += "; before: " + w.LastError
 	}
 	c.Fact = w.fact(event.CertificateKeyRequested{
-		CertificateID: w.CertificateID, JobID: w.ID, Attempt: w.Attempts, AgentID: w.AgentID,
-		CommonName: w.CommonName, SANs: w.SANs, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ReuseSPKISHA256: kept, ExpiresAt: deadline,
+		CertificateID: w.CertificateID, JobID: w.ID, CommonName: w.CommonName, SANs: w.SANs, KeyRequest: event.KeyRequest{
+			Attempt: w.Attempts, AgentID: w.AgentID, KeyAlgorithm: key.Algorithm, KeySize: key.MinSize, ReuseSPKISHA256: kept, ExpiresAt: deadline,
+		},
 	}, now, "")
 	return c
 }

@@ -11,6 +11,7 @@ import (
 )
 
 // While a job is open its certificate is Pending or RenewalInProgress, so only from there does the end of a job lead on.
+// Asked for what a job must not be, the server finds it by its id; asked for what it may be, it looks through all open jobs.
 var applySQL = `WITH input AS (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::boolean[], $13::boolean[],
@@ -27,7 +28,7 @@ var applySQL = `WITH input AS (
 		ca_order = CASE WHEN i.csr_pem = j.csr_pem AND i.version_id = '' THEN j.ca_order END
 	FROM input i
 	WHERE j.id = i.job_id AND j.lease_token = i.token
-		AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')
+		AND j.status NOT IN ('Completed', 'Failed', 'Cancelled')
 	RETURNING j.id, j.certificate_id
 ), cert AS (
 	UPDATE certificates c SET

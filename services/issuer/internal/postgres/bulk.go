@@ -204,12 +204,12 @@ func (s *Store) BulkItems(ctx context.Context, operationID string, status *strin
 	return listPage(ctx, s, listing[bulk.Item]{
 		columns: "i.position, i.certificate_id, i.status, i.reason, i.job_id", from: "bulk_items i", conditions: c,
 		sort: "i.position", id: "i.certificate_id", page: p, scan: scanItem,
-		key: func(cur page.Cursor) (any, error) {
+		key: func(cur page.Cursor) ([]any, error) {
 			at, err := strconv.ParseInt(cur.Key, 10, 32)
 			if err != nil {
 				return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that this list has given"})
 			}
-			return at, nil
+			return []any{at}, nil
 		},
 		place: func(row *bulk.Item) page.Cursor {
 			return page.Cursor{Key: strconv.Itoa(row.Position), ID: row.CertificateID}

@@ -98,8 +98,9 @@ FROM certificates c
 WHERE j.certificate_id = ANY($1) AND c.id = j.certificate_id
 	AND j.status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')`
 
-const busySQL = `SELECT certificate_id FROM jobs
-WHERE certificate_id = ANY($1) AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')`
+// One by one: while many jobs are open, to look through all of them for each of these costs more.
+const busySQL = `SELECT id FROM unnest($1::text[]) AS c (id) WHERE (SELECT true FROM jobs
+	WHERE certificate_id = c.id AND status IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running') LIMIT 1)`
 
 func busy(ctx context.Context, tx pgx.Tx, ids []string) (map[string]bool, error) {
 	found, err := collect(ctx, tx, pgx.RowTo[string], busySQL, ids)

@@ -81,12 +81,12 @@ func (s *Store) CampaignItems(ctx context.Context, q ItemQuery) (List[campaign.I
 	}
 	return listPage(ctx, s, listing[campaign.Item]{
 		columns: itemColumns, from: itemFrom, conditions: c, sort: "i.position", id: "i.certificate_id", page: q.Page, scan: scanCampaignItem,
-		key: func(cur page.Cursor) (any, error) {
+		key: func(cur page.Cursor) ([]any, error) {
 			at, err := strconv.ParseInt(cur.Key, 10, 32)
 			if err != nil {
 				return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that this list has given"})
 			}
-			return at, nil
+			return []any{at}, nil
 		},
 		place: func(row *campaign.Item) page.Cursor {
 			return page.Cursor{Key: strconv.Itoa(row.Position), ID: row.CertificateID}

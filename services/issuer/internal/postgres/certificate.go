@@ -121,9 +121,9 @@ func (s *Store) Certificates(ctx context.Context, q CertificateQuery) (List[issu
 	c.scope(q.Scope)
 	c.certificates(&q.Filter)
 	return listPage(ctx, s, listing[issuance.Certificate]{
-		columns: certificateColumns, from: "certificates c", conditions: c, sort: o.column, id: "c.id",
+		columns: certificateColumns, from: "certificates c", conditions: c, sort: o.column, within: o.within, id: "c.id",
 		descending: q.Descending, page: q.Page, scan: certificateScan(),
-		key:   func(cur page.Cursor) (any, error) { return q.key(o, cur) },
+		key:   func(cur page.Cursor) ([]any, error) { return q.key(o, cur) },
 		place: func(row *issuance.Certificate) page.Cursor { return q.place(o, row) },
 	})
 }

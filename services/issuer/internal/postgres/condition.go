@@ -56,13 +56,17 @@ func (c *conditions) scope(s authn.Scope) {
 	}
 }
 
-// behind asks for the rows behind a place in a list that is sorted by a column and then by id.
-func (c *conditions) behind(column, id string, descending bool, key any, lastID string) {
+// behind asks for the rows behind a place in a list that is sorted by columns.
+func (c *conditions) behind(columns []string, descending bool, place []any) {
 	operator := ">"
 	if descending {
 		operator = "<"
 	}
-	c.parts = append(c.parts, "("+column+", "+id+") "+operator+" ("+c.arg(key)+", "+c.arg(lastID)+")")
+	values := make([]string, len(place))
+	for i, v := range place {
+		values[i] = c.arg(v)
+	}
+	c.parts = append(c.parts, "("+strings.Join(columns, ", ")+") "+operator+" ("+strings.Join(values, ", ")+")")
 }
 
 // planned are arguments for a query under these conditions. With any, the server is to plan it for the values at hand: a

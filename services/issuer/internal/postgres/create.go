@@ -34,10 +34,10 @@ var createSQL = `WITH input AS (
 ), cert AS (
 	INSERT INTO certificates (id, name, common_name, sans, environment, owner_id, team_id, issuer_id, renewal_policy_id,
 		tags, status, status_reason, version, version_id, serial_number, fingerprint_sha256, expires_at, created_at, updated_at,
-		certificate_profile_id)
+		certificate_profile_id, target_ids)
 	SELECT id, name, common_name, string_to_array(sans, E'\n'), environment, owner_id, team_id, issuer_id, renewal_policy_id,
 		tags::jsonb, status, status_reason, version, version_id, serial_number, fingerprint_sha256,
-		COALESCE(not_after, '0001-01-01 00:00:00+00'), at, at, certificate_profile_id
+		COALESCE(not_after, '0001-01-01 00:00:00+00'), at, at, certificate_profile_id, string_to_array(targets, E'\n')
 	FROM input i
 	WHERE EXISTS (SELECT FROM owners WHERE id = i.owner_id)
 		AND EXISTS (SELECT FROM teams WHERE id = i.team_id)

@@ -25,13 +25,12 @@ var completedSQL = `WITH input AS (
 ), served AS (
 	SELECT c.id, max(s.at) AS at, min(v.not_after) AS expires_at,
 		COALESCE('rolled back to ' || string_agg(DISTINCT t.rolled_back_to, ', ') FILTER (WHERE t.rolled_back_from = c.version_id), '') AS reason
-	FROM (SELECT certificate_id, max(at) AS at FROM seen GROUP BY certificate_id) s
+	FROM (SELECT certificate_id, max(at) AS at, array_agg(target_id) AS target_ids FROM seen GROUP BY certificate_id) s
 	JOIN certificates c ON c.id = s.certificate_id
 	JOIN certificate_targets t ON t.certificate_id = c.id
 	JOIN certificate_versions v ON v.id = ` + wanted + `
-	LEFT JOIN seen ON seen.certificate_id = t.certificate_id AND seen.target_id = t.target_id
 	GROUP BY c.id
-	HAVING bool_and(seen.target_id IS NOT NULL OR t.version_id = ` + wanted + `)
+	HAVING bool_and(t.target_id = ANY (s.target_ids) OR t.version_id = ` + wanted + `)
 ), cert AS (
 	UPDATE certificates c SET status = 'Active', status_reason = s.reason, version = c.version + 1,
 		last_deployment_at = s.at, updated_at = s.at, expires_at = s.expires_at

@@ -89,7 +89,7 @@ func (noTargets) InGroup(_ context.Context, _, groupID string) (bool, error) {
 }
 
 type engine struct {
-	t       *testing.T
+	t       testing.TB
 	pool    *pgxpool.Pool
 	store   *postgres.Store
 	service *issuance.Service
@@ -99,7 +99,7 @@ type engine struct {
 
 var somebody = authn.Principal{ID: "key-1", Kind: authn.KindUser}
 
-func newEngine(t *testing.T) *engine {
+func newEngine(t testing.TB) *engine {
 	t.Helper()
 	e := &engine{t: t, pool: pgtest.New(t, migrations.FS("issuer"), "issuer"), clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))}
 	e.ca = &moody{clock: e.clock}
@@ -151,7 +151,7 @@ func (e *engine) certificate(id string) issuance.Certificate {
 	return c
 }
 
-func signed(t *testing.T) issuance.Request {
+func signed(t testing.TB) issuance.Request {
 	t.Helper()
 	return issuance.Request{
 		CommonName: "www.example.com",

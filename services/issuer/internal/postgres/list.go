@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,17 +18,19 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 )
 
-// listing is a query for one page of a list that is sorted by a column and then by id, in one direction, so that an
-// index serves it.
+// listing is a query for one page of a list that is sorted by a column, perhaps by another, and then by id, in one
+// direction, so that an index serves it.
 type listing[T any] struct {
 	columns, from string
 	conditions    conditions
 	sort, id      string
-	descending    bool
-	page          Page
-	scan          func(pgx.CollectableRow) (T, error)
-	// key is what a cursor's key is in the sort column; nil is its time.
-	key   func(page.Cursor) (any, error)
+	// within is the other column, empty for none.
+	within     string
+	descending bool
+	page       Page
+	scan       func(pgx.CollectableRow) (T, error)
+	// key is what a cursor's key is in the columns before id; nil is its time.
+	key   func(page.Cursor) ([]any, error)
 	place func(*T) page.Cursor
 }
 
@@ -36,13 +39,17 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 	counted.args = counted.args[:len(counted.args):len(counted.args)]
 	counted.parts = counted.parts[:len(counted.parts):len(counted.parts)]
 	c := counted
+	columns := []string{l.sort, l.id}
+	if l.within != "" {
+		columns = []string{l.sort, l.within, l.id}
+	}
 	offset := 0
 	if cur := l.page.Cursor; cur != nil {
 		key, err := l.cursorKey(*cur)
 		if err != nil {
 			return List[T]{}, err
 		}
-		c.behind(l.sort, l.id, l.descending, key, cur.ID)
+		c.behind(columns, l.descending, append(key, cur.ID))
 	} else {
 		offset = (l.page.Number - 1) * l.page.Size
 	}
@@ -51,7 +58,7 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 		direction = " DESC"
 	}
 	// One row more than asked for tells whether there is a next page.
-	sql := "SELECT " + l.columns + " FROM " + l.from + c.where() + " ORDER BY " + l.sort + direction + ", " + l.id + direction +
+	sql := "SELECT " + l.columns + " FROM " + l.from + c.where() + " ORDER BY " + strings.Join(columns, direction+", ") + direction +
 		" LIMIT " + strconv.Itoa(l.page.Size+1)
 	if offset > 0 {
 		// As an argument: else each page would be a statement of its own to prepare.
@@ -77,11 +84,12 @@ func listPage[T any](ctx context.Context, s *Store, l listing[T]) (List[T], erro
 	return out, err
 }
 
-func (l *listing[T]) cursorKey(cur page.Cursor) (any, error) {
+func (l *listing[T]) cursorKey(cur page.Cursor) ([]any, error) {
 	if l.key != nil {
 		return l.key(cur)
 	}
-	return cur.Time()
+	at, err := cur.Time()
+	return []any{at}, err
 }
 
 // JobQuery asks for a page of jobs, newest first. Nil filters ask for nothing.

@@ -125,16 +125,17 @@ func (o RecordOrder) place(name string, at page.Cursor) page.Cursor {
 	return at
 }
 
-func (o RecordOrder) key(cur page.Cursor) (any, error) {
+func (o RecordOrder) key(cur page.Cursor) ([]any, error) {
 	key, ok := strings.CutPrefix(cur.Key, o.prefix())
 	if !ok {
 		return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "comes from a list in another order"})
 	}
 	if !o.byName() {
-		return page.Cursor{Key: key, ID: cur.ID}.Time()
+		at, err := page.Cursor{Key: key, ID: cur.ID}.Time()
+		return []any{at}, err
 	}
 	if !issuance.Printable(key) {
 		return nil, fault.InvalidFields(fault.Field{Name: "cursor", Reason: "is not one that a list has given"})
 	}
-	return key, nil
+	return []any{key}, nil
 }

@@ -91,7 +91,8 @@ func (e *engine) eventsOf(certificateID string) []string {
 	e.t.Helper()
 	var out []string
 	err := e.pool.QueryRow(e.t.Context(), `SELECT COALESCE(array_agg(split_part(headers->'ce-type'->>0, '.', 3)
-			|| COALESCE(' ' || (convert_from(body, 'UTF8')::jsonb->>'threshold'), '') ORDER BY id), '{}')
+			|| COALESCE(' ' || (convert_from(body, 'UTF8')::jsonb->>'threshold'), '')
+			|| COALESCE(' with a key of ' || (convert_from(body, 'UTF8')::jsonb->'key_request'->>'agent_id'), '') ORDER BY id), '{}')
 		FROM outbox WHERE convert_from(body, 'UTF8')::jsonb->>'certificate_id' = $1`, certificateID).Scan(&out)
 	if err != nil {
 		e.t.Fatal(err)
@@ -120,6 +121,29 @@ func (e *engine) renewals(certificateID string) []issuance.Job {
 	return list.Rows
 }
 
+// A policy with a group holds for some of its certificates only, and the default policy for the others.
+func TestPolicies_KnowHowEarlySomethingFallsDueUnderThem(t *testing.T) {
+	e := newEngine(t)
+	leads := func(want string) {
+		t.Helper()
+		var got string
+		err := e.pool.QueryRow(t.Context(), `SELECT string_agg(COALESCE(extract(days FROM justify_hours(lead))::text, 'unknown'), ' ' ORDER BY id)
+			FROM renewal_policies`).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("leads of %s days, want %s, error %v", got, want, err)
+		}
+	}
+	e.policy("rp-early", "renewal_window_days = 29")
+	e.policy("rp-group", "renewal_window_days = 3, alert_thresholds_days = '{1}', agent_group_id = 'ag-all'")
+	e.run(`UPDATE renewal_policies SET alert_thresholds_days = '{7}' WHERE id <> 'rp-group'`)
+	e.run(`UPDATE renewal_policies SET renewal_window_days = 20 WHERE id = 'rp-default'`)
+	leads("20 29 20")
+	e.run(`UPDATE renewal_policies SET renewal_window_percent = 50 WHERE id = 'rp-early'`)
+	leads("20 unknown 20")
+	e.run(`UPDATE renewal_policies SET agent_group_id = '' WHERE id = 'rp-group'`)
+	leads("20 unknown 3")
+}
+
 func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
 	e := newEngine(t)
 	e.policy("rp-manual", "auto_renew = false")
@@ -142,10 +166,10 @@ func TestEngine_RenewsWhatIsDueByItsPolicy(t *testing.T) {
 	if c := e.certificate("mc-due"); c.Status != issuance.RenewalInProgress || j.Status != issuance.JobAwaitingCSR || j.AgentID != agent || j.Origin.Actor != issuance.System || j.MaxAttempts != 3 {
 		t.Errorf("certificate %+v, job %+v", c, j)
 	}
-	if diff := cmp.Diff([]string{"expiring 30", "requested", "keyrequested"}, e.eventsOf("mc-due")); diff != "" {
+	if diff := cmp.Diff([]string{"expiring 30", "requested with a key of " + agent}, e.eventsOf("mc-due")); diff != "" {
 		t.Error(diff)
 	}
-	if versions := e.versionsTold("mc-due"); !slices.Equal(versions, []string{"2", "3", "4"}) {
+	if versions := e.versionsTold("mc-due"); !slices.Equal(versions, []string{"2", "3"}) {
 		t.Errorf("the events tell of versions %v of the certificate", versions)
 	}
 }
@@ -404,8 +428,8 @@ func TestEngines_RenewEachOfFiveHundredDueCertificatesOnce(t *testing.T) {
 	if got := e.count(`SELECT count(DISTINCT certificate_id) FROM jobs WHERE type = 'Renewal'`); got != n {
 		t.Errorf("%d certificates of %d are renewed", got, n)
 	}
-	if odd := e.count(`SELECT count(*) FROM certificates WHERE version <> 4 OR status <> 'RenewalInProgress'`); odd != 0 {
-		t.Errorf("%d certificates were told of otherwise than three times", odd)
+	if odd := e.count(`SELECT count(*) FROM certificates WHERE version <> 3 OR status <> 'RenewalInProgress'`); odd != 0 {
+		t.Errorf("%d certificates were told of otherwise than twice", odd)
 	}
 }
 

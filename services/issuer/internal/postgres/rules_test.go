@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -432,8 +433,8 @@ func TestRules_HoldForRenewalsThatBeginOfTheirOwnAccord(t *testing.T) {
 	if jobs := e.renewals("mc-1"); len(jobs) != 1 || jobs[0].Status != issuance.JobFailed {
 		t.Errorf("jobs %+v", jobs)
 	}
-	if n := e.told("certctl.certificate.keyrequested.v1"); n != 0 {
-		t.Errorf("agents were asked for %d keys", n)
+	if told := e.eventsOf("mc-1"); !slices.Equal(told, []string{"expiring 30", "requested", "failed", "violated"}) {
+		t.Errorf("told %v", told)
 	}
 	if v := e.violations(r.ID); len(v) != 1 {
 		t.Errorf("violations %+v", v)

@@ -136,6 +136,27 @@ func TestOrder_DescendingIsAscendingBackwards(t *testing.T) {
 	}
 }
 
+// Where the ids of older rows are greater.
+func TestOrder_OfEqualRowsIsThatOfTheirCreationInAStatusOrAnEnvironment(t *testing.T) {
+	e := newEngine(t)
+	e.fill(120)
+	for sort, value := range map[postgres.Sort]func(*issuance.Certificate) string{
+		postgres.ByStatus:      func(c *issuance.Certificate) string { return string(c.Status) },
+		postgres.ByEnvironment: func(c *issuance.Certificate) string { return c.Environment },
+	} {
+		list, err := e.store.Certificates(t.Context(), postgres.CertificateQuery{Sort: sort, Page: postgres.Page{Number: 1, Size: 200}})
+		if err != nil || len(list.Rows) != 120 {
+			t.Fatalf("%d rows, error %v", len(list.Rows), err)
+		}
+		for i := range list.Rows[1:] {
+			before, row := &list.Rows[i], &list.Rows[i+1]
+			if value(before) > value(row) || value(before) == value(row) && before.CreatedAt.After(row.CreatedAt) {
+				t.Errorf("by %s: %s comes before %s", sort, before.ID, row.ID)
+			}
+		}
+	}
+}
+
 func (e *engine) walk(q postgres.CertificateQuery) []string {
 	e.t.Helper()
 	var ids []string
