@@ -33,6 +33,7 @@ type fleet struct {
 
 type simulated struct {
 	id, jwt, seed, public string
+	signer                natsauth.Signer
 
 	nc *nats.Conn
 	js jetstream.JetStream
@@ -87,7 +88,8 @@ func enrolOver(nc *nats.Conn, ask, secret, name string) (*simulated, error) {
 	}
 	seed, seedErr := pair.Seed()
 	public, publicErr := pair.PublicKey()
-	if err := errors.Join(seedErr, publicErr); err != nil {
+	signer, signerErr := natsauth.NewSigner(string(seed))
+	if err := errors.Join(seedErr, publicErr, signerErr); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(command.EnrolRequest{
@@ -104,7 +106,7 @@ func enrolOver(nc *nats.Conn, ask, secret, name string) (*simulated, error) {
 	if err := json.Unmarshal(msg.Data, &reply); err != nil || reply.Body == nil {
 		return nil, fmt.Errorf("enrol %s: %s", name, msg.Data)
 	}
-	return &simulated{id: reply.Body.AgentID, jwt: reply.Body.UserJWT, seed: string(seed), public: public}, nil
+	return &simulated{id: reply.Body.AgentID, jwt: reply.Body.UserJWT, seed: string(seed), public: public, signer: signer}, nil
 }
 
 // run has the agents take orders until ctx ends.
@@ -210,11 +212,7 @@ func (a *simulated) message(to string, cause nats.Header, report command.AgentRe
 	if err != nil {
 		return nil, err
 	}
-	signature, err := natsauth.SignReport(a.seed, payload)
-	if err != nil {
-		return nil, err
-	}
-	body, err := json.Marshal(command.Signed{Payload: payload, Signature: signature, KeyID: a.public})
+	body, err := json.Marshal(command.Signed{Payload: payload, Signature: a.signer.Report(payload), KeyID: a.public})
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,8 @@
 // itself; only the public half ever comes here.
 //
 // The package also signs what must be trusted beyond the link it came over: commands,
-// by the platform's key, and reports, by the agent's own ([SignCommand],
-// [SignReport]).
+// by the platform's key, and reports, by the agent's own ([Signer],
+// [VerifyCommand], [VerifyReport]).
 //
 // It knows nothing of streams and subjects: permissions are data of the caller. All
 // types are safe for concurrent use.

@@ -1,7 +1,9 @@
 package natsauth
 
 import (
+	"crypto/ed25519"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nkeys"
 )
@@ -26,9 +28,35 @@ func NewPlatformKey() (seed, public string, err error) {
 	return export(key)
 }
 
-// SignCommand signs the exact bytes of a command with the platform's seed.
+// Signer signs as the holder of one key. It is safe for concurrent use. To make it of a seed takes as long as a signature.
+type Signer struct{ key ed25519.PrivateKey }
+
+// NewSigner reads the seed of a key.
+func NewSigner(seed string) (Signer, error) {
+	_, raw, err := nkeys.DecodeSeed([]byte(seed))
+	if err != nil {
+		return Signer{}, fmt.Errorf("signing seed: %w", err)
+	}
+	return Signer{ed25519.NewKeyFromSeed(raw)}, nil
+}
+
+// Command signs the exact bytes of a command, as the platform.
+func (s Signer) Command(payload []byte) []byte {
+	return ed25519.Sign(s.key, separated(commandDomain, payload))
+}
+
+// Report signs the exact bytes of a report, as an agent.
+func (s Signer) Report(payload []byte) []byte {
+	return ed25519.Sign(s.key, separated(reportDomain, payload))
+}
+
+// SignCommand signs one command with the platform's seed. Who signs many has a [Signer].
 func SignCommand(platformSeed string, payload []byte) ([]byte, error) {
-	return sign(platformSeed, commandDomain, payload)
+	s, err := NewSigner(platformSeed)
+	if err != nil {
+		return nil, err
+	}
+	return s.Command(payload), nil
 }
 
 // VerifyCommand tells whether the holder of the platform's key signed these bytes as
@@ -37,9 +65,13 @@ func VerifyCommand(platformKey string, payload, signature []byte) error {
 	return verify(platformKey, commandDomain, payload, signature)
 }
 
-// SignReport signs the exact bytes of a report with the agent's own seed.
+// SignReport signs one report with the agent's own seed.
 func SignReport(agentSeed string, payload []byte) ([]byte, error) {
-	return sign(agentSeed, reportDomain, payload)
+	s, err := NewSigner(agentSeed)
+	if err != nil {
+		return nil, err
+	}
+	return s.Report(payload), nil
 }
 
 // VerifyReport tells whether the holder of the agent's key signed these bytes as a
@@ -48,17 +80,19 @@ func VerifyReport(agentKey string, payload, signature []byte) error {
 	return verify(agentKey, reportDomain, payload, signature)
 }
 
-func sign(seed, domain string, payload []byte) ([]byte, error) {
-	key, err := nkeys.FromSeed([]byte(seed))
-	if err != nil {
-		return nil, fmt.Errorf("signing seed: %w", err)
+// SignedBytes is what a report's signature is over, for who verifies many at once.
+func SignedBytes(payload []byte) []byte { return separated(reportDomain, payload) }
+
+// PublicKey reads an Ed25519 key from its nkey form.
+func PublicKey(nkey string) (ed25519.PublicKey, error) {
+	raw, err := nkeys.Decode(nkeys.Prefix(nkey), []byte(nkey))
+	if err == nil && !nkeys.IsValidPublicKey(nkey) {
+		err = nkeys.ErrInvalidPublicKey
 	}
-	defer key.Wipe()
-	signature, err := key.Sign(separated(domain, payload))
 	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+		return nil, fmt.Errorf("public key: %w", err)
 	}
-	return signature, nil
+	return raw, nil
 }
 
 func verify(public, domain string, payload, signature []byte) error {
@@ -73,5 +107,5 @@ func verify(public, domain string, payload, signature []byte) error {
 }
 
 func separated(domain string, payload []byte) []byte {
-	return append([]byte(domain), payload...)
+	return slices.Concat([]byte(domain), payload)
 }

@@ -44,12 +44,12 @@ INSERT INTO item VALUES (1, 10), (2, 10);
 
 var shop = fstest.MapFS{"0001_shop.sql": {Data: []byte(shopSQL)}}
 
-func newPool(t *testing.T) *pgxpool.Pool {
+func newPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return scratch.Pool(t, server(t), shop, "shop")
 }
 
-func server(t *testing.T) scratch.Server {
+func server(t testing.TB) scratch.Server {
 	t.Helper()
 	s, err := scratch.Private()
 	must(t, err)
@@ -95,10 +95,10 @@ func connect(t *testing.T, url string) *pgx.Conn {
 
 func query[T any](t *testing.T, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, sql string,
+}, sql string, args ...any,
 ) (value T) {
 	t.Helper()
-	must(t, db.QueryRow(t.Context(), sql).Scan(&value))
+	must(t, db.QueryRow(t.Context(), sql, args...).Scan(&value))
 	return value
 }
 
@@ -116,7 +116,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -90,6 +90,7 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 	}
 	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		readJSONQuickly(conn)
+		encodeWhole(conn)
 		return nil
 	}
 	cfg.MaxConnIdleTime = keepIdle

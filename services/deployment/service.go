@@ -96,7 +96,8 @@ func (p *parts) consumeEvents(ctx context.Context) error {
 // are in CORE.
 func (p *parts) consumeReports(ctx context.Context) error {
 	return p.edge.Consume(ctx, bus.Spec{
-		Stream: subject.StreamAgentReports, Durable: subject.ConsumerDeploymentReports, Batch: consumed,
+		// An agent says the same again under another id anyway: the order, which is held meanwhile, tells what is news.
+		Stream: subject.StreamAgentReports, Durable: subject.ConsumerDeploymentReports, Batch: consumed, Idempotent: true,
 		DLQSubject: subject.DeadLetter(name, subject.ConsumerDeploymentReports), DLQ: p.core.JS,
 		Committed: p.heard,
 	}, p.desk.DB, p.desk.Reports)

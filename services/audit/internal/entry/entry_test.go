@@ -47,6 +47,25 @@ func TestFromMessage_KeepsWhatAnEventTells(t *testing.T) {
 	}
 }
 
+// TestFromMessage_TakesWhateverIsJSON is about publishers that write it in ways of their own.
+func TestFromMessage_TakesWhateverIsJSON(t *testing.T) {
+	for body, want := range map[string]string{
+		" { \"b\" : [ 1 , {\"x\" : null} ] ,\n\"a\":1.0e2 } ": `{"a":1.0e2,"b":[1,{"x":null}],"event":"certctl.new.thing.v1"}`,
+		// Of what is said twice the last counts, and what is added here counts more.
+		`{"a":1,"b":{},"a":2,"event":"another's"}`: `{"a":2,"b":{},"event":"certctl.new.thing.v1"}`,
+		`{"\u0061":"\u0041\/<\ud800"}`:             `{"a":"\u0041\/\u003c\ud800","event":"certctl.new.thing.v1"}`,
+		`{}`:                                       `{"event":"certctl.new.thing.v1"}`,
+	} {
+		if got := one(t, message("certctl.new.thing.v1", "", body)).Details; got != want {
+			t.Errorf("%s: got %s, want %s", body, got, want)
+		}
+	}
+	m := message("certctl.csr.submitted.v1", "", `{"agent_id":"w\u0065b\ud8001"}`)
+	if e := one(t, m); e.Actor != "web\ufffd1" {
+		t.Errorf("the agent is %q", e.Actor)
+	}
+}
+
 func TestFromMessage_SaysWhichAgentWasAskedForTheKeyOfACertificate(t *testing.T) {
 	body, err := json.Marshal(event.CertificateRequested{CertificateID: "mc-1", Renewal: true, KeyRequest: event.KeyRequest{
 		Attempt: 1, AgentID: "agent-1", KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: now,
@@ -64,25 +83,6 @@ func TestFromMessage_SaysWhichAgentWasAskedForTheKeyOfACertificate(t *testing.T)
 	want := event.KeyRequest{Attempt: 1, AgentID: "agent-1", KeyAlgorithm: "ECDSA", KeySize: 256, ReuseSPKISHA256: "abc", ExpiresAt: now}
 	if d := cmp.Diff(want, details.KeyRequest); d != "" {
 		t.Error(d)
-	}
-}
-
-// TestFromMessage_TakesWhateverIsJSON is about publishers that write it in ways of their own.
-func TestFromMessage_TakesWhateverIsJSON(t *testing.T) {
-	for body, want := range map[string]string{
-		" { \"b\" : [ 1 , {\"x\" : null} ] ,\n\"a\":1.0e2 } ": `{"a":1.0e2,"b":[1,{"x":null}],"event":"certctl.new.thing.v1"}`,
-		// Of what is said twice the last counts, and what is added here counts more.
-		`{"a":1,"b":{},"a":2,"event":"another's"}`: `{"a":2,"b":{},"event":"certctl.new.thing.v1"}`,
-		`{"\u0061":"\u0041\/<\ud800"}`:             `{"a":"\u0041\/\u003c\ud800","event":"certctl.new.thing.v1"}`,
-		`{}`:                                       `{"event":"certctl.new.thing.v1"}`,
-	} {
-		if got := one(t, message("certctl.new.thing.v1", "", body)).Details; got != want {
-			t.Errorf("%s: got %s, want %s", body, got, want)
-		}
-	}
-	m := message("certctl.csr.submitted.v1", "", `{"agent_id":"w\u0065b\ud8001"}`)
-	if e := one(t, m); e.Actor != "web\ufffd1" {
-		t.Errorf("the agent is %q", e.Actor)
 	}
 }
 

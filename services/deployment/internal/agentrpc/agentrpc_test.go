@@ -362,7 +362,7 @@ func TestHeartbeats_BringAnAgentBackAndHurryItsOrders(t *testing.T) {
 	}
 	for _, sql := range []string{
 		`UPDATE agents SET status = 'Offline'`,
-		`INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline, expires_at, created_at)
+		`INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, body, deadline, expires_at, created_at)
 			SELECT 'job-d-1', 1, 'deploy', id, site_id, 'mc-1', 'Sent', '', now() + interval '6 hours', now() + interval '7 days', now() FROM agents`,
 	} {
 		if _, err := o.db.Exec(t.Context(), sql); err != nil {

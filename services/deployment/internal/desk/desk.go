@@ -60,22 +60,43 @@ const validationLife = 10 * time.Minute
 // batch is how many rows a sweep takes at once.
 const batch = 200
 
-// order makes and signs an order.
-func (d *Desk) order(o rollout.Order, body any, now time.Time) (*rollout.Order, error) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return nil, fmt.Errorf("encode order of job %s: %w", o.JobID, err)
-	}
+// order makes and signs an order. The chain is that of a deployment, whose body is without it.
+func (d *Desk) order(o rollout.Order, body any, chain string, now time.Time) (*rollout.Order, error) {
 	o.State, o.Sends, o.CreatedAt = rollout.OrderSent, 1, now
 	o.Deadline = now.Add(d.Policy.Resend.Delay(1, nil))
 	if o.Deadline.After(o.ExpiresAt) {
 		o.Deadline = o.ExpiresAt
 	}
+	var err error
+	if o.Body, err = json.Marshal(body); err != nil {
+		return nil, fmt.Errorf("encode order of job %s: %w", o.JobID, err)
+	}
+	return &o, d.sign(&o, body, chain)
+}
+
+// again signs an order that is sent once more: the same one.
+func (d *Desk) again(o *rollout.Order, c postgres.Content) error {
+	var body any = json.RawMessage(c.Body)
+	if o.Verb == command.VerbDeploy || o.Verb == command.VerbVerify {
+		var deploy command.Deploy
+		if err := json.Unmarshal(c.Body, &deploy); err != nil {
+			return fmt.Errorf("read order of job %s: %w", o.JobID, err)
+		}
+		body = deploy
+	}
+	return d.sign(o, body, c.PEMChain)
+}
+
+func (d *Desk) sign(o *rollout.Order, body any, chain string) (err error) {
+	if deploy, ok := body.(command.Deploy); ok {
+		deploy.PEMChain = chain
+		body = deploy
+	}
 	o.Signed, err = d.Key.Sign(command.AgentCommand{
 		JobID: o.JobID, Attempt: o.Attempt, SiteID: o.SiteID, AgentID: o.AgentID, Verb: o.Verb,
-		IssuedAt: now, ExpiresAt: o.ExpiresAt, Body: encoded,
-	})
-	return &o, err
+		IssuedAt: o.CreatedAt, ExpiresAt: o.ExpiresAt,
+	}, body)
+	return err
 }
 
 // attempt begins the next attempt at a job.
@@ -93,9 +114,9 @@ func (d *Desk) attempt(j *rollout.Job, v rollout.Version, p *rollout.Place, now 
 		JobID: j.ID, Attempt: j.Attempts, Verb: verb, AgentID: p.AgentID, SiteID: p.SiteID,
 		CertificateID: j.CertificateID, ExpiresAt: expires, Correlation: j.Correlation, TraceParent: j.TraceParent,
 	}, command.Deploy{
-		CertificateID: j.CertificateID, VersionID: v.ID, PEMChain: v.PEMChain, FingerprintSHA256: v.Fingerprint,
+		CertificateID: j.CertificateID, VersionID: v.ID, FingerprintSHA256: v.Fingerprint,
 		TargetID: j.TargetID, TargetType: p.Type, TargetConfig: p.Config,
-	}, now)
+	}, v.PEMChain, now)
 }
 
 func newJob(v rollout.Version, targetID string, maxAttempts int, cause outgoing.Cause) *rollout.Job {

@@ -197,7 +197,7 @@ func (d *Desk) askForKeys(ctx context.Context, tx pgx.Tx, s *said, events []hear
 		}, command.KeyRequest{
 			CertificateID: e.CertificateID, CommonName: e.CommonName, SANs: e.SANs, KeyAlgorithm: e.KeyAlgorithm, KeySize: e.KeySize,
 			ReuseSPKISHA256: e.ReuseSPKISHA256,
-		}, s.now)
+		}, "", s.now)
 		if err != nil {
 			return err
 		}

@@ -85,7 +85,7 @@ func (d *Desk) orderHTTP01(ctx context.Context, a command.AnswerHTTP01, attempt 
 		o, err := d.order(rollout.Order{
 			JobID: a.ID, Attempt: attempt, Verb: command.VerbHTTP01, AgentID: agent.ID, SiteID: agent.SiteID,
 			ExpiresAt: body.Until, Correlation: cause.Correlation, TraceParent: cause.TraceParent,
-		}, body, s.now)
+		}, body, "", s.now)
 		if err != nil {
 			return err
 		}

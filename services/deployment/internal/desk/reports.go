@@ -2,22 +2,22 @@ package desk
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 
+	"github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/bus"
 	"github.com/certctl/certctl/libs/fault"
-	"github.com/certctl/certctl/libs/natsauth"
 	"github.com/certctl/certctl/libs/obs"
 	"github.com/certctl/certctl/services/deployment/internal/fleet"
 	"github.com/certctl/certctl/services/deployment/internal/outgoing"
 	"github.com/certctl/certctl/services/deployment/internal/postgres"
 	"github.com/certctl/certctl/services/deployment/internal/rollout"
+	"github.com/certctl/certctl/services/deployment/internal/signature"
 )
 
 // report is what an agent says, once it is certain that the agent says it.
@@ -133,21 +133,34 @@ func (d *Desk) authenticate(ctx context.Context, tx pgx.Tx, msgs []bus.Message) 
 	if err != nil {
 		return nil, err
 	}
+	refuse := func(i int, err error) error {
+		d.Log.ErrorContext(ctx, "refused a report", obs.KeySubject, msgs[i].Subject, obs.KeyAgent, speakers[i].Agent,
+			obs.KeySite, speakers[i].Site, obs.KeyJob, speakers[i].Job, obs.KeyError, err)
+		return err
+	}
+	signed := make([]signature.Report, len(msgs))
+	for i, m := range msgs {
+		if signed[i], err = open(m, speakers[i], agents); err != nil {
+			return nil, refuse(i, err)
+		}
+	}
+	if i, err := signature.Verify(signed); err != nil {
+		return nil, refuse(i, fault.Wrap(err, fault.Forbidden, "the report is not signed by agent %s", speakers[i].Agent))
+	}
 	reports := make([]report, len(msgs))
 	for i, m := range msgs {
-		r, err := verify(m, speakers[i], agents)
-		if err != nil {
-			d.Log.ErrorContext(ctx, "refused a report", obs.KeySubject, m.Subject, obs.KeyAgent, speakers[i].Agent,
-				obs.KeySite, speakers[i].Site, obs.KeyJob, speakers[i].Job, obs.KeyError, err)
-			return nil, err
+		reports[i].message = m
+		if reports[i].AgentReport, err = read(signed[i].Payload, speakers[i]); err != nil {
+			return nil, refuse(i, err)
 		}
-		reports[i] = report{AgentReport: r, message: m}
 	}
 	return reports, nil
 }
 
-func verify(m bus.Message, speaker subject.Agent, agents map[string]fleet.Agent) (command.AgentReport, error) {
-	var r command.AgentReport
+// open takes a report out of its message, if the agent that the subject names may speak there. Its signature is still to be
+// verified.
+func open(m bus.Message, speaker subject.Agent, agents map[string]fleet.Agent) (signature.Report, error) {
+	var r signature.Report
 	agent, known := agents[speaker.Agent]
 	switch {
 	case !known:
@@ -158,18 +171,22 @@ func verify(m bus.Message, speaker subject.Agent, agents map[string]fleet.Agent)
 		return r, fault.New(fault.Forbidden, "agent %s is retired", agent.ID)
 	}
 	var signed command.Signed
+	// By the code that encoding/json is made of from Go 1.27 on, which takes half the time and makes the same of it.
 	if err := json.Unmarshal(m.Body, &signed); err != nil {
 		return r, fault.Wrap(err, fault.Invalid, "the report is not a signed one")
 	}
-	if err := natsauth.VerifyReport(agent.PublicKey, signed.Payload, signed.Signature); err != nil {
-		return r, fault.Wrap(err, fault.Forbidden, "the report is not signed by agent %s", agent.ID)
-	}
-	if err := json.Unmarshal(signed.Payload, &r); err != nil {
+	return signature.Report{AgentKey: agent.PublicKey, Payload: signed.Payload, Signature: signed.Signature}, nil
+}
+
+// read decodes a report whose signature was verified.
+func read(payload []byte, speaker subject.Agent) (command.AgentReport, error) {
+	var r command.AgentReport
+	if err := json.Unmarshal(payload, &r); err != nil {
 		return r, fault.Wrap(err, fault.Invalid, "the report cannot be read")
 	}
-	if r.AgentID != agent.ID || r.JobID != speaker.Job {
+	if r.AgentID != speaker.Agent || r.JobID != speaker.Job {
 		return r, fault.New(fault.Forbidden, "the report is by %s on job %s and came as by %s on job %s",
-			r.AgentID, r.JobID, agent.ID, speaker.Job)
+			r.AgentID, r.JobID, speaker.Agent, speaker.Job)
 	}
 	return r, nil
 }

@@ -78,7 +78,7 @@ func TestReport_StartedThenCompleted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if n := one[int](w, `SELECT count(*) FROM agent_work WHERE signed IS NOT NULL OR deadline IS NOT NULL`); n != 0 {
+	if n := one[int](w, `SELECT count(*) FROM agent_work WHERE body IS NOT NULL OR deadline IS NOT NULL`); n != 0 {
 		t.Error("the closed order is kept whole")
 	}
 }
@@ -241,7 +241,7 @@ func TestReport_ForgedOrForeignIsRefused(t *testing.T) {
 // commandSigned bears the platform's signature over a report.
 func commandSigned(t *testing.T, w *world, on string, r command.AgentReport) bus.Message {
 	t.Helper()
-	body, err := w.key.Sign(command.AgentCommand{JobID: r.JobID, Attempt: r.Attempt, AgentID: r.AgentID, Verb: r.Verb})
+	body, err := w.key.Sign(command.AgentCommand{JobID: r.JobID, Attempt: r.Attempt, AgentID: r.AgentID, Verb: r.Verb}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,12 +25,19 @@ func (d *Desk) Chase(ctx context.Context) (n int, err error) {
 		if err != nil || n == 0 {
 			return err
 		}
+		contents, err := postgres.Contents(ctx, tx, keys)
+		if err != nil {
+			return err
+		}
 		return d.each(ctx, tx, keys, now, func(s *said, o *rollout.Order, j *rollout.Job) error {
 			switch {
 			case o.Deadline.After(now):
 				return nil
 			case o.ExpiresAt.After(now):
 				o.Resend(now, d.Policy.Resend)
+				if err := d.again(o, contents[postgres.Key(o)]); err != nil {
+					return err
+				}
 				return s.order(o)
 			default:
 				return s.facts(rollout.Expire(o, j, now, d.Policy.Retry), outgoing.Cause{Correlation: o.Correlation, TraceParent: o.TraceParent})

@@ -7,10 +7,10 @@ package platform
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -21,7 +21,8 @@ import (
 
 // Key signs orders. It is safe for concurrent use.
 type Key struct {
-	seed, public string
+	signer natsauth.Signer
+	public string
 }
 
 const (
@@ -60,7 +61,11 @@ func read(ctx context.Context, db *pgxpool.Pool, sealer *secret.Sealer) (*Key, e
 	if err != nil {
 		return nil, fmt.Errorf("unseal the platform key: %w", err)
 	}
-	return &Key{seed: string(seed), public: public}, nil
+	signer, err := natsauth.NewSigner(string(seed))
+	if err != nil {
+		return nil, fmt.Errorf("read the platform key: %w", err)
+	}
+	return &Key{signer: signer, public: public}, nil
 }
 
 // aad binds the sealed seed to its purpose and to its public half.
@@ -69,17 +74,18 @@ func aad(public string) []byte { return []byte("certctl deployment platform key 
 // Public is the half that agents pin, in nkey form.
 func (k *Key) Public() string { return k.public }
 
-// Sign encodes an order and signs it: the JSON of a [command.Signed].
-func (k *Key) Sign(c command.AgentCommand) ([]byte, error) {
-	payload, err := json.Marshal(c)
+// Sign encodes an order with its body and signs it: the JSON of a [command.Signed].
+func (k *Key) Sign(c command.AgentCommand, body any) ([]byte, error) {
+	// Encoded along with the rest, since a json.RawMessage would be looked through once more, and by the code that
+	// encoding/json is made of from Go 1.27 on, which takes two thirds of the time and writes the same.
+	payload, err := json.Marshal(struct {
+		command.AgentCommand
+		Body any `json:"body"`
+	}{c, body})
 	if err != nil {
 		return nil, fmt.Errorf("encode order of job %s: %w", c.JobID, err)
 	}
-	signature, err := natsauth.SignCommand(k.seed, payload)
-	if err != nil {
-		return nil, fmt.Errorf("sign order of job %s: %w", c.JobID, err)
-	}
-	signed, err := json.Marshal(command.Signed{Payload: payload, Signature: signature, KeyID: k.public})
+	signed, err := json.Marshal(command.Signed{Payload: payload, Signature: k.signer.Command(payload), KeyID: k.public})
 	if err != nil {
 		return nil, fmt.Errorf("encode order of job %s: %w", c.JobID, err)
 	}

@@ -35,7 +35,7 @@ func TestKey_IsMadeOnceByReplicasThatStartTogether(t *testing.T) {
 			t.Fatal("replicas have different keys")
 		}
 	}
-	signed, err := keys[0].Sign(command.AgentCommand{JobID: "job-d-1"})
+	signed, err := keys[0].Sign(command.AgentCommand{JobID: "job-d-1"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

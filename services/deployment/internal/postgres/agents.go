@@ -58,7 +58,7 @@ const agentsByID = `SELECT ` + agentColumns + ` FROM agents WHERE id = ANY($1) O
 // Agents reads agents that something is planned for. While tx lasts none of them can
 // be retired; heartbeats go on.
 func Agents(ctx context.Context, tx pgx.Tx, ids []string) (map[string]fleet.Agent, error) {
-	found, err := collect(ctx, tx, scanAgent, agentsByID, ids)
+	found, err := collect(ctx, tx, scanAgent, agentsByID, kept, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read %d agents: %w", len(ids), err)
 	}

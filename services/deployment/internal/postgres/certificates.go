@@ -50,7 +50,7 @@ func NoteRequested(ctx context.Context, tx pgx.Tx, certificates []Certificate) e
 		return nil
 	}
 	err := apply(
-		ctx, tx, noteRequested,
+		ctx, tx, noteRequested, kept,
 		column(certificates, func(c Certificate) string { return c.ID }),
 		column(certificates, func(c Certificate) string { return c.CommonName }),
 		column(certificates, func(c Certificate) string { return c.IssuerID }),
@@ -73,12 +73,13 @@ type Issued struct {
 
 // The event of an older version changes nothing: a newer one has been heard of. Nor does
 // one that is known already, and is told again by a change of its certificate's targets.
+// With OFFSET the server does not think of reading all certificates for those few.
 const noteIssued = `INSERT INTO certificates AS c
 	(id, common_name, issuer_id, target_ids, revision, version_id, version_not_before, version_revision)
 SELECT id, common_name, issuer_id, string_to_array(targets, ','), revision, version_id, not_before, revision
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[])
 	AS n (id, common_name, issuer_id, targets, revision, version_id, not_before)
-WHERE targets <> '' OR EXISTS (SELECT FROM certificates k WHERE k.id = n.id)
+WHERE targets <> '' OR EXISTS (SELECT FROM certificates k WHERE k.id = n.id OFFSET 0)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
 	common_name = CASE WHEN excluded.revision >= c.revision THEN excluded.common_name ELSE c.common_name END,
@@ -100,7 +101,7 @@ func NoteIssued(ctx context.Context, tx pgx.Tx, issued []Issued) ([]Newest, erro
 		return nil, nil
 	}
 	newest, err := collect(
-		ctx, tx, pgx.RowToStructByPos[Newest], noteIssued,
+		ctx, tx, pgx.RowToStructByPos[Newest], noteIssued, kept,
 		column(issued, func(i Issued) string { return i.Certificate.ID }),
 		column(issued, func(i Issued) string { return i.CommonName }),
 		column(issued, func(i Issued) string { return i.IssuerID }),
@@ -123,7 +124,7 @@ ON CONFLICT (id) DO NOTHING`
 
 func insertVersions(ctx context.Context, tx pgx.Tx, issued []Issued) error {
 	err := apply(
-		ctx, tx, insertVersion,
+		ctx, tx, insertVersion, kept,
 		column(issued, func(i Issued) string { return i.Version.ID }),
 		column(issued, func(i Issued) string { return i.Version.CertificateID }),
 		column(issued, func(i Issued) string { return i.Version.Fingerprint }),

@@ -42,7 +42,7 @@ func InsertJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job, now time.Ti
 		return nil, nil
 	}
 	ids, err := collect(
-		ctx, tx, pgx.RowTo[string], insertJobs,
+		ctx, tx, pgx.RowTo[string], insertJobs, kept,
 		column(jobs, func(j *rollout.Job) string { return j.ID }),
 		column(jobs, func(j *rollout.Job) string { return j.CertificateID }),
 		column(jobs, func(j *rollout.Job) string { return j.VersionID }),
@@ -77,7 +77,7 @@ WHERE j.id = ANY($1) ORDER BY j.id FOR UPDATE OF j`
 // LockJobs reads jobs for a change, by id. Ids that are no jobs of this service are
 // left out.
 func LockJobs(ctx context.Context, tx pgx.Tx, ids []string) (map[string]*rollout.Job, error) {
-	found, err := collect(ctx, tx, scanJob, lockJobs, ids)
+	found, err := collect(ctx, tx, scanJob, lockJobs, kept, ids)
 	if err != nil {
 		return nil, fmt.Errorf("lock %d jobs: %w", len(ids), err)
 	}
@@ -119,7 +119,7 @@ func SaveJobs(ctx context.Context, tx pgx.Tx, jobs []*rollout.Job) error {
 		return nil
 	}
 	err := apply(
-		ctx, tx, saveJobs,
+		ctx, tx, saveJobs, kept,
 		column(jobs, func(j *rollout.Job) string { return j.ID }),
 		column(jobs, func(j *rollout.Job) string { return j.AgentID }),
 		column(jobs, func(j *rollout.Job) string { return string(j.Status) }),
@@ -143,15 +143,23 @@ const endDoomed = `), ended AS (
 	FROM doomed d WHERE j.id = d.id
 	RETURNING j.id
 )
-UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $2
+UPDATE agent_work w SET state = 'Superseded', body = NULL, deadline = NULL, closed_at = $2
 FROM ended WHERE w.job_id = ended.id AND w.closed_at IS NULL`
 
-const cancelJobs = `WITH doomed AS (
-	SELECT j.id, n.reason FROM jobs j
-	JOIN unnest($1::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n (certificate_id, except_version, reason, target_id, revision)
-		ON j.certificate_id = n.certificate_id AND j.version_id <> n.except_version AND (n.target_id = '' OR j.target_id = n.target_id)
-	WHERE j.status IN ` + openStates + `
-		AND NOT EXISTS (SELECT FROM wishes w WHERE w.certificate_id = j.certificate_id AND w.target_id = j.target_id AND w.revision > n.revision)
+// What is open is looked up for each certificate: there may be far more of it for others.
+const cancelJobs = `WITH found AS MATERIALIZED (
+	SELECT j.id, n.reason
+	FROM unnest($1::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n (certificate_id, except_version, reason, target_id, revision)
+	CROSS JOIN LATERAL (
+		SELECT j.id FROM jobs j
+		WHERE j.certificate_id = n.certificate_id AND j.version_id <> n.except_version AND (n.target_id = '' OR j.target_id = n.target_id)
+			AND j.status IN ` + openStates + `
+			AND NOT EXISTS (SELECT FROM wishes w WHERE w.certificate_id = j.certificate_id AND w.target_id = j.target_id AND w.revision > n.revision)
+		OFFSET 0
+	) j
+), doomed AS (
+	SELECT j.id, f.reason FROM found f JOIN jobs j ON j.id = f.id
+	WHERE j.completed_at IS NULL
 	ORDER BY j.id FOR UPDATE OF j
 ` + endDoomed
 
@@ -174,7 +182,7 @@ func CancelJobs(ctx context.Context, tx pgx.Tx, dooms []Doom, now time.Time) err
 		return nil
 	}
 	err := apply(
-		ctx, tx, cancelJobs,
+		ctx, tx, cancelJobs, kept,
 		column(dooms, func(d Doom) string { return d.CertificateID }),
 		now,
 		column(dooms, func(d Doom) string { return d.ExceptVersion }),

@@ -25,14 +25,14 @@ const insertOrders = `WITH n AS MATERIALIZED (
 	SELECT n.*, (SELECT max(w.attempt) FROM agent_work w WHERE w.job_id = n.job_id) AS latest
 	FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[],
 		$8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[])
-		AS n (job_id, attempt, verb, agent_id, site_id, certificate_id, signed, deadline, expires_at, correlation_id, trace_parent)
+		AS n (job_id, attempt, verb, agent_id, site_id, certificate_id, body, deadline, expires_at, correlation_id, trace_parent)
 ), earlier AS (
-	UPDATE agent_work w SET state = 'Superseded', signed = NULL, deadline = NULL, closed_at = $12
+	UPDATE agent_work w SET state = 'Superseded', body = NULL, deadline = NULL, closed_at = $12
 	FROM n WHERE n.latest < n.attempt AND w.job_id = n.job_id AND w.attempt < n.attempt AND w.closed_at IS NULL
 )
-INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline,
+INSERT INTO agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, body, deadline,
 	expires_at, correlation_id, trace_parent, created_at)
-SELECT job_id, attempt, verb, agent_id, site_id, certificate_id, 'Sent', signed, deadline, expires_at,
+SELECT job_id, attempt, verb, agent_id, site_id, certificate_id, 'Sent', body, deadline, expires_at,
 	correlation_id, trace_parent, $12
 FROM n WHERE latest IS NULL OR latest < attempt
 RETURNING job_id, attempt`
@@ -45,14 +45,14 @@ func InsertOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order, now t
 		return nil, nil
 	}
 	keys, err := collect(
-		ctx, tx, pgx.RowToStructByPos[OrderKey], insertOrders,
+		ctx, tx, pgx.RowToStructByPos[OrderKey], insertOrders, kept,
 		column(orders, func(o *rollout.Order) string { return o.JobID }),
 		column(orders, func(o *rollout.Order) int { return o.Attempt }),
 		column(orders, func(o *rollout.Order) string { return o.Verb }),
 		column(orders, func(o *rollout.Order) string { return o.AgentID }),
 		column(orders, func(o *rollout.Order) string { return o.SiteID }),
 		column(orders, func(o *rollout.Order) string { return o.CertificateID }),
-		column(orders, func(o *rollout.Order) []byte { return o.Signed }),
+		column(orders, func(o *rollout.Order) []byte { return o.Body }),
 		column(orders, func(o *rollout.Order) time.Time { return o.Deadline }),
 		column(orders, func(o *rollout.Order) time.Time { return o.ExpiresAt }),
 		column(orders, func(o *rollout.Order) string { return o.Correlation }),
@@ -69,7 +69,7 @@ func InsertOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order, now t
 	return added, nil
 }
 
-const lockOrders = `SELECT w.job_id, w.attempt, w.verb, w.agent_id, w.site_id, w.certificate_id, w.state, w.signed, w.sends,
+const lockOrders = `SELECT w.job_id, w.attempt, w.verb, w.agent_id, w.site_id, w.certificate_id, w.state, w.sends,
 	w.deadline, w.expires_at, w.created_at, w.closed_at, w.correlation_id, w.trace_parent, w.reason
 FROM agent_work w JOIN unnest($1::text[], $2::int[]) AS n (job_id, attempt)
 	ON w.job_id = n.job_id AND w.attempt = n.attempt
@@ -78,7 +78,7 @@ ORDER BY w.job_id, w.attempt FOR UPDATE OF w`
 // LockOrders reads orders for a change, by key.
 func LockOrders(ctx context.Context, tx pgx.Tx, keys []OrderKey) (map[OrderKey]*rollout.Order, error) {
 	found, err := collect(
-		ctx, tx, scanOrder, lockOrders,
+		ctx, tx, scanOrder, lockOrders, kept,
 		column(keys, func(k OrderKey) string { return k.JobID }),
 		column(keys, func(k OrderKey) int { return k.Attempt }),
 	)
@@ -95,10 +95,41 @@ func LockOrders(ctx context.Context, tx pgx.Tx, keys []OrderKey) (map[OrderKey]*
 func scanOrder(row pgx.CollectableRow) (*rollout.Order, error) {
 	var o rollout.Order
 	var deadline, closed *time.Time
-	err := row.Scan(&o.JobID, &o.Attempt, &o.Verb, &o.AgentID, &o.SiteID, &o.CertificateID, &o.State, &o.Signed,
+	err := row.Scan(&o.JobID, &o.Attempt, &o.Verb, &o.AgentID, &o.SiteID, &o.CertificateID, &o.State,
 		&o.Sends, &deadline, &o.ExpiresAt, &o.CreatedAt, &closed, &o.Correlation, &o.TraceParent, &o.Reason)
 	o.Deadline, o.ClosedAt = orZero(deadline), orZero(closed)
 	return &o, err
+}
+
+// Content is what an order says, in parts: its body, and the chain that a deployment brings.
+type Content struct {
+	Body     []byte
+	PEMChain string
+}
+
+const contents = `SELECT w.job_id, w.attempt, w.body, coalesce(v.pem_chain, '')
+FROM agent_work w JOIN unnest($1::text[], $2::int[]) AS n (job_id, attempt)
+	ON w.job_id = n.job_id AND w.attempt = n.attempt
+LEFT JOIN jobs j ON j.id = w.job_id
+LEFT JOIN versions v ON v.id = j.version_id`
+
+// Contents reads what orders say that are open. It stays the same as long as they are.
+func Contents(ctx context.Context, tx pgx.Tx, keys []OrderKey) (map[OrderKey]Content, error) {
+	found := make(map[OrderKey]Content, len(keys))
+	_, err := collect(
+		ctx, tx, func(row pgx.CollectableRow) (k OrderKey, err error) {
+			var c Content
+			err = row.Scan(&k.JobID, &k.Attempt, &c.Body, &c.PEMChain)
+			found[k] = c
+			return k, err
+		}, contents,
+		column(keys, func(k OrderKey) string { return k.JobID }),
+		column(keys, func(k OrderKey) int { return k.Attempt }),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("read %d orders: %w", len(keys), err)
+	}
+	return found, nil
 }
 
 const (
@@ -141,7 +172,7 @@ func NextOrder(ctx context.Context, db Querier) (time.Time, error) {
 }
 
 const saveOrders = `UPDATE agent_work w SET state = n.state, sends = n.sends, deadline = n.deadline, closed_at = n.closed_at,
-	signed = CASE WHEN n.closed_at IS NULL THEN w.signed END, reason = n.reason
+	body = CASE WHEN n.closed_at IS NULL THEN w.body END, reason = n.reason
 FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::text[])
 	AS n (job_id, attempt, state, sends, deadline, closed_at, reason)
 WHERE w.job_id = n.job_id AND w.attempt = n.attempt`
@@ -152,7 +183,7 @@ func SaveOrders(ctx context.Context, tx pgx.Tx, orders []*rollout.Order) error {
 		return nil
 	}
 	err := apply(
-		ctx, tx, saveOrders,
+		ctx, tx, saveOrders, kept,
 		column(orders, func(o *rollout.Order) string { return o.JobID }),
 		column(orders, func(o *rollout.Order) int { return o.Attempt }),
 		column(orders, func(o *rollout.Order) string { return string(o.State) }),

@@ -76,7 +76,7 @@ func TestQueries_AreServedByTheirIndexes(t *testing.T) {
 		`INSERT INTO deployment.jobs (id, type, certificate_id, version_id, fingerprint_sha256, target_id, status, completed_at, scheduled_at, created_at)
 			SELECT 'job-d-' || i || '-' || n, 'Deployment', 'mc-' || i, 'cv-' || i, i, 'tgt-' || i, 'Completed', now(), now(),
 				'2026-01-01'::timestamptz + i * interval '1 second' FROM generate_series(1, 5000) i, generate_series(1, 8) n`,
-		`INSERT INTO deployment.agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, signed, deadline, expires_at, created_at, closed_at)
+		`INSERT INTO deployment.agent_work (job_id, attempt, verb, agent_id, site_id, certificate_id, state, body, deadline, expires_at, created_at, closed_at)
 			SELECT 'job-d-' || i, 1, 'deploy', 'agent-' || i % 5000 + 1, 'site-local', 'mc-' || i, CASE WHEN open THEN 'Sent' ELSE 'Done' END,
 				CASE WHEN open THEN ''::bytea END, CASE WHEN open THEN now() END, now(), now(), CASE WHEN NOT open THEN now() END
 			FROM generate_series(1, 20000) i, LATERAL (SELECT i % 100 = 7 AS open) o`,

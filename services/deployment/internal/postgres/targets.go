@@ -127,7 +127,7 @@ func Places(ctx context.Context, tx pgx.Tx, targetIDs []string) (map[string]*rol
 		err := row.Scan(&p.TargetID, &p.Type, &config, &p.Enabled, &p.AgentID, &p.SiteID, &p.Retired)
 		p.Config = config
 		return &p, err
-	}, places, targetIDs)
+	}, places, kept, targetIDs)
 	if err != nil {
 		return nil, fmt.Errorf("read %d targets: %w", len(targetIDs), err)
 	}

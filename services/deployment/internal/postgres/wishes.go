@@ -79,7 +79,7 @@ JOIN wishes w ON w.certificate_id = n.certificate_id AND w.revision > n.revision
 // LaterWishes lists the targets for which something else was wished after a revision of
 // their certificate.
 func LaterWishes(ctx context.Context, tx pgx.Tx, certificateIDs []string, revisions []int64) (map[Granted]bool, error) {
-	found, err := collect(ctx, tx, pgx.RowToStructByPos[Granted], laterWishes, certificateIDs, revisions)
+	found, err := collect(ctx, tx, pgx.RowToStructByPos[Granted], laterWishes, kept, certificateIDs, revisions)
 	if err != nil {
 		return nil, fmt.Errorf("look for later wishes: %w", err)
 	}

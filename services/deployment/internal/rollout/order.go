@@ -33,7 +33,10 @@ type Order struct {
 	CertificateID string
 
 	State OrderState
-	// Signed is the order as it is sent; nil once it is closed.
+	// Body is what is ordered, as JSON, without the chain of certificates, which its job's version has. It is stored as
+	// long as the order is open, and read for those that are sent again.
+	Body []byte
+	// Signed is the order as it is sent, of one that is about to be.
 	Signed []byte
 	// Sends counts how often it was sent.
 	Sends int
@@ -65,7 +68,7 @@ func (o *Order) Resend(now time.Time, waits retry.Policy) {
 // Close ends the order.
 func (o *Order) Close(how OrderState, now time.Time) {
 	o.State = how
-	o.Signed, o.Deadline, o.ClosedAt = nil, time.Time{}, now
+	o.Deadline, o.ClosedAt = time.Time{}, now
 }
 
 func (o *Order) start(now time.Time) {

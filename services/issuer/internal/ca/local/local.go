@@ -278,9 +278,9 @@ func (a *Authority) sign(template *x509.Certificate, pub crypto.PublicKey) (ca.I
 	}
 	return ca.Issued{
 		DER: der, Serial: template.SerialNumber, NotBefore: template.NotBefore, NotAfter: template.NotAfter,
-		AuthorityKeyID: a.chain[0].SubjectKeyId,
 		// A renewal would be cut short too, until the CA has a certificate that holds longer.
 		ChainPEM: served, KeyID: a.named, EndsWithCA: template.NotAfter.Equal(a.ends),
+		AuthorityKeyID: a.chain[0].SubjectKeyId,
 	}, nil
 }
 
