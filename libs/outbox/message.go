@@ -33,10 +33,7 @@ func Insert(ctx context.Context, db Execer, messages ...Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	columns, err := ColumnsOf(messages)
-	if err != nil {
-		return err
-	}
+	columns := ColumnsOf(messages)
 	if _, err := db.Exec(ctx, insertFirst, columns.Args()...); err != nil {
 		return fmt.Errorf("insert %d messages into outbox: %w", len(messages), err)
 	}
@@ -50,7 +47,7 @@ type Columns struct {
 }
 
 // ColumnsOf returns the columns of messages.
-func ColumnsOf(messages []Message) (Columns, error) {
+func ColumnsOf(messages []Message) Columns {
 	c := Columns{
 		IDs:      make([]string, len(messages)),
 		Streams:  make([]string, len(messages)),
@@ -64,7 +61,7 @@ func ColumnsOf(messages []Message) (Columns, error) {
 			c.Bodies[i] = []byte{}
 		}
 	}
-	return c, nil
+	return c
 }
 
 // Args returns the five arguments that InsertSQL expects, in its order.

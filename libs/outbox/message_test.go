@@ -53,12 +53,9 @@ func renameAll(ctx context.Context, pool *pgxpool.Pool, consumer string, ids []s
 	for i, id := range ids {
 		messages[i] = message(id, "EVT")
 	}
-	columns, err := outbox.ColumnsOf(messages)
-	if err != nil {
-		return err
-	}
+	columns := outbox.ColumnsOf(messages)
 	args := append([]any{consumer, ids}, columns.Args()...)
-	_, err = pool.Exec(ctx, `WITH told AS (`+outbox.InsertSQL(3)+`)
+	_, err := pool.Exec(ctx, `WITH told AS (`+outbox.InsertSQL(3)+`)
 		INSERT INTO inbox (consumer, msg_id) SELECT $1, unnest($2::text[])`, args...)
 	return err
 }

@@ -94,10 +94,7 @@ func applyArgs(changes []issuance.Change) ([]any, error) {
 			}
 		}
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return nil, err
-	}
+	eventArgs := told.args()
 	args := []any{
 		text(func(r *row) string { return r.JobID }),
 		column(changes, func(r *row) int64 { return r.Token }),

@@ -96,10 +96,7 @@ func begin(ctx context.Context, q querier, starts []issuance.Start) (map[string]
 			return nil, err
 		}
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return nil, err
-	}
+	eventArgs := told.args()
 	args := append(append([]any{
 		text(func(r *row) string { return r.Job.CertificateID }),
 		text(func(r *row) string { return string(r.Seen) }),
@@ -172,10 +169,7 @@ func archive(ctx context.Context, tx pgx.Tx, scope authn.Scope, id string, f iss
 	if err := told.add(id, f, 0); err != nil {
 		return err
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	c := conditions{args: append([]any{id, f.At}, eventArgs...)}
 	c.scope(scope)
 	sql := `WITH seen AS (

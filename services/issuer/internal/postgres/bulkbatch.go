@@ -199,10 +199,7 @@ func changeMany(ctx context.Context, tx pgx.Tx, sql string, changes []bulk.Told)
 		}
 		content[i] = string(b)
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	ids := column(changes, func(c *bulk.Told) string { return c.CertificateID })
 	if _, err := tx.Exec(ctx, sql, append([]any{ids, changes[0].Fact.At, content}, eventArgs...)...); err != nil {
 		if pg.IsForeignKey(err) {

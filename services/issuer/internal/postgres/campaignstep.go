@@ -238,10 +238,7 @@ func moveCertificates(ctx context.Context, tx pgx.Tx, moved []campaign.Moved) er
 			return err
 		}
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	type row = campaign.Moved
 	args := append([]any{
 		column(moved, func(m *row) string { return m.CertificateID }), moved[0].Fact.At,

@@ -164,10 +164,7 @@ func createArgs(batch []issuance.Creation) ([]any, error) {
 			}
 		}
 	}
-	columns, err := outbox.ColumnsOf(told.messages)
-	if err != nil {
-		return nil, err
-	}
+	columns := outbox.ColumnsOf(told.messages)
 	args := []any{
 		text(func(r *row) string { return r.Certificate.ID }),
 		text(func(r *row) string { return r.Certificate.Name }),

@@ -123,10 +123,7 @@ func (t Tx) deploymentStatement(ctx context.Context, sql string, args []any, fac
 			return err
 		}
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	if _, err := t.tx.Exec(ctx, sql, append(append(args, eventArgs...), more...)...); err != nil {
 		return fmt.Errorf("note %d deployments: %w", len(facts), err)
 	}

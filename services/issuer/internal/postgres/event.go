@@ -59,12 +59,9 @@ func (e *events) tell(key string, facts []issuance.Fact) error {
 }
 
 // args are the arguments that insertEvents expects, in its order.
-func (e *events) args() ([]any, error) {
-	columns, err := outbox.ColumnsOf(e.messages)
-	if err != nil {
-		return nil, err
-	}
-	return append([]any{e.keys, e.before}, columns.Args()...), nil
+func (e *events) args() []any {
+	columns := outbox.ColumnsOf(e.messages)
+	return append([]any{e.keys, e.before}, columns.Args()...)
 }
 
 // eventWidth is how many arguments insertEvents expects.

@@ -94,10 +94,7 @@ func (s *Store) Announce(ctx context.Context, i registry.Issuer, now time.Time) 
 	if err := told.add(i.ID, issuance.Fact{Event: i.Configured(), At: now, Origin: issuance.Origin{Actor: "issuer"}}, 0); err != nil {
 		return err
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	if _, err := s.pool.Exec(ctx, announceSQL, append(append([]any{i.ID, i.CAChainPEM, i.SignsCRL, config, now}, eventArgs...), i.Revision)...); err != nil {
 		return pg.Fault(fmt.Errorf("note how issuer %s is configured: %w", i.ID, err))
 	}

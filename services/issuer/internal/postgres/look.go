@@ -175,10 +175,7 @@ func take(ctx context.Context, tx pgx.Tx, steps []issuance.Step, now time.Time) 
 			begun = begun || !j.NextActionAt.IsZero()
 		}
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return false, err
-	}
+	eventArgs := told.args()
 	type row = issuance.Step
 	text := func(field func(*issuance.Job) string) []string { return column(jobs, field) }
 	args := []any{

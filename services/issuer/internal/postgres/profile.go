@@ -110,10 +110,7 @@ func (s *Store) writeRecord(ctx context.Context, sql, id string, f issuance.Fact
 	if err := told.add(id, f, 0); err != nil {
 		return 0, err
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return 0, err
-	}
+	eventArgs := told.args()
 	err = s.pool.QueryRow(ctx, sql, append(args, eventArgs...)...).Scan(&revision)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
@@ -144,11 +141,8 @@ func (s *Store) RemoveProfile(ctx context.Context, id string, f issuance.Fact) e
 	if err := told.add(id, f, 0); err != nil {
 		return err
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
-	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+	eventArgs := told.args()
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		// Whoever is about to use it holds a share of this lock, so that it is seen by the next statement.
 		var locked string
 		err := tx.QueryRow(ctx, `SELECT id FROM certificate_profiles WHERE id = $1 FOR UPDATE`, id).Scan(&locked)

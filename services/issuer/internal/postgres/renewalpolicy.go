@@ -215,7 +215,7 @@ func factArgs(key string, f issuance.Fact) ([]any, error) {
 	if err := told.add(key, f, 0); err != nil {
 		return nil, err
 	}
-	return told.args()
+	return told.args(), nil
 }
 
 var deleteRenewalPolicySQL = `WITH policy AS (

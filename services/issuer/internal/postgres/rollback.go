@@ -40,13 +40,10 @@ func (s *Store) Deploy(ctx context.Context, d issuance.Deployment) error {
 	if err := told.add(d.CertificateID, d.Fact, 0); err != nil {
 		return err
 	}
-	eventArgs, err := told.args()
-	if err != nil {
-		return err
-	}
+	eventArgs := told.args()
 	args := []any{d.CertificateID, d.Newest, d.Fact.At, d.VersionID, d.TargetIDs}
 	var version int64
-	err = s.pool.QueryRow(ctx, deploySQL, append(args, eventArgs...)...).Scan(&version)
+	err := s.pool.QueryRow(ctx, deploySQL, append(args, eventArgs...)...).Scan(&version)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fault.New(fault.Conflict, "certificate %s changed meanwhile; look at it and try again", d.CertificateID)

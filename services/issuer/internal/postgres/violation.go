@@ -87,10 +87,7 @@ func putOnRecord(ctx context.Context, q querier, breaches []issuance.Breach) err
 			return err
 		}
 	}
-	columns, err := outbox.ColumnsOf(told.messages)
-	if err != nil {
-		return err
-	}
+	columns := outbox.ColumnsOf(told.messages)
 	args := []any{
 		ids,
 		text(func(r *row) string { return r.RuleID }),

@@ -50,10 +50,7 @@ func (s *Store) Warn(ctx context.Context, issuerID string, of time.Time, thresho
 	if err := e.add(issuerID, f, 0); err != nil {
 		return false, err
 	}
-	eventArgs, err := e.args()
-	if err != nil {
-		return false, err
-	}
+	eventArgs := e.args()
 	var n int
 	if err := s.pool.QueryRow(ctx, warnSQL, append([]any{issuerID, of, threshold}, eventArgs...)...).Scan(&n); err != nil {
 		return false, pg.Fault(fmt.Errorf("warn of the end of issuer %s: %w", issuerID, err))
