@@ -7,6 +7,7 @@ require (
 	github.com/certctl/certctl/libs v0.0.0
 	github.com/certctl/certctl/libs/testkit v0.0.0
 	github.com/getkin/kin-openapi v0.152.0
+	github.com/go-json-experiment/json v1.27.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0

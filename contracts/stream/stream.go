@@ -68,15 +68,18 @@ func Core() ([]jetstream.StreamConfig, []Consumer) {
 }
 
 // Edge is the account of leaves and agents, on the hub. A site's durable is made by
-// the deployment service when the site is; see [Site].
+// the deployment service when the site is; see [Site]. What is on its way is not
+// compressed: nobody reads it again.
 func Edge() ([]jetstream.StreamConfig, []Consumer) {
 	commands := logStream(subject.StreamAgentCommands, 2*gib, 7*day, repeats, subject.AllAgentCommands)
 	// The subject ends in the job, so a repeat of an order replaces the one before.
 	commands.MaxMsgsPerSubject = 1
 	commands.AllowMsgTTL = true
 	commands.MaxConsumers = 5000
+	commands.Compression = jetstream.NoCompression
 	commands.DenyDelete, commands.DenyPurge = false, false
 	reports := logStream(subject.StreamAgentReports, 5*gib, 14*day, repeats, subject.AllAgentReports)
+	reports.Compression = jetstream.NoCompression
 	streams := []jetstream.StreamConfig{commands, reports, advisories()}
 	consumers := []Consumer{
 		durable(subject.StreamAgentReports, subject.ConsumerDeploymentReports, 1024, subject.AgentReportsOf(subject.KindDeploy)),
@@ -102,6 +105,7 @@ func Site(siteID string) Consumer {
 func Leaf() ([]jetstream.StreamConfig, []Consumer) {
 	commands := logStream(subject.StreamSiteCommands, 256*mib, 7*day, repeats, subject.AllSiteCommands)
 	commands.Retention = jetstream.WorkQueuePolicy
+	commands.Compression = jetstream.NoCompression
 	commands.MaxMsgsPerSubject = 1
 	commands.AllowMsgTTL = true
 	commands.MaxConsumers = 600
@@ -109,6 +113,7 @@ func Leaf() ([]jetstream.StreamConfig, []Consumer) {
 	reports := logStream(subject.StreamSiteReports, gib, 7*day, repeats, subject.AllSiteReports)
 	// A full stream must refuse, never drop: the agent then keeps its report on disk.
 	reports.Retention = jetstream.WorkQueuePolicy
+	reports.Compression = jetstream.NoCompression
 	reports.Discard = jetstream.DiscardNew
 	reports.DenyDelete, reports.DenyPurge = false, false
 	relay := durable(subject.StreamSiteReports, subject.ConsumerSiteRelay, 1024, subject.AllSiteReports)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/v1"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
@@ -28,7 +28,17 @@ type fleet struct {
 	csrs map[string]string
 	// deployed counts what they were told to install, and said to have.
 	deployed atomic.Int64
-	failed   atomic.Pointer[error]
+	// ordered counts what they are told to install and keep for later.
+	ordered atomic.Int64
+	failed  atomic.Pointer[error]
+}
+
+func (f *fleet) byID() map[string]*simulated {
+	agents := make(map[string]*simulated, len(f.agents))
+	for _, a := range f.agents {
+		agents[a.id] = a
+	}
+	return agents
 }
 
 type simulated struct {

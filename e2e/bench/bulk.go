@@ -101,16 +101,16 @@ func targetOf(i int) string { return fmt.Sprintf("tgt-%d", i%fleetSize) }
 // given. The installations are caught up on afterwards.
 func (in *installation) reissueAll(ctx context.Context, b *bench, f *fleet, s *edgeSite, n int) error {
 	s.wait()
-	given := f.deployed.Load() + int64(n)
+	installed := f.deployed.Load() + int64(n)
 	err := in.renew(ctx, b, f, n, fmt.Sprintf("renewal of %d, from one request to the last renewed and ordered to be installed, %d agents over EDGE", n, fleetSize),
-		func() (bool, error) { return f.deployed.Load() >= given, nil })
+		func() (bool, error) { return f.ordered.Load() == int64(n), nil })
 	if err != nil {
 		return err
 	}
-	if err := s.install(ctx); err != nil {
+	if err := s.install(ctx, f); err != nil {
 		return err
 	}
-	return until(ctx, f, in.allActive(ctx, f, n, given))
+	return until(ctx, f, in.allActive(ctx, f, n, installed))
 }
 
 // renewAll measures the renewal of all until the last is served and Active, all of whose events have been told by then.

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"github.com/certctl/certctl/contracts/command"
 	"github.com/certctl/certctl/contracts/subject"
 	"github.com/certctl/certctl/libs/publish"
 )
@@ -34,8 +35,8 @@ type edgeSite struct {
 	hub  jetstream.JetStream
 
 	mu      sync.Mutex
-	holding bool        // under mu
-	held    []*nats.Msg // under mu
+	holding bool            // under mu
+	held    []jetstream.Msg // under mu: orders to install
 }
 
 // edgeSite makes a site, and connects it as a leaf does.
@@ -121,10 +122,7 @@ func (s *edgeSite) serve(ctx context.Context, f *fleet) (stop func(), err error)
 		cancel()
 		return nil, fmt.Errorf("orders of site %s: %w", s.id, err)
 	}
-	agents := make(map[string]*simulated, len(f.agents))
-	for _, a := range f.agents {
-		agents[a.id] = a
-	}
+	agents := f.byID()
 	var all sync.WaitGroup
 	// Two, so that orders are drawn while answers are on their way.
 	for range 2 {
@@ -159,29 +157,7 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 				break gathering
 			}
 		}
-		reports := make([]*nats.Msg, len(msgs))
-		installed := 0
-		for i, m := range msgs {
-			to, ok := subject.ParseAgent(m.Subject())
-			if !ok || agents[to.Agent] == nil {
-				return fmt.Errorf("an order to nobody: %s", m.Subject())
-			}
-			report, err := f.carryOut(agents[to.Agent], m.Data())
-			if err != nil {
-				return err
-			}
-			if report.ServedFingerprintSHA256 != "" {
-				installed++
-			}
-			if reports[i], err = agents[to.Agent].message(subject.AgentReport(s.id, to.Agent, subject.KindDeploy, report.JobID), m.Headers(), report); err != nil {
-				return err
-			}
-			if report.ServedFingerprintSHA256 != "" && s.hold(reports[i]) {
-				reports[i] = nil
-			}
-		}
-		reports = slices.DeleteFunc(reports, func(m *nats.Msg) bool { return m == nil })
-		if err := s.publish(ctx, reports); err != nil {
+		if err := s.carryOut(ctx, f, agents, s.hold(f, msgs)); err != nil {
 			return err
 		}
 		for _, m := range msgs {
@@ -189,26 +165,57 @@ func (s *edgeSite) answer(ctx context.Context, f *fleet, agents map[string]*simu
 				return err
 			}
 		}
-		f.deployed.Add(int64(installed))
 	}
 	return nil
 }
 
-func (s *edgeSite) publish(ctx context.Context, reports []*nats.Msg) error {
-	if len(reports) == 0 {
+// carryOut reports on orders in one write.
+func (s *edgeSite) carryOut(ctx context.Context, f *fleet, agents map[string]*simulated, orders []jetstream.Msg) error {
+	if len(orders) == 0 {
 		return nil
 	}
-	return errors.Join(publish.All(ctx, s.hub, reports)...)
+	reports := make([]*nats.Msg, len(orders))
+	installed := 0
+	for i, m := range orders {
+		to, ok := subject.ParseAgent(m.Subject())
+		if !ok || agents[to.Agent] == nil {
+			return fmt.Errorf("an order to nobody: %s", m.Subject())
+		}
+		report, err := f.carryOut(agents[to.Agent], m.Data())
+		if err != nil {
+			return err
+		}
+		if report.ServedFingerprintSHA256 != "" {
+			installed++
+		}
+		if reports[i], err = agents[to.Agent].message(subject.AgentReport(s.id, to.Agent, subject.KindDeploy, report.JobID), m.Headers(), report); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(publish.All(ctx, s.hub, reports)...); err != nil {
+		return err
+	}
+	f.deployed.Add(int64(installed))
+	return nil
 }
 
-// hold keeps the report of an installation back if installations wait.
-func (s *edgeSite) hold(report *nats.Msg) bool {
+// hold keeps orders to install back while installations wait, and returns the others.
+func (s *edgeSite) hold(f *fleet, orders []jetstream.Msg) []jetstream.Msg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holding {
-		s.held = append(s.held, report)
+	if !s.holding {
+		return orders
 	}
-	return s.holding
+	now := make([]jetstream.Msg, 0, len(orders))
+	for _, m := range orders {
+		if to, ok := subject.ParseAgent(m.Subject()); ok && to.Verb == command.VerbDeploy {
+			s.held = append(s.held, m)
+		} else {
+			now = append(now, m)
+		}
+	}
+	f.ordered.Store(int64(len(s.held)))
+	return now
 }
 
 // wait has installations wait from now on: agents answer with requests alone.
@@ -218,11 +225,16 @@ func (s *edgeSite) wait() {
 	s.holding = true
 }
 
-// install reports what has waited, and what comes from now on at once.
-func (s *edgeSite) install(ctx context.Context) error {
+// install carries out what has waited, and what comes from now on at once.
+func (s *edgeSite) install(ctx context.Context, f *fleet) error {
 	s.mu.Lock()
 	held := s.held
 	s.holding, s.held = false, nil
 	s.mu.Unlock()
-	return s.publish(ctx, held)
+	for part := range slices.Chunk(held, drawn) {
+		if err := s.carryOut(ctx, f, f.byID(), part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
