@@ -14,7 +14,7 @@ const (
 	Every = 20 * time.Millisecond
 	// Crowded is that between rounds with so much to do that their own cost begins to count again: crowd things or more in
 	// the one before.
-	Crowded = 60 * time.Millisecond
+	Crowded = 100 * time.Millisecond
 	crowd   = 30
 )
 
