@@ -105,6 +105,7 @@ func Site(siteID string) Consumer {
 func Leaf() ([]jetstream.StreamConfig, []Consumer) {
 	commands := logStream(subject.StreamSiteCommands, 256*mib, 7*day, repeats, subject.AllSiteCommands)
 	commands.Retention = jetstream.WorkQueuePolicy
+	commands.AllowAtomicPublish = true
 	commands.Compression = jetstream.NoCompression
 	commands.MaxMsgsPerSubject = 1
 	commands.AllowMsgTTL = true

@@ -213,7 +213,7 @@ func (r *Relay) store(ctx context.Context, batch []jetstream.Msg) {
 func (r *Relay) publishLocally(ctx context.Context, out []*nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	return store(ctx, r.Local, out)
+	return give(ctx, r.Local, out)
 }
 
 // obey does what the hub wants of the leaf itself.

@@ -8,9 +8,9 @@
 // leaf, the hub or the link ends; what is carried twice, the stream's window of
 // duplicates and, beyond it, the receiver's inbox drop.
 //
-// The order of each agent's messages is kept: messages travel in atomic batches, and
+// The order of each agent's orders is kept: they are stored in atomic batches, and
 // whatever was under way when the link or the leaf ended is carried before anything
-// newer. Orders for the leaf itself (agent token "site") are obeyed, not relayed.
+// newer. So are reports, unless the hub refuses one of several for a while. Orders for the leaf itself (agent token "site") are obeyed, not relayed.
 package relay
 
 import (
@@ -29,8 +29,7 @@ import (
 )
 
 const (
-	// batchSize bounds what one atomic batch carries, and so what is repeated when it
-	// fails.
+	// batchSize bounds what is carried at once, and so what is repeated when that fails.
 	batchSize = 256
 	// callTimeout bounds one call over the link, localTimeout one to the leaf's own
 	// server; the latter is well below the hub's wait for an acknowledgement.

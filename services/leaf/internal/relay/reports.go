@@ -82,7 +82,7 @@ func (r *Relay) deliver(up context.Context, batch []jetstream.Msg) error {
 	}
 	ctx, cancel := context.WithTimeout(up, callTimeout)
 	defer cancel()
-	if err := store(ctx, r.Hub, out); err != nil {
+	if err := bring(ctx, r.Hub, out); err != nil {
 		return fmt.Errorf("bring %d reports to the hub: %w", len(out), err)
 	}
 	r.acknowledge(reports)
