@@ -21,6 +21,9 @@ const metadataRev = "certctl.manifest_rev"
 // minScaled is the least that Scaled leaves of a stream.
 const minScaled = 16 << 20
 
+// answerTimeout bounds one question to JetStream, for one that was on its way when a server went down is never answered.
+const answerTimeout = 2 * time.Second
+
 // bootstrap is for a server that answers before its JetStream does.
 var bootstrap = retry.Policy{Base: 50 * time.Millisecond, Cap: time.Second, Jitter: 0.3}
 
@@ -83,7 +86,8 @@ func (m Manifest) Scaled(factor float64) Manifest {
 	return scaled
 }
 
-// Plan returns what Apply would do, in its order. Nothing is changed.
+// Plan returns what Apply would do, in its order. Nothing is changed. Like all of the manifest's methods it waits, until
+// ctx ends, for a server whose JetStream is not there yet.
 func (m Manifest) Plan(ctx context.Context, js jetstream.JetStream) ([]Change, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -122,12 +126,10 @@ func (m Manifest) Plan(ctx context.Context, js jetstream.JetStream) ([]Change, e
 	return changes, nil
 }
 
-// Apply makes the server's streams and consumers equal to the manifest and returns what it changed. It waits, until ctx
-// ends, for a server whose JetStream is not there yet. When any change is refused, none is made and the error lists
-// the refused ones.
+// Apply makes the server's streams and consumers equal to the manifest and returns what it changed. When any change is
+// refused, none is made and the error lists the refused ones.
 func (m Manifest) Apply(ctx context.Context, js jetstream.JetStream) ([]Change, error) {
-	var changes []Change
-	err := patiently(ctx, func() (err error) { changes, err = m.Plan(ctx, js); return err })
+	changes, err := m.Plan(ctx, js)
 	if err != nil {
 		return nil, fmt.Errorf("plan streams: %w", err)
 	}
@@ -141,7 +143,7 @@ func (m Manifest) Apply(ctx context.Context, js jetstream.JetStream) ([]Change, 
 		return nil, fmt.Errorf("apply streams: %w", errors.Join(refused...))
 	}
 	for i, c := range changes {
-		if err := patiently(ctx, func() error { return c.apply(ctx, js) }); err != nil {
+		if err := patiently(ctx, func(ctx context.Context) error { return c.apply(ctx, js) }); err != nil {
 			return changes[:i], fmt.Errorf("%s %s: %w", c.Action, c.Object, err)
 		}
 	}
@@ -152,8 +154,7 @@ func (m Manifest) Apply(ctx context.Context, js jetstream.JetStream) ([]Change, 
 // start. MaxBytes is not compared, because it is fitted to the disk when the manifest is applied; and of streams that
 // come from a newer manifest only the presence is verified, so that an old replica starts during an upgrade.
 func (m Manifest) Verify(ctx context.Context, js jetstream.JetStream) error {
-	var changes []Change
-	err := patiently(ctx, func() (err error) { changes, err = m.Plan(ctx, js); return err })
+	changes, err := m.Plan(ctx, js)
 	if errors.Is(err, ErrNewerManifest) {
 		return m.verifyPresence(ctx, js)
 	}
@@ -238,7 +239,8 @@ func (c Change) apply(ctx context.Context, js jetstream.JetStream) error {
 
 // streamThere returns the server's configuration of a stream, nil when there is none.
 func streamThere(ctx context.Context, js jetstream.JetStream, name string) (any, error) {
-	s, err := js.Stream(ctx, name)
+	var s jetstream.Stream
+	err := patiently(ctx, func(ctx context.Context) (err error) { s, err = js.Stream(ctx, name); return err })
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil
 	}
@@ -249,7 +251,11 @@ func streamThere(ctx context.Context, js jetstream.JetStream, name string) (any,
 }
 
 func consumerThere(ctx context.Context, js jetstream.JetStream, spec ConsumerSpec) (any, error) {
-	c, err := js.Consumer(ctx, spec.Stream, spec.Config.Durable)
+	var c jetstream.Consumer
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		c, err = js.Consumer(ctx, spec.Stream, spec.Config.Durable)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil
 	}
@@ -259,10 +265,13 @@ func consumerThere(ctx context.Context, js jetstream.JetStream, spec ConsumerSpe
 	return c.CachedInfo().Config, nil
 }
 
-// patiently repeats do while JetStream is only starting.
-func patiently(ctx context.Context, do func() error) error {
+// patiently asks again while JetStream is only starting or leaves a question unanswered, until ctx ends. What asks may
+// have been done although its answer was lost, so it must be the same to do it twice.
+func patiently(ctx context.Context, ask func(context.Context) error) error {
 	for n := 1; ; n++ {
-		err := do()
+		asking, cancel := context.WithTimeout(ctx, answerTimeout)
+		err := ask(asking)
+		cancel()
 		if err == nil || !starting(err) {
 			return err
 		}
@@ -278,5 +287,5 @@ func starting(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.Code == 503 || api.ErrorCode == 10008
 	}
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)
 }

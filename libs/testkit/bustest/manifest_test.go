@@ -3,7 +3,10 @@ package bustest
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,4 +192,49 @@ func TestManifest_ApplyWaitsForTheServer(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Apply: %v", err)
 	}
+}
+
+// lossy is a server whose connections can lose what is written to them, as one does that breaks with a question in it.
+type lossy struct {
+	*natstest.Server
+	losing atomic.Bool
+	lost   chan struct{}
+}
+
+func (l *lossy) InProcessConn() (net.Conn, error) {
+	conn, err := l.Server.InProcessConn()
+	return lossyConn{conn, l}, err
+}
+
+type lossyConn struct {
+	net.Conn
+	server *lossy
+}
+
+func (c lossyConn) Write(p []byte) (int, error) {
+	if c.server.losing.Swap(false) {
+		close(c.server.lost)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func TestManifest_ApplyAsksAgainWhatIsLostOnItsWay(t *testing.T) {
+	s := &lossy{Server: natstest.Start(t), lost: make(chan struct{})}
+	conn, err := bus.Connect(bus.Options{Name: t.Name(), Server: s, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.NC.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	// The first request subscribes to the answers; the one after it is nothing but a question.
+	if _, err := conn.JS.AccountInfo(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.losing.Store(true)
+	if _, err := manifest(1).Apply(ctx, conn.JS); err != nil {
+		t.Errorf("Apply: %v", err)
+	}
+	<-s.lost
 }
