@@ -21,7 +21,7 @@ import (
 type campaignFlags struct {
 	issuer, caKey, caFingerprint, caCert, profile, algorithm, q, toIssuer, toProfile string
 	keySize, canary, waveSize, maxFailures, maxPercent, inFlight                     int
-	pause                                                                            time.Duration
+	pause, serveWithin                                                               time.Duration
 	rehearsal, reuseCSR                                                              bool
 	canaryIDs                                                                        []string
 }
@@ -46,6 +46,7 @@ func (f *campaignFlags) add(flags *flag.FlagSet) {
 	flags.IntVar(&f.maxFailures, "max-failures", -1, "stop when more fail")
 	flags.IntVar(&f.maxPercent, "max-failure-percent", -1, "stop when a larger share of those that have ended fails (default 10)")
 	flags.IntVar(&f.inFlight, "in-flight", 0, "how many may be under way (default 500)")
+	flags.DurationVar(&f.serveWithin, "serve-within", 0, "how long targets have to serve a new certificate before it counts as failed (default 1h)")
 }
 
 // body is the request that the flags make.
@@ -88,6 +89,10 @@ func (f *campaignFlags) body(name string) (client.CampaignCreate, error) {
 	if f.pause > 0 {
 		seconds := int(f.pause.Round(time.Second).Seconds())
 		b.PauseBetweenSeconds = &seconds
+	}
+	if f.serveWithin > 0 {
+		seconds := int(f.serveWithin.Round(time.Second).Seconds())
+		b.ServeWithinSeconds = &seconds
 	}
 	switch {
 	case len(f.canaryIDs) > 0:
