@@ -13,13 +13,14 @@ import (
 // readPEM reads certificates and keys and passes over all else, such as requests, parameters, and what openssl writes
 // around the blocks.
 func (c *Content) readPEM(data []byte, o Options) error {
+	var spent cost
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		var err error
 		switch block.Type {
 		case "CERTIFICATE", "X509 CERTIFICATE":
 			err = c.addCertificate(block.Bytes)
 		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
-			key, keyErr := readKey(block, o.Password)
+			key, keyErr := readKey(block, o.Password, &spent)
 			err = c.addKey(key, keyErr, o)
 		case "PKCS7", "CMS":
 			err = refuse("holds a PKCS#7 block; convert it with openssl pkcs7 -print_certs")
@@ -34,7 +35,7 @@ func (c *Content) readPEM(data []byte, o Options) error {
 // idScrypt is the object identifier of scrypt (RFC 7914) in DER. How much memory that takes is the file's to say.
 var idScrypt = []byte{0x06, 0x09, 0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b}
 
-func readKey(block *pem.Block, password string) (crypto.Signer, error) {
+func readKey(block *pem.Block, password string, spent *cost) (crypto.Signer, error) {
 	switch {
 	case len(block.Bytes) > maxKeyBlock:
 		return nil, refuse("holds a private key of more than 16 KiB")
@@ -48,7 +49,7 @@ func readKey(block *pem.Block, password string) (crypto.Signer, error) {
 	case bytes.Contains(block.Bytes, idScrypt):
 		return nil, refuse("holds a private key that is encrypted by way of scrypt; convert it with openssl pkcs8 -topk8")
 	}
-	if err := affordable(block.Bytes, 0); err != nil {
+	if err := spent.of(block.Bytes, 0); err != nil {
 		return nil, err
 	}
 	key, err := pkcs8.ParsePKCS8PrivateKey(block.Bytes, []byte(password))
