@@ -132,7 +132,11 @@ func (c *Content) addCertificate(der []byte) error {
 		return refuse("holds more than 500 certificates; split it")
 	}
 	cert, err := x509.ParseCertificate(der)
-	if err != nil {
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "unsupported elliptic curve"):
+		return wrap(err, "holds a certificate whose key is on a curve that is not read, after %d others: take it out", len(c.Certificates))
+	default:
 		return wrap(err, "holds a certificate that is malformed, after %d others", len(c.Certificates))
 	}
 	c.Certificates = append(c.Certificates, cert)

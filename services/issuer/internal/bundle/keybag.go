@@ -40,11 +40,12 @@ type contentInfo struct {
 // Nobody's tools put it there; keys are encrypted one by one, in contents that are not.
 //
 // Each of the encrypted contents is put into a file of its own, behind another key. DecodeChain opens the contents, takes that
-// key, which is in the clear, and stops at any that comes after it. What it cannot read for another reason is refused too.
+// key, which is in the clear, and stops at any that comes after it. What it cannot read for another reason is refused too, and so are
+// files of the old ciphers that were made without a password, and not with an empty one, for which there is no such probe.
 func keysInSight(data []byte, password string) error {
 	contents, err := contentsOf(data)
 	if err != nil {
-		return unreadable(err)
+		return wrap(err, "is cut off, or neither a certificate in DER nor PKCS#12 in DER; if openssl pkcs12 -in FILE or openssl pkcs7 -print_certs -inform DER -in FILE reads it, hand in the PEM that those write")
 	}
 	for _, c := range contents {
 		if !c.Type.Equal(idEncryptedData) {
@@ -57,7 +58,7 @@ func keysInSight(data []byte, password string) error {
 		_, _, _, err = pkcs12.DecodeChain(file, password)
 		switch {
 		case err == nil:
-		case isWrongPassword(err):
+		case isWrongPassword(err) && password != "":
 			return wrongPassword("the file", password)
 		case err.Error() == "pkcs12: expected exactly one key bag":
 			return refuse("has a private key in contents that are encrypted as a whole, which is not read; convert it with openssl pkcs12 -in FILE to PEM")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/pem"
+	"slices"
 
 	"github.com/youmark/pkcs8"
 
@@ -11,11 +12,15 @@ import (
 )
 
 // readPEM reads certificates and keys and passes over all else, such as requests, parameters, and what openssl writes
-// around the blocks.
+// around the blocks. pem.Decode passes over blocks of ours too if they are damaged, so those are counted.
 func (c *Content) readPEM(data []byte, o Options) error {
 	var spent cost
+	read := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		var err error
+		if slices.Contains(types, block.Type) {
+			read++
+		}
 		switch block.Type {
 		case "CERTIFICATE", "X509 CERTIFICATE":
 			err = c.addCertificate(block.Bytes)
@@ -29,8 +34,18 @@ func (c *Content) readPEM(data []byte, o Options) error {
 			return err
 		}
 	}
+	begun := 0
+	for _, t := range types {
+		begun += bytes.Count(data, []byte("-----BEGIN "+t+"-----"))
+	}
+	if begun > read {
+		return refuse("begins %d certificates and keys in PEM of which %d can be read; the others are cut off, indented or damaged", begun, read)
+	}
 	return nil
 }
+
+// types are those of the blocks that are read.
+var types = []string{"CERTIFICATE", "X509 CERTIFICATE", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
 
 // idScrypt is the object identifier of scrypt (RFC 7914) in DER. How much memory that takes is the file's to say.
 var idScrypt = []byte{0x06, 0x09, 0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b}
