@@ -148,6 +148,10 @@ func TestImport_ManagesEachLeafOfABundleWithItsChain(t *testing.T) {
 	if again.Existing != 1 || again.Data[0].Status != "existing" || *again.Data[0].CertificateID != *r.Data[1].CertificateID {
 		t.Errorf("again %+v", again)
 	}
+	w.must(http.StatusNoContent, http.MethodDelete, "archiveCertificate", certificates+"/"+*again.Data[0].CertificateID, nil, nil)
+	if again = w.importing(pemOf(t, api), nil); again.Existing != 1 || !strings.Contains(*again.Data[0].Reason, "archived, which is for good") {
+		t.Errorf("when archived %+v", again)
+	}
 	if n := w.count(`SELECT count(*) FROM certificates`); n != 2 {
 		t.Errorf("%d certificates", n)
 	}
