@@ -57,7 +57,7 @@ func exportCert(ctx context.Context, s *session, args []string) error {
 	case *out == "" && *format != "pem":
 		fmt.Fprintln(s.Err, "certctl-cli: --out is needed for a file that is no text")
 		return errUsage
-	case *legacy && !(*withKey && *format == "pkcs12"):
+	case *legacy && (!*withKey || *format != "pkcs12"):
 		fmt.Fprintln(s.Err, "certctl-cli: --legacy goes with --as pkcs12 --with-key")
 		return errUsage
 	}
