@@ -27,6 +27,8 @@ func (c *Content) readPEM(data []byte, o Options) error {
 		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
 			key, keyErr := readKey(block, o.Password, &spent)
 			err = c.addKey(key, keyErr, o)
+		case "TRUSTED CERTIFICATE":
+			err = refuse("holds a certificate with OpenSSL's notes on trust; openssl x509 -in FILE writes it without")
 		case "PKCS7", "CMS":
 			err = refuse("holds a PKCS#7 block; convert it with openssl pkcs7 -print_certs")
 		}

@@ -272,6 +272,7 @@ func TestRead_RefusesWhatIsNoFileOfOurs(t *testing.T) {
 		"PEM of something else":      {[]byte("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "", "no certificate"},
 		"a malformed certificate":    {concat(root.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "", "malformed, after 1 others"},
 		"a key alone":                {[]byte(www.keyPEM(t)), "", "no certificate"},
+		"OpenSSL's trust":            {[]byte("-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n"), "", "openssl x509"},
 		"PKCS#7":                     {[]byte("-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n"), "", "openssl pkcs7"},
 		"a sequence":                 {[]byte{0x30, 0x03, 0x02, 0x01, 0x03}, "", "PKCS#12"},
 		"PKCS#12 that is cut off":    {fileIn(t, "testdata", "keytool.p12")[:900], "", "is cut off"},
