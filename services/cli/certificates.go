@@ -175,6 +175,10 @@ func createCert(ctx context.Context, s *session, args []string) error {
 		if err != nil {
 			return fmt.Errorf("read the signing request: %w", err)
 		}
+		if len(pem) == 0 {
+			// Without a request somebody else would be asked to make the key.
+			return fmt.Errorf("%s is empty, and no signing request", *csrFile)
+		}
 		body.CsrPem = optional[string](string(pem))
 	}
 	c, err := s.dial()

@@ -238,6 +238,14 @@ func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestCreateCert_WithAnEmptyRequestAsksForNoKeyOfAnotherMaker(t *testing.T) {
+	a := newAPI(t)
+	_, errs := a.want(1, "create-cert", "a.test", "--csr", a.file("empty.csr", ""))
+	if !strings.Contains(errs, "is empty") || len(a.asked) != 0 {
+		t.Errorf("it says %q and asked for %v", errs, a.asked)
+	}
+}
+
 func TestListAgentsAndJobs_PrintTables(t *testing.T) {
 	a := newAPI(t)
 	a.on("GET /api/v1/agents", 200, client.AgentList{Data: []client.Agent{
