@@ -119,9 +119,9 @@ func (s *session) printCert(cert client.Certificate, versions client.Certificate
 	}
 	rows := make([][]string, len(versions.Data))
 	for i, v := range versions.Data {
-		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v)}
+		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v), first(text(v.IssuerID), text(v.IssuerName))}
 	}
-	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY"}, rows); err != nil {
+	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY", "ISSUED BY"}, rows); err != nil {
 		return err
 	}
 	return s.printFindings(versions.Data[0])

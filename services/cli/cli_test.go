@@ -159,7 +159,7 @@ func TestGetCert_PrintsTheCertificateAndItsVersions(t *testing.T) {
 	c.SerialNumber = &serial
 	a.on("GET /api/v1/certificates/mc-1", 200, c)
 	a.on("GET /api/v1/certificates/mc-1/versions", 200, client.CertificateVersionList{Data: []client.CertificateVersion{
-		{ID: "cv-1", SerialNumber: "ab01", NotBefore: day.Add(-time.Hour), NotAfter: day, KeyAlgorithm: &algorithm, KeySize: &size},
+		{ID: "cv-1", SerialNumber: "ab01", NotBefore: day.Add(-time.Hour), NotAfter: day, KeyAlgorithm: &algorithm, KeySize: &size, IssuerID: new("iss-backup")},
 	}, Total: 1})
 	out, _ := a.want(0, "get-cert", "mc-1")
 	equal(t, `
@@ -178,8 +178,8 @@ Owner:          o-default
 Team:           t-default
 Renewal policy: rp-default
 
-VERSION  SERIAL  FROM              TO                KEY
-cv-1     ab01    2026-11-23 11:30  2026-11-23 12:30  ECDSA 256
+VERSION  SERIAL  FROM              TO                KEY        ISSUED BY
+cv-1     ab01    2026-11-23 11:30  2026-11-23 12:30  ECDSA 256  iss-backup
 `, out)
 	var both struct {
 		Certificate client.Certificate
