@@ -22,7 +22,7 @@ import (
 type campaignFlags struct {
 	issuer, caKey, caFingerprint, caCert, profile, algorithm, q, toIssuer, toProfile string
 	keySize, canary, waveSize, maxFailures, maxPercent, inFlight                     int
-	pause                                                                            time.Duration
+	pause, serveWithin                                                               time.Duration
 	rehearsal, reuseCSR                                                              bool
 	canaryIDs                                                                        []string
 }
@@ -47,6 +47,7 @@ func (f *campaignFlags) add(flags *flag.FlagSet) {
 	flags.IntVar(&f.maxFailures, "max-failures", -1, "stop when more fail")
 	flags.IntVar(&f.maxPercent, "max-failure-percent", -1, "stop when a larger share of those that have ended fails (default 10)")
 	flags.IntVar(&f.inFlight, "in-flight", 0, "how many may be under way (default 500)")
+	flags.DurationVar(&f.serveWithin, "serve-within", 0, "how long targets have to serve a new certificate before it counts as failed (default 1h)")
 	for _, unless := range []string{"canary", "max-failures", "max-failure-percent"} {
 		flags.Lookup(unless).DefValue = "0" // help must not show what stands for not given
 	}
@@ -89,12 +90,16 @@ func (f *campaignFlags) body(name string) (client.CampaignCreate, error) {
 			*n.to = &n.given
 		}
 	}
-	if f.pause < 0 {
-		return b, errors.New("--pause is less than nothing")
+	if f.pause < 0 || f.serveWithin < 0 {
+		return b, errors.New("--pause and --serve-within are no less than nothing")
 	}
 	if f.pause > 0 {
 		seconds := int(f.pause.Round(time.Second).Seconds())
 		b.PauseBetweenSeconds = &seconds
+	}
+	if f.serveWithin > 0 {
+		seconds := int(f.serveWithin.Round(time.Second).Seconds())
+		b.ServeWithinSeconds = &seconds
 	}
 	if len(f.canaryIDs) > 0 || f.canary >= 0 {
 		b.Canary = &client.CampaignCanary{}

@@ -312,6 +312,48 @@ func TestCampaign_WaitsUntilItsCanaryIsServed(t *testing.T) {
 	}
 }
 
+func TestCampaign_GoesOnWithoutAHostThatIsAway(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.onTargets(2)
+	c := w.campaign(object{
+		"name": "away", "selection": object{"q": "true"}, "canary": object{"count": 0}, "wave_size": 1, "max_failures": 1, "start": true,
+	})
+	if c.ServeWithinSeconds != 3600 {
+		t.Errorf("targets have %d s", c.ServeWithinSeconds)
+	}
+	begun := func(wave int) (i issuerapi.CampaignItem) {
+		w.await("a wave to begin", func() bool {
+			i = w.campaignItems(c.ID, fmt.Sprint("wave=", wave))[0]
+			return i.Status == issuerapi.CampaignItemStatusRenewing
+		})
+		return i
+	}
+	away := begun(1)
+	renewed := w.goesOn(away)
+	w.exec(`UPDATE issuer.jobs SET completed_at = completed_at - interval '1 hour' WHERE id = $1`, *away.JobID)
+	next := begun(2)
+	failed := w.campaignItems(c.ID, "status=Failed")
+	if len(failed) != 1 || failed[0].CertificateID != away.CertificateID || !strings.Contains(*failed[0].Reason, "do not serve the new version after 1h0m0s") {
+		t.Fatalf("failed %+v", failed)
+	}
+	if ended := failed[0].EndedAt; ended == nil || ended.Before(c.CreatedAt) {
+		t.Errorf("ended at %v", ended)
+	}
+	// Its host comes back.
+	w.served(away.CertificateID, renewed.VersionID, w.certificate(away.CertificateID).TargetIds[0])
+	last := w.goesOn(next)
+	w.served(next.CertificateID, last.VersionID, w.certificate(next.CertificateID).TargetIds[0])
+	if end := w.ends(c.ID, issuerapi.CampaignStatusCompleted); end.Counts.Done != 1 || end.Counts.Failed != 1 {
+		t.Errorf("campaign %+v", end)
+	}
+	w.must(http.StatusOK, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", nil, nil)
+	w.await("both to be done", func() bool { return w.campaignNow(c.ID).Counts.Done == 2 })
+	if n := w.count(`SELECT count(*) FROM jobs WHERE certificate_id = $1`, away.CertificateID); n != 2 {
+		t.Errorf("%d jobs", n)
+	}
+}
+
 func TestCampaign_IsPausedResumedAndStopped(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})

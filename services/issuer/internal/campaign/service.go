@@ -110,6 +110,9 @@ func (s *Service) check(ctx context.Context, p authn.Principal, r *Request) erro
 	if r.InFlight == 0 {
 		r.InFlight = defaultInFlight
 	}
+	if r.ServeWithin == 0 {
+		r.ServeWithin = defaultServeWithin
+	}
 	if r.MaxFailures == nil && r.MaxFailurePercent == nil {
 		percent := defaultFailurePercent
 		r.MaxFailurePercent = &percent
