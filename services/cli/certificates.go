@@ -171,11 +171,9 @@ func createCert(ctx context.Context, s *session, args []string) error {
 		body.TargetIds = &targets
 	}
 	if *csrFile != "" {
-		pem, err := os.ReadFile(*csrFile)
-		if err != nil {
-			return fmt.Errorf("read the signing request: %w", err)
+		if body.CsrPem, err = readRequest(*csrFile); err != nil {
+			return err
 		}
-		body.CsrPem = optional[string](string(pem))
 	}
 	c, err := s.dial()
 	if err != nil {
@@ -197,23 +195,38 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
+func readRequest(file string) (*string, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the signing request: %w", err)
+	}
+	return optional[string](string(pem)), nil
+}
+
 func renewCert(ctx context.Context, s *session, args []string) error {
+	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
+	}
+	var body client.RenewCertificateJSONRequestBody
+	if *csrFile != "" {
+		if body.CsrPem, err = readRequest(*csrFile); err != nil {
+			return err
+		}
 	}
 	c, err := s.dial()
 	if err != nil {
 		return err
 	}
 	var triggered client.RenewalTriggered
-	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{})
-	body, err := decode(res, err, &triggered)
+	res, err := c.RenewCertificate(ctx, rest[0], body)
+	raw, err := decode(res, err, &triggered)
 	if err != nil {
 		return err
 	}
 	if s.json {
-		return s.printJSON(body)
+		return s.printJSON(raw)
 	}
 	_, err = fmt.Fprintf(s.Out, "renewal of %s is under way: job %s\n", rest[0], harmless(triggered.JobID))
 	return err

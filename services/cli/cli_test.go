@@ -230,6 +230,13 @@ func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 		!cmp.Equal(*sent.Sans, []string{"b.test", "10.0.0.1"}) || !cmp.Equal(*sent.TargetIds, []string{"tgt-1"}) {
 		t.Errorf("sent was %s", a.last())
 	}
+	file := filepath.Join(t.TempDir(), "new.csr")
+	if err := os.WriteFile(file, []byte("a request"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.want(1, "renew-cert", "mc-9", "--csr", file+".not")
+	a.want(0, "renew-cert", "mc-9", "--csr", file)
+	equal(t, `POST /api/v1/certificates/mc-9/renew {"csr_pem":"a request"}`, a.last())
 	out, _ = a.want(0, "renew-cert", "mc-9")
 	equal(t, "renewal of mc-9 is under way: job job-i-1\n", out)
 	_, errs := a.want(1, "create-cert", "a.test", "--csr", "no/such/file")

@@ -58,7 +58,9 @@ func standing(h *client.IssuerHealth) (circuit, away string) {
 		return circuit, ""
 	}
 	away = fmt.Sprintf("its CA fails, %d jobs wait", h.Waiting)
-	if h.RetryAt != nil {
+	if h.Circuit == client.HalfOpen {
+		away += ", tried with the next request"
+	} else if h.RetryAt != nil {
 		away += ", tried again at " + h.RetryAt.UTC().Format(time.RFC3339)
 	}
 	if h.LastError != nil {

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -61,6 +62,9 @@ func (s *Service) outage(ctx context.Context, w *Work, err error, now time.Time)
 	c.Setbacks, c.WaitingSince, c.Asks = w.Setbacks+1, w.waitingSince(now), w.IssuerID
 	c.NextActionAt = s.fallbackOr(ctx, w, now.Add(max(w.Retry.Delay(c.Setbacks, s.settings.Chance), f.RetryAfter)), now)
 	c.Reason = "issuer " + w.IssuerID + ": " + w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	if strings.HasPrefix(w.LastError, "issuer "+w.IssuerID+" ") {
+		c.Reason = w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	}
 	return c
 }
 
