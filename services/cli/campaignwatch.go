@@ -115,8 +115,8 @@ func (s *session) showStep(ctx context.Context, c *client.Client, to *display, b
 		line := progress(now)
 		if !ended && underWay > 0 && before != nil && before.Counts == now.Counts {
 			// Nothing has moved since the last look.
-			for _, it := range waitingItems(ctx, c, now, 1) {
-				line += "  " + harmless(it.CertificateID+": "+waitsFor(&it))
+			if waiting := waitingItems(ctx, c, now, 1); len(waiting) > 0 {
+				line += "  " + harmless(waiting[0].CertificateID+": "+waitsFor(&waiting[0]))
 			}
 		}
 		if err := to.show(line); err != nil {

@@ -74,7 +74,9 @@ func Run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) er
 	return fmt.Errorf("no tool %q; certctl admin help lists the tools", line)
 }
 
-func asksForHelp(args []string) bool { return slices.Contains(args, "--help") || slices.Contains(args, "-h") }
+func asksForHelp(args []string) bool {
+	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+}
 
 func help(out io.Writer) error {
 	fmt.Fprint(out, "certctl admin works on the installation whose data folder is CERTCTL_DATA_DIR.\n\nTools:\n")

@@ -12,13 +12,14 @@ import (
 )
 
 func TestUnreached_TellsWhatIsTheMatterWithTheConnection(t *testing.T) {
+	asker := &http.Client{Timeout: 20 * time.Second}
 	ask := func(ctx context.Context, url string) string {
 		t.Helper()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := asker.Do(req)
 		if err == nil {
 			_ = res.Body.Close()
 			t.Fatalf("%s was reached", url)
