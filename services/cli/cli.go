@@ -223,7 +223,7 @@ func help(ctx context.Context, streams Streams, args []string) error {
 	}
 	s := &session{Streams: streams, getenv: func(string) string { return "" }}
 	s.use(c)
-	err = c.run(ctx, s, []string{"--help"})
+	err = c.run(ctx, s, append(slices.Clone(args[1:]), "--help"))
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}

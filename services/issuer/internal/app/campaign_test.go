@@ -559,6 +559,15 @@ func TestCampaign_TakesNothingForDoneThatTheOldKeySignedAgain(t *testing.T) {
 	if failed := w.campaignItems(c.ID, "status=Failed"); !strings.Contains(*failed[0].Reason, "iss-local has signed it again") {
 		t.Errorf("failed %+v", failed)
 	}
+	// Nor does a retry, as long as nothing is mended: the certificates are signed once more, and fail.
+	w.must(http.StatusOK, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", object{}, nil)
+	w.await("the retry to have stopped", func() bool {
+		now := w.campaignNow(c.ID)
+		return now.Status != issuerapi.CampaignStatusRunning && now.CompletedAt != nil && now.CompletedAt.After(*c.CompletedAt)
+	})
+	if now := w.campaignNow(c.ID); now.Status != issuerapi.CampaignStatusStopped || now.Counts.Done != 0 || w.count(`SELECT count(*) FROM certificate_versions`) != 7 {
+		t.Errorf("a retry takes for done what the old key has signed: %+v", now)
+	}
 }
 
 func TestCampaign_LooksAtWhatWasSkippedAgainAsItIsThen(t *testing.T) {
