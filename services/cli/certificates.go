@@ -119,9 +119,9 @@ func (s *session) printCert(cert client.Certificate, versions client.Certificate
 	}
 	rows := make([][]string, len(versions.Data))
 	for i, v := range versions.Data {
-		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v)}
+		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v), first(text(v.IssuerID), text(v.IssuerName))}
 	}
-	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY"}, rows); err != nil {
+	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY", "ISSUED BY"}, rows); err != nil {
 		return err
 	}
 	return s.printFindings(versions.Data[0])
@@ -171,15 +171,9 @@ func createCert(ctx context.Context, s *session, args []string) error {
 		body.TargetIds = &targets
 	}
 	if *csrFile != "" {
-		pem, err := os.ReadFile(*csrFile)
-		if err != nil {
-			return fmt.Errorf("read the signing request: %w", err)
+		if body.CsrPem, err = readRequest(*csrFile); err != nil {
+			return err
 		}
-		if len(pem) == 0 {
-			// Without a request somebody else would be asked to make the key.
-			return fmt.Errorf("%s is empty, and no signing request", *csrFile)
-		}
-		body.CsrPem = optional[string](string(pem))
 	}
 	c, err := s.dial()
 	if err != nil {
@@ -201,23 +195,42 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
+func readRequest(file string) (*string, error) {
+	pem, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the signing request: %w", err)
+	case len(pem) == 0:
+		// Without a request somebody else would be asked to make the key.
+		return nil, fmt.Errorf("%s is empty, and no signing request", file)
+	}
+	return optional[string](string(pem)), nil
+}
+
 func renewCert(ctx context.Context, s *session, args []string) error {
+	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
+	}
+	var body client.RenewCertificateJSONRequestBody
+	if *csrFile != "" {
+		if body.CsrPem, err = readRequest(*csrFile); err != nil {
+			return err
+		}
 	}
 	c, err := s.dial()
 	if err != nil {
 		return err
 	}
 	var triggered client.RenewalTriggered
-	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{})
-	body, err := decode(res, err, &triggered)
+	res, err := c.RenewCertificate(ctx, rest[0], body)
+	raw, err := decode(res, err, &triggered)
 	if err != nil {
 		return err
 	}
 	if s.json {
-		return s.printJSON(body)
+		return s.printJSON(raw)
 	}
 	_, err = fmt.Fprintf(s.Out, "renewal of %s is under way: job %s\n", rest[0], harmless(triggered.JobID))
 	return err

@@ -48,7 +48,7 @@ func commands() []command {
 		{"import", "FILE... [--dry-run] [--keep-key [--exportable]] [--password-file F] [--type T] [--environment E] [--tag N=V]...", "manage certificates that exist already", importCerts},
 		{"export-cert", "ID [--as pem|der|pkcs7|pkcs12|jks] [--out FILE] [--with-key [--password-file F]] [--version-id V]", "write a certificate to a file, with or without its key", exportCert},
 		{"fetch-key", "ID --out FILE [--version-id V]", "fetch, once, a private key that the server has made", fetchKey},
-		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"renew-cert", "ID [--csr FILE]", "renew a certificate now", renewCert},
 		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},
@@ -223,7 +223,7 @@ func help(ctx context.Context, streams Streams, args []string) error {
 	}
 	s := &session{Streams: streams, getenv: func(string) string { return "" }}
 	s.use(c)
-	err = c.run(ctx, s, []string{"--help"})
+	err = c.run(ctx, s, append(slices.Clone(args[1:]), "--help"))
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}

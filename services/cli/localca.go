@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
@@ -35,12 +37,36 @@ func listIssuers(ctx context.Context, s *session, args []string) error {
 		if issuer.CaNotAfter != nil {
 			ends = date(*issuer.CaNotAfter)
 		}
-		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, text(issuer.CaExpiryWarning)}
+		circuit, away := standing(issuer.Health)
+		warnings := strings.Trim(text(issuer.CaExpiryWarning)+"; "+away, "; ")
+		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, circuit, warnings}
 	}
-	if err := s.table([]string{"ID", "NAME", "TYPE", "ENABLED", "CA ENDS", "WARNING"}, rows); err != nil {
+	if err := s.table([]string{"ID", "NAME", "TYPE", "ENABLED", "CA ENDS", "CIRCUIT", "WARNING"}, rows); err != nil {
 		return err
 	}
 	return s.shown(len(rows), list.Total)
+}
+
+// standing is the state of an issuer's circuit, and if that is not closed what is the matter. Both are empty of one that was
+// never asked.
+func standing(h *client.IssuerHealth) (circuit, away string) {
+	if h == nil {
+		return "", ""
+	}
+	circuit = string(h.Circuit)
+	if h.Circuit == client.Closed {
+		return circuit, ""
+	}
+	away = fmt.Sprintf("its CA fails, %d jobs wait", h.Waiting)
+	if h.Circuit == client.HalfOpen {
+		away += ", tried with the next request"
+	} else if h.RetryAt != nil {
+		away += ", tried again at " + h.RetryAt.UTC().Format(time.RFC3339)
+	}
+	if h.LastError != nil {
+		away += ": " + *h.LastError
+	}
+	return circuit, away
 }
 
 func listCAKeys(ctx context.Context, s *session, args []string) error {

@@ -9,19 +9,23 @@ import (
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
 
-func TestListIssuers_PrintsUntilWhenTheirCAsHold(t *testing.T) {
+func TestListIssuers_PrintsUntilWhenTheirCAsHoldAndWhetherTheyAnswer(t *testing.T) {
 	a := newAPI(t)
 	a.on("GET /api/v1/issuers", 200, client.IssuerList{
 		Data: []client.Issuer{
 			{ID: "iss-local", Name: "Local CA", Type: "GenericCA", Enabled: true, CaNotAfter: &day, CaExpiryWarning: new("it ends")},
-			{ID: "iss-acme", Name: "ACME", Type: "ACME"},
-		}, Total: 2,
+			{ID: "iss-acme", Name: "ACME", Type: "ACME", Health: &client.IssuerHealth{
+				Circuit: client.Open, Failures: 5, Waiting: 3, RetryAt: &day, LastError: new("it\x1b[2J is sealed"),
+			}},
+			{ID: "iss-vault", Name: "Vault", Type: "Vault", Enabled: true, Health: &client.IssuerHealth{Circuit: client.Closed}},
+		}, Total: 3,
 	})
 	out, _ := a.want(0, "list-issuers")
 	equal(t, `
-ID         NAME      TYPE       ENABLED  CA ENDS           WARNING
-iss-local  Local CA  GenericCA  true     2026-11-23 12:30  it ends
-iss-acme   ACME      ACME       false    -                 -
+ID         NAME      TYPE       ENABLED  CA ENDS           CIRCUIT  WARNING
+iss-local  Local CA  GenericCA  true     2026-11-23 12:30  -        it ends
+iss-acme   ACME      ACME       false    -                 open     its CA fails, 3 jobs wait, tried again at 2026-11-23T12:30:00Z: it?[2J is sealed
+iss-vault  Vault     Vault      true     -                 closed   -
 `, out)
 }
 

@@ -2167,6 +2167,9 @@ type CertificateVersion struct {
 	// Imported It was not issued here; no issuer of this installation answers for it, nor its revocation.
 	Imported *bool `json:"imported,omitempty"`
 
+	// IssuerID Who issued it: the certificate's issuer at that time, or a fallback in its place. Left out if it was imported.
+	IssuerID *string `json:"issuer_id,omitempty"`
+
 	// IssuerName Whom an imported version names as its issuer.
 	IssuerName   *string `json:"issuer_name,omitempty"`
 	KeyAlgorithm *string `json:"key_algorithm,omitempty"`

@@ -3480,6 +3480,8 @@ export interface components {
             pem_chain: string;
             /** @description Empty if the version was imported. */
             csr_pem: string;
+            /** @description Who issued it: the certificate's issuer at that time, or a fallback in its place. Left out if it was imported. */
+            issuer_id?: string;
             /** @description It was not issued here; no issuer of this installation answers for it, nor its revocation. */
             imported?: boolean;
             /** @description Whom an imported version names as its issuer. */

@@ -57,7 +57,7 @@ components:
       properties:
         name: { type: string, minLength: 1, maxLength: 5 }
         kind: { type: string, enum: [a, b] }
-        sizes: { type: array, items: { type: integer, minimum: 1 } }
+        sizes: { type: array, items: { type: integer, minimum: 1, maximum: 2678400 } }
         inner: { $ref: "#/components/schemas/Thing" }
         config: { type: object, additionalProperties: true }
 `
@@ -155,6 +155,7 @@ func TestCheck_NamesEverythingThatIsWrongInABody(t *testing.T) {
 		`{"name":""}`:                           "name: must have at least 1 characters",
 		`{"name":"abcdef"}`:                     "name: must have at most 5 characters",
 		`{"name":"a","kind":"c"}`:               "kind: must be one of a, b",
+		`{"name":"a","sizes":[9999999]}`:        "sizes[0]: number must be at most 2678400",
 		`{"name":"a","sizes":[1,"2",0]}`:        "sizes[1]: must be an integer; sizes[2]: number must be at least 1",
 		`{"name":"a","inner":{"name":[]}}`:      "inner.name: must be a string",
 		`[]`:                                    "body: must be an object",

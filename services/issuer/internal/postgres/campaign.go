@@ -139,8 +139,9 @@ func (s *Store) Selected(
 
 // A Local CA signs within the process, so no limits hold for it.
 const costsSQL = `SELECT i.id, CASE WHEN i.type = 'GenericCA' THEN 0 WHEN i.max_concurrent > 0 THEN i.max_concurrent ELSE $2 END,
-	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0), i.ca_chain_pem
-FROM issuers i LEFT JOIN LATERAL (
+	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0), i.ca_chain_pem,
+	CASE WHEN NOT i.enabled THEN 'is disabled' WHEN s.opened_at IS NOT NULL THEN 'fails (' || s.last_error || ')' ELSE '' END
+FROM issuers i LEFT JOIN issuer_standings s ON s.issuer_id = i.id LEFT JOIN LATERAL (
 	SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)) AS took
 	FROM (SELECT * FROM certificate_versions v ORDER BY v.created_at DESC LIMIT 1000) v JOIN jobs j ON j.id = v.job_id
 	WHERE v.issuer_id = i.id
@@ -159,7 +160,7 @@ func (s *Store) Costs(ctx context.Context, issuerIDs []string) (map[string]campa
 	var window int
 	var took float64
 	var chain string
-	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took, &chain}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took, &chain, &c.Away}, func() error {
 		c.CAKeyID = subjectKeyID(chain)
 		c.Budget.RateWindow, c.Took = time.Duration(window)*time.Second, time.Duration(took*float64(time.Second))
 		out[id] = c
