@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -357,6 +358,35 @@ func TestRequest_IsSignedOutsideAndHandedIn(t *testing.T) {
 	if n := w.count(`SELECT count(*) FROM ca_keys WHERE position('PRIVATE KEY' in encode(sealed_key, 'escape')) > 0`); n != 0 {
 		t.Error("a key is stored in the clear")
 	}
+}
+
+func TestKeys_OfARootCountTheCAsBelowWhileTheyAreInUse(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{PublicURL: publicURL})
+	w.issuer(map[string]any{"id": "iss-root", "name": "Root", "type": "local", "enabled": true, "config": map[string]any{}})
+	w.issuer(map[string]any{
+		"id": "iss-web", "name": "Web", "type": "local", "enabled": true, "config": map[string]any{"parent_issuer_id": "iss-root"},
+	})
+	valid := func() (counts []int64) {
+		for _, k := range w.keys("iss-root").Data {
+			counts = append(counts, *k.ValidCertificates)
+		}
+		return counts
+	}
+	want := func(when string, counts ...int64) {
+		t.Helper()
+		if got := valid(); !slices.Equal(got, counts) {
+			t.Errorf("%s: %v, want %v", when, got, counts)
+		}
+	}
+	want("one CA below it", 1)
+	w.leafOf(t, "iss-web", "www.example.com")
+	w.rollOver("iss-root", map[string]any{"cross_sign": true})
+	want("the one below still hangs on the old root", 1, 0)
+	w.rollOver("iss-web", map[string]any{})
+	want("so does the certificate that its old key issued", 1, 1)
+	w.exec(`UPDATE certificate_versions SET not_after = now() - interval '1 hour'`)
+	want("when that has ended the old root may go", 0, 1)
 }
 
 func TestEnd_OfACAIsToldOnceForEachThresholdAlsoAcrossRestarts(t *testing.T) {
