@@ -104,6 +104,8 @@ func (i *Issuer) advice(e *End, now time.Time) string {
 	switch path := "/api/v1/issuers/" + i.ID; {
 	case i.Config["ca_cert_path"] != nil:
 		return what + "; put a new one in its file"
+	case e.OwnRoot && !now.Before(e.NotAfter):
+		return what + "; roll it over (POST " + path + "/rollover), and bring the new root to relying parties"
 	case e.OwnRoot:
 		return what + "; roll it over (POST " + path + "/rollover), with cross_sign while relying parties learn of the new root"
 	case i.Config["parent_issuer_id"] != nil:
