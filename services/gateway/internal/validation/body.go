@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"mime"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -187,6 +188,8 @@ func reason(e *openapi3.SchemaError) string {
 		return "must have at most " + strconv.FormatUint(*s.MaxLength, 10) + " characters"
 	case "minLength":
 		return "must have at least " + strconv.FormatUint(s.MinLength, 10) + " characters"
+	case "properties":
+		return e.Reason + "; its properties are " + strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
 	default:
 		return e.Reason
 	}
