@@ -185,7 +185,11 @@ func TestRollover_IsForThoseWhoMayChangeTheIssuer(t *testing.T) {
 func TestRollover_IsNotForACAOfFiles(t *testing.T) {
 	w := newWorld(t)
 	certPath, keyPath, _ := subordinate(t)
+	w.start(app.Settings{}).end()
 	w.start(app.Settings{CACertPath: certPath, CAKeyPath: keyPath})
+	if l := w.keys("iss-local"); l.Total != 1 || l.Data[0].Active || l.Data[0].Status != "inactive" {
+		t.Errorf("the key before the files is shown as %+v", l.Data)
+	}
 	for operation, path := range map[string]string{"rollOverIssuer": "/rollover", "createIssuerCARequest": "/ca-request"} {
 		p := w.refused(http.StatusConflict, http.MethodPost, operation, issuers+"/iss-local"+path, map[string]any{})
 		if !strings.Contains(p.Message, "CERTCTL_CA_CERT_PATH") {

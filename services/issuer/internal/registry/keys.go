@@ -10,6 +10,9 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
+// settingCAFile is in the settings of an issuer whose CA is read from files.
+const settingCAFile = "ca_cert_path"
+
 // CAKey is a key as it is shown.
 type CAKey struct {
 	ca.Key
@@ -20,10 +23,18 @@ type CAKey struct {
 
 // Keys returns the keys of an issuer, oldest first.
 func (s *Service) Keys(ctx context.Context, p authn.Principal, issuerID string) ([]CAKey, error) {
-	if _, err := s.store.IssuerByID(ctx, p.Scope, issuerID); err != nil {
+	i, err := s.store.IssuerByID(ctx, p.Scope, issuerID)
+	if err != nil {
 		return nil, err
 	}
-	return s.counted(ctx, issuerID)
+	keys, err := s.counted(ctx, issuerID)
+	if i.Config[settingCAFile] != nil {
+		// The key of the file signs, whichever did before there was one.
+		for k := range keys {
+			keys[k].Active = false
+		}
+	}
+	return keys, err
 }
 
 func (s *Service) counted(ctx context.Context, issuerID string) ([]CAKey, error) {

@@ -102,7 +102,7 @@ func (i *Issuer) advice(e *End, now time.Time) string {
 		what += ", and what is issued or renewed now ends with it"
 	}
 	switch path := "/api/v1/issuers/" + i.ID; {
-	case i.Config["ca_cert_path"] != nil:
+	case i.Config[settingCAFile] != nil:
 		return what + "; put a new one in its file"
 	case e.OwnRoot && !now.Before(e.NotAfter):
 		return what + "; roll it over (POST " + path + "/rollover), and bring the new root to relying parties"
