@@ -159,11 +159,15 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	s.flags.Func("target", "a target to install it on; may be given again", func(v string) error { targets = append(targets, v); return nil })
 	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
 	id := s.flags.String("id", "", "your own id for it")
+	issuer := s.flags.String("issuer-id", "", "the issuer that signs it (default iss-local)")
+	profile := s.flags.String("profile-id", "", "the profile that it keeps to")
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
 	}
-	body := client.CertificateCreate{CommonName: rest[0], ID: optional[string](*id)}
+	body := client.CertificateCreate{
+		CommonName: rest[0], ID: optional[string](*id), IssuerID: optional[string](*issuer), CertificateProfileID: optional[string](*profile),
+	}
 	if len(sans) > 0 {
 		body.Sans = &sans
 	}

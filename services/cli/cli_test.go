@@ -219,14 +219,15 @@ func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 	if err := os.WriteFile(csr, []byte("a request"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--id", "mc-9")
+	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--id", "mc-9", "--issuer-id", "iss-web",
+		"--profile-id", "prof-1")
 	equal(t, "mc-9 is Active; certctl-cli get-cert mc-9 shows how it goes on\n", out)
 	var sent client.CertificateCreate
 	request, body, _ := strings.Cut(a.last(), " {")
 	if err := json.Unmarshal([]byte("{"+body), &sent); err != nil || request != "POST /api/v1/certificates" {
 		t.Fatal(a.last(), err)
 	}
-	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.CsrPem != "a request" ||
+	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.IssuerID != "iss-web" || *sent.CertificateProfileID != "prof-1" || *sent.CsrPem != "a request" ||
 		!cmp.Equal(*sent.Sans, []string{"b.test", "10.0.0.1"}) || !cmp.Equal(*sent.TargetIds, []string{"tgt-1"}) {
 		t.Errorf("sent was %s", a.last())
 	}

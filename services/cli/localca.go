@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -161,6 +162,9 @@ func caRequest(ctx context.Context, s *session, args []string) error {
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
+	}
+	if !*again && (*name != "" || *algorithm != "") {
+		return errors.New("--common-name and --key-algorithm are for a further key: give --new as well")
 	}
 	c, err := s.dial()
 	if err != nil {

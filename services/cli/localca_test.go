@@ -56,6 +56,9 @@ func TestCARequest_IsPrintedAsItIsSentAndItsCertificateHandedIn(t *testing.T) {
 	a.on("GET /api/v1/issuers/iss-out/ca-request", 200, request)
 	out, _ := a.want(0, "ca-request", "iss-out")
 	equal(t, request.CsrPem, out)
+	if _, errs := a.want(1, "ca-request", "iss-out", "--common-name", "CA 2"); !strings.Contains(errs, "--new") {
+		t.Errorf("it says %q", errs)
+	}
 	a.on("POST /api/v1/issuers/iss-out/ca-request", 200, request)
 	a.want(0, "ca-request", "iss-out", "--new", "--common-name", "CA 2")
 	equal(t, `POST /api/v1/issuers/iss-out/ca-request {"common_name":"CA 2"}`, a.last())

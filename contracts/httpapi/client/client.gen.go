@@ -2461,7 +2461,7 @@ type IssuerKey struct {
 	// SubjectKeyID In lower-case hex.
 	SubjectKeyID *string `json:"subject_key_id,omitempty"`
 
-	// ValidCertificates How many certificates that it issued have not ended.
+	// ValidCertificates How many certificates that it issued have not ended; those of CAs below it count while these sign, or what they issued is valid.
 	ValidCertificates *int64 `json:"valid_certificates,omitempty"`
 }
 

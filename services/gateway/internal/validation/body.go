@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"mime"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -191,6 +192,8 @@ func reason(e *openapi3.SchemaError) string {
 		return "number must be at most " + plain(*s.Max)
 	case "minimum":
 		return "number must be at least " + plain(*s.Min)
+	case "properties":
+		return e.Reason + "; its properties are " + strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
 	default:
 		return e.Reason
 	}

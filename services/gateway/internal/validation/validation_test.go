@@ -190,6 +190,24 @@ func TestCheck_NamesEverythingThatIsWrongInABody(t *testing.T) {
 	}
 }
 
+// TestCheck_RefusesAMisspeltFieldOfARollover: without its cross certificate whoever trusts the old root refuses what the new
+// key issues.
+func TestCheck_RefusesAMisspeltFieldOfARollover(t *testing.T) {
+	v := compiled(t, string(openapi.Document))
+	const want = `body: property "crossign" is unsupported; its properties are ca_validity_days, common_name, cross_sign, key_algorithm`
+	if got := message(v.Check("rollOverIssuer", request("POST", "/x", "iss-1"), []byte(`{"crossign":true}`))); got != want {
+		t.Errorf("got %s", got)
+	}
+	if err := v.Check("createIssuerCARequest", request("POST", "/x", "iss-1"), []byte(`{"name":"x"}`)); err == nil {
+		t.Error("a request for a CA's certificate takes any field")
+	}
+	for _, body := range []string{"", "{}", `{"cross_sign":true,"common_name":null}`} {
+		if err := v.Check("rollOverIssuer", request("POST", "/x", "iss-1"), []byte(body)); err != nil {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}
+
 func message(err error) string {
 	if err == nil {
 		return ""
