@@ -233,6 +233,97 @@ func TestACME_TellsTheCAOfANewContact(t *testing.T) {
 	}
 }
 
+func TestACME_TellsTheCAThatThereIsNoContactAnyMore(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	d := newDeps()
+	open(t, config(s), d)
+	before := d.Accounts.(*accounts).url()
+	c := config(s)
+	c.Email = ""
+	issue(t, open(t, c, d), "www.example.com")
+	if one := d.Accounts.(*accounts).one; one.URL != before || one.Contact != "" {
+		t.Errorf("account %+v", one)
+	}
+}
+
+func TestACME_RegistersAgainWithANewContactAtACAThatHasForgottenIt(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	d := newDeps()
+	open(t, config(s), d)
+	before := d.Accounts.(*accounts).url()
+	s.Stop()
+	s.Run()
+	c := config(s)
+	c.Email = "security@example.com"
+	issue(t, open(t, c, d), "www.example.com")
+	if one := d.Accounts.(*accounts).one; one.URL == before || one.Contact != c.Email {
+		t.Errorf("account %+v", one)
+	}
+}
+
+func TestACME_SaysThatADirectoryIsNoneAndDoesNotRepeatWhatIsThere(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	answers := map[string]string{"/dir": "<html>secret page</html>", "/json": `{"secret": "page"}`}
+	directory := s.Between(func(w http.ResponseWriter, r *http.Request) bool {
+		text, ours := answers[r.URL.Path]
+		if ours {
+			_, _ = w.Write([]byte(text))
+		}
+		return ours
+	})
+	for path, want := range map[string]string{"/dir": "is no ACME directory", "/json": "is no ACME directory", "/nowhere": "HTTP 404 is answered there"} {
+		c := config(s)
+		c.Directory = strings.TrimSuffix(directory, "/dir") + path
+		_, err := acme.Open(t.Context(), c, newDeps())
+		if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "secret page") || strings.Contains(err.Error(), "invalid character") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestACME_DoesNotRepeatThePageOfAProxyBeforeTheCA(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	c := config(s)
+	c.Directory = s.Between(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "order") {
+			return false
+		}
+		http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway)
+		return true
+	})
+	_, err := open(t, c, newDeps()).Issue(t.Context(), request(t, "www.example.com"))
+	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "HTTP 502") || strings.Contains(err.Error(), "<html>") {
+		t.Error(err)
+	}
+}
+
+func TestACME_TestSaysThatTheCAHasNoSuchProfile(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	c := config(s)
+	for profile, known := range map[string]bool{"": true, "shortlived": true, "unheard-of": false} {
+		c.Profile = profile
+		err := open(t, c, newDeps()).Test(t.Context())
+		if known && err != nil || !known && (err == nil || !strings.Contains(err.Error(), "no profile unheard-of; it has default, shortlived")) {
+			t.Errorf("profile %q: %v", profile, err)
+		}
+	}
+}
+
+func TestScripts_TestSaysThatNoRecordCouldBeSeen(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	c := config(s)
+	h, _ := hooks(s)
+	c.Solver = h
+	if err := open(t, c, newDeps()).Test(t.Context()); err != nil {
+		t.Error(err)
+	}
+	h.Resolver = s.HTTP // where nobody is
+	if err := open(t, c, newDeps()).Test(t.Context()); fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "dns_resolvers") {
+		t.Error(err)
+	}
+}
+
 func TestACME_BindsItsAccountWhereTheCAAsksForIt(t *testing.T) {
 	s := pebbletest.Start(t, pebbletest.Options{Bound: true})
 	c, d := config(s), newDeps()

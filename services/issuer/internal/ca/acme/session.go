@@ -6,10 +6,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,9 +69,24 @@ func connect(ctx context.Context, directory string, roots *x509.CertPool, accoun
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fault.New(fault.Unavailable, "the ACME directory %s cannot be read: %s", directory, reason(err))
+		return nil, fault.New(fault.Unavailable, "the ACME directory %s cannot be read: %s", directory, w.unread(err))
 	}
 	return &session{core: core, account: account, wire: w}, nil
+}
+
+// unread is why a directory could not be read. What was found instead may be anything, and is not repeated.
+func (w *wire) unread(err error) string {
+	status := w.status.Load()
+	switch p := problem(err); {
+	case status == 0:
+		return reason(err)
+	case p != nil && p.Detail != "":
+		return words(p, strings.TrimPrefix(p.Type, namespace))
+	case status >= http.StatusBadRequest:
+		return fmt.Sprintf("HTTP %d is answered there; the CA's documentation says what the URL of its directory is", status)
+	default:
+		return "what is there is no ACME directory; the CA's documentation says what the URL of its directory is"
+	}
 }
 
 func (s *session) close() { s.wire.to.CloseIdleConnections() }
@@ -129,6 +147,10 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w.after.Store(int64(after))
 	w.status.Store(int64(res.StatusCode))
+	if r.Method == http.MethodPost && res.StatusCode >= http.StatusBadRequest && !json.Valid(body) {
+		// Somebody before the CA, such as a proxy, with a page of its own.
+		return nil, fmt.Errorf("HTTP %d is answered, without the reason that the protocol wants", res.StatusCode)
+	}
 	return res, nil
 }
 
@@ -139,6 +161,9 @@ func (w *wire) asked() time.Duration { return time.Duration(w.after.Load()) }
 func reason(err error) string {
 	if at, ok := errors.AsType[*url.Error](err); ok {
 		err = at.Err
+	}
+	if _, garbled := errors.AsType[*json.SyntaxError](err); garbled {
+		return "what it answers is no JSON"
 	}
 	return err.Error()
 }
