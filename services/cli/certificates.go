@@ -157,25 +157,22 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	var sans, targets []string
 	s.flags.Func("san", "a further DNS name or IP address; may be given again", func(v string) error { sans = append(sans, v); return nil })
 	s.flags.Func("target", "a target to install it on; may be given again", func(v string) error { targets = append(targets, v); return nil })
-	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
+	csrFile := s.flags.String("csr", "", csrHelp)
+	issuer := s.flags.String("issuer-id", "", "the issuer; without one, the server's default")
 	id := s.flags.String("id", "", "your own id for it")
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
 	}
-	body := client.CertificateCreate{CommonName: rest[0], ID: optional[string](*id)}
+	body := client.CertificateCreate{CommonName: rest[0], ID: optional[string](*id), IssuerID: optional[string](*issuer)}
 	if len(sans) > 0 {
 		body.Sans = &sans
 	}
 	if len(targets) > 0 {
 		body.TargetIds = &targets
 	}
-	if *csrFile != "" {
-		pem, err := os.ReadFile(*csrFile)
-		if err != nil {
-			return fmt.Errorf("read the signing request: %w", err)
-		}
-		body.CsrPem = optional[string](string(pem))
+	if body.CsrPem, err = signingRequest(*csrFile); err != nil {
+		return err
 	}
 	c, err := s.dial()
 	if err != nil {
@@ -197,8 +194,27 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
+const csrHelp = "a signing request in PEM, if the key is yours"
+
+// signingRequest reads a file that is named, nil if none is.
+func signingRequest(file string) (*string, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the signing request: %w", err)
+	}
+	return optional[string](string(pem)), nil
+}
+
 func renewCert(ctx context.Context, s *session, args []string) error {
+	csrFile := s.flags.String("csr", "", csrHelp)
 	rest, err := s.arguments(args, 1)
+	if err != nil {
+		return err
+	}
+	csr, err := signingRequest(*csrFile)
 	if err != nil {
 		return err
 	}
@@ -207,7 +223,7 @@ func renewCert(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	var triggered client.RenewalTriggered
-	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{})
+	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{CsrPem: csr})
 	body, err := decode(res, err, &triggered)
 	if err != nil {
 		return err

@@ -44,11 +44,11 @@ func commands() []command {
 	return []command{
 		{"list-certs", "[--status S] [--issuer-id I] [--q EXPRESSION] [--limit N]", "list certificates", listCerts},
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
-		{"create-cert", "NAME [--san NAME]... [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
+		{"create-cert", "NAME [--san NAME]... [--target ID]... [--issuer-id I] [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"import", "FILE... [--dry-run] [--keep-key [--exportable]] [--password-file F] [--type T] [--environment E] [--tag N=V]...", "manage certificates that exist already", importCerts},
 		{"export-cert", "ID [--as pem|der|pkcs7|pkcs12|jks] [--out FILE] [--with-key [--password-file F]] [--version-id V]", "write a certificate to a file, with or without its key", exportCert},
 		{"fetch-key", "ID --out FILE [--version-id V]", "fetch, once, a private key that the server has made", fetchKey},
-		{"renew-cert", "ID", "renew a certificate now", renewCert},
+		{"renew-cert", "ID [--csr FILE]", "renew a certificate now", renewCert},
 		{"preflight", "ISSUER-ID NAME...", "tell what would keep an issuer from issuing for names", preflight},
 		{"list-agents", "[--status S] [--q EXPRESSION]", "list agents", listAgents},
 		{"list-jobs", "[--status S] [--type T] [--cert ID] [--q EXPRESSION] [--limit N]", "list jobs, newest first", listJobs},

@@ -219,19 +219,23 @@ func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 	if err := os.WriteFile(csr, []byte("a request"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--id", "mc-9")
+	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--issuer-id", "iss-1", "--id", "mc-9")
 	equal(t, "mc-9 is Active; certctl-cli get-cert mc-9 shows how it goes on\n", out)
 	var sent client.CertificateCreate
 	request, body, _ := strings.Cut(a.last(), " {")
 	if err := json.Unmarshal([]byte("{"+body), &sent); err != nil || request != "POST /api/v1/certificates" {
 		t.Fatal(a.last(), err)
 	}
-	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.CsrPem != "a request" ||
+	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.IssuerID != "iss-1" || *sent.CsrPem != "a request" ||
 		!cmp.Equal(*sent.Sans, []string{"b.test", "10.0.0.1"}) || !cmp.Equal(*sent.TargetIds, []string{"tgt-1"}) {
 		t.Errorf("sent was %s", a.last())
 	}
 	out, _ = a.want(0, "renew-cert", "mc-9")
 	equal(t, "renewal of mc-9 is under way: job job-i-1\n", out)
+	a.want(0, "renew-cert", "mc-9", "--csr", csr)
+	if want := `POST /api/v1/certificates/mc-9/renew {"csr_pem":"a request"}`; strings.TrimSpace(a.last()) != want {
+		t.Errorf("sent was %s", a.last())
+	}
 	_, errs := a.want(1, "create-cert", "a.test", "--csr", "no/such/file")
 	if !strings.Contains(errs, "no/such/file") {
 		t.Errorf("it says %q", errs)

@@ -92,7 +92,7 @@ func (s *Service) lookUp(ctx context.Context, issuerID string) lookedUp {
 		return lookedUp{ca: authority}
 	}
 	// Whatever it is, it may be in service again by the next attempt.
-	f := lookedUp{err: err, whyNot: fault.Wrap(err, fault.Unavailable, "issuer %s is not in service: %s", issuerID, fault.From(err).Message)}
+	f := lookedUp{err: err, whyNot: fault.Wrap(err, fault.Unavailable, "not in service: %s", fault.From(err).Message)}
 	if ctx.Err() != nil {
 		f.until = now.Add(shutFor)
 		s.asking.shutOut(issuerID, f)

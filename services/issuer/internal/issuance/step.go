@@ -70,7 +70,7 @@ func ask(w *Work, key profile.Key, kept string, now, deadline time.Time) Change 
 // follow: what has ended is to be seen as that.
 func awaitRequest(w *Work, now time.Time) Change {
 	c := w.change(JobAwaitingCSR, now)
-	c.AgentID, c.Reason = "", waitsForRequest
+	c.AgentID, c.Reason = "", "waits for a signing request: POST it to /api/v1/certificates/"+w.CertificateID+"/csr as csr_pem, or certctl-cli renew-cert "+w.CertificateID+" --csr FILE"
 	if w.ExpiresAt.After(now) {
 		c.NextActionAt = w.ExpiresAt
 	}
