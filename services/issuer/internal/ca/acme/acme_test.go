@@ -310,6 +310,22 @@ func TestACME_TestSaysThatTheCAHasNoSuchProfile(t *testing.T) {
 	}
 }
 
+func TestListener_TestSaysThatItsPortIsTaken(t *testing.T) {
+	s := pebbletest.Start(t, pebbletest.Options{})
+	a := open(t, config(s), newDeps())
+	if err := a.Test(t.Context()); err != nil {
+		t.Error(err)
+	}
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", s.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if err := a.Test(t.Context()); fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "CERTCTL_ACME_HTTP_PORT") {
+		t.Error(err)
+	}
+}
+
 func TestScripts_TestSaysThatNoRecordCouldBeSeen(t *testing.T) {
 	s := pebbletest.Start(t, pebbletest.Options{})
 	c := config(s)
