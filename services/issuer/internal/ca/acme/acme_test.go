@@ -282,6 +282,14 @@ func TestACME_SaysThatADirectoryIsNoneAndDoesNotRepeatWhatIsThere(t *testing.T) 
 	}
 }
 
+func TestACME_SaysWhichSettingHasItTrustADirectory(t *testing.T) {
+	c := config(pebbletest.Start(t, pebbletest.Options{}))
+	c.Roots = nil
+	if _, err := acme.Open(t.Context(), c, newDeps()); err == nil || !strings.Contains(err.Error(), "unknown authority; ca_certificate_pem says what to trust") {
+		t.Error(err)
+	}
+}
+
 func TestACME_DoesNotRepeatThePageOfAProxyBeforeTheCA(t *testing.T) {
 	s := pebbletest.Start(t, pebbletest.Options{})
 	c := config(s)

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"github.com/go-acme/lego/v4/log"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 const (
@@ -159,11 +159,8 @@ func (w *wire) asked() time.Duration { return time.Duration(w.after.Load()) }
 
 // reason is an error without the address that net/http puts before it, which is said already.
 func reason(err error) string {
-	if at, ok := errors.AsType[*url.Error](err); ok {
-		err = at.Err
-	}
 	if _, garbled := errors.AsType[*json.SyntaxError](err); garbled {
 		return "what it answers is no JSON"
 	}
-	return err.Error()
+	return ca.Unreached(err, SettingRoots)
 }
