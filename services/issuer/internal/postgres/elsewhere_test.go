@@ -89,12 +89,21 @@ func hangs(until <-chan struct{}) func(context.Context, int, ca.Request) error {
 type world map[string]ca.Issuer
 
 func (w world) Issuer(_ context.Context, id string) (ca.Issuer, error) {
+	if l, ok := w[id].(limiting); ok {
+		return nil, l.err
+	}
 	if i, ok := w[id]; ok && i != nil {
 		return i, nil
 	} else if ok {
 		return nil, fault.New(fault.Unavailable, "the directory cannot be read: connection refused")
 	}
 	return nil, fault.New(fault.NotFound, "there is no issuer %s", id)
+}
+
+// limiting is a CA that limits who opens it.
+type limiting struct {
+	*afar
+	err error
 }
 
 // outward is an engine with CAs elsewhere: iss-afar and iss-other.
@@ -393,6 +402,19 @@ func TestElsewhere_WhatTheCAHasLimitedIsLeftThatLongHoweverWellItAnswersOthers(t
 	}
 	o.live(2 * time.Hour)
 	if got := o.certificate(c.ID); got.Status != issuance.Active {
+		t.Errorf("%s (%s)", got.Status, got.StatusReason)
+	}
+}
+
+func TestElsewhere_ACAThatLimitsWhoOpensItIsLeftAsLongAsItSays(t *testing.T) {
+	o := newOutward(t)
+	limited := fault.New(fault.RateLimited, "too many registrations")
+	limited.RetryAfter = 10 * time.Hour
+	o.world["iss-afar"] = limiting{o.afar, limited}
+	c := o.request("limited").Certificate
+	o.goOn()
+	want := "next attempt at " + o.clock.Now().Add(10*time.Hour).UTC().Format(time.RFC3339)
+	if got := o.certificate(c.ID); got.Status != issuance.Pending || !strings.Contains(got.StatusReason, "too many registrations; "+want) {
 		t.Errorf("%s (%s)", got.Status, got.StatusReason)
 	}
 }

@@ -149,7 +149,12 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.status.Store(int64(res.StatusCode))
 	if r.Method == http.MethodPost && res.StatusCode >= http.StatusBadRequest && !json.Valid(body) {
 		// Somebody before the CA, such as a proxy, with a page of its own.
-		return nil, fmt.Errorf("HTTP %d is answered, without the reason that the protocol wants", res.StatusCode)
+		f := fault.New(fault.Unavailable, "the ACME CA cannot be asked: HTTP %d is answered, without the reason that the protocol wants", res.StatusCode)
+		if res.StatusCode == http.StatusTooManyRequests {
+			f.Code = fault.RateLimited
+		}
+		f.RetryAfter = min(after, longest)
+		return nil, f
 	}
 	return res, nil
 }
