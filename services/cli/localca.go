@@ -35,12 +35,20 @@ func listIssuers(ctx context.Context, s *session, args []string) error {
 		if issuer.CaNotAfter != nil {
 			ends = date(*issuer.CaNotAfter)
 		}
-		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, text(issuer.CaExpiryWarning)}
+		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, warning(&issuer)}
 	}
 	if err := s.table([]string{"ID", "NAME", "TYPE", "ENABLED", "CA ENDS", "WARNING"}, rows); err != nil {
 		return err
 	}
 	return s.shown(len(rows), list.Total)
+}
+
+// warning is what somebody should see to: a CA that does not answer comes before one that ends some time.
+func warning(issuer *client.Issuer) string {
+	if h := issuer.Health; h != nil && h.Circuit != client.Closed {
+		return fmt.Sprintf("away, %d failures in a row: %s", h.Failures, text(h.LastError))
+	}
+	return text(issuer.CaExpiryWarning)
 }
 
 func listCAKeys(ctx context.Context, s *session, args []string) error {

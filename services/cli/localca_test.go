@@ -9,19 +9,21 @@ import (
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
 
-func TestListIssuers_PrintsUntilWhenTheirCAsHold(t *testing.T) {
+func TestListIssuers_PrintsUntilWhenTheirCAsHoldAndWhichAreAway(t *testing.T) {
 	a := newAPI(t)
 	a.on("GET /api/v1/issuers", 200, client.IssuerList{
 		Data: []client.Issuer{
 			{ID: "iss-local", Name: "Local CA", Type: "GenericCA", Enabled: true, CaNotAfter: &day, CaExpiryWarning: new("it ends")},
-			{ID: "iss-acme", Name: "ACME", Type: "ACME"},
-		}, Total: 2,
+			{ID: "iss-acme", Name: "ACME", Type: "ACME", Health: &client.IssuerHealth{Circuit: "closed", Failures: 1, LastError: new("once")}},
+			{ID: "iss-away", Name: "Away", Type: "ACME", Enabled: true, CaNotAfter: &day, Health: &client.IssuerHealth{Circuit: "open", Failures: 7, LastError: new("cannot be reached")}},
+		}, Total: 3,
 	})
 	out, _ := a.want(0, "list-issuers")
 	equal(t, `
 ID         NAME      TYPE       ENABLED  CA ENDS           WARNING
 iss-local  Local CA  GenericCA  true     2026-11-23 12:30  it ends
 iss-acme   ACME      ACME       false    -                 -
+iss-away   Away      ACME       true     2026-11-23 12:30  away, 7 failures in a row: cannot be reached
 `, out)
 }
 
