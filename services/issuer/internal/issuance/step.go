@@ -91,8 +91,18 @@ func (s *Service) setback(w *Work, err error, now time.Time, causation string) C
 	f := fault.From(err)
 	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
 	w.LastError = Clean(f.Message)
-	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
+	if fault.VerdictOf(err) == fault.Term {
 		return failure(w, w.LastError, now, causation)
+	}
+	if w.Attempts >= w.MaxAttempts {
+		c := failure(w, w.LastError, now, causation)
+		c.Reason += fmt.Sprintf("; given up after %d attempts: ", w.Attempts)
+		if w.CurrentVersionID == "" {
+			c.Reason += "renew it to try again"
+		} else {
+			c.Reason += "its renewal plan says when it is tried again, or renew it now"
+		}
+		return c
 	}
 	c := w.change(JobPending, now)
 	c.NextActionAt = now.Add(max(w.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))
