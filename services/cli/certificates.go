@@ -157,7 +157,7 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	var sans, targets []string
 	s.flags.Func("san", "a further DNS name or IP address; may be given again", func(v string) error { sans = append(sans, v); return nil })
 	s.flags.Func("target", "a target to install it on; may be given again", func(v string) error { targets = append(targets, v); return nil })
-	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
+	csrFile := s.flags.String("csr", "", csrHelp)
 	id := s.flags.String("id", "", "your own id for it")
 	issuer := s.flags.String("issuer-id", "", "the issuer that signs it (default iss-local)")
 	profile := s.flags.String("profile-id", "", "the profile that it keeps to")
@@ -174,10 +174,8 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	if len(targets) > 0 {
 		body.TargetIds = &targets
 	}
-	if *csrFile != "" {
-		if body.CsrPem, err = readRequest(*csrFile); err != nil {
-			return err
-		}
+	if body.CsrPem, err = signingRequest(*csrFile); err != nil {
+		return err
 	}
 	c, err := s.dial()
 	if err != nil {
@@ -199,7 +197,13 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
-func readRequest(file string) (*string, error) {
+const csrHelp = "a signing request in PEM, if the key is yours"
+
+// signingRequest reads a file that is named, nil if none is.
+func signingRequest(file string) (*string, error) {
+	if file == "" {
+		return nil, nil
+	}
 	pem, err := os.ReadFile(file)
 	switch {
 	case err != nil:
@@ -212,23 +216,21 @@ func readRequest(file string) (*string, error) {
 }
 
 func renewCert(ctx context.Context, s *session, args []string) error {
-	csrFile := s.flags.String("csr", "", "a signing request in PEM, if the key is yours")
+	csrFile := s.flags.String("csr", "", csrHelp)
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
 	}
-	var body client.RenewCertificateJSONRequestBody
-	if *csrFile != "" {
-		if body.CsrPem, err = readRequest(*csrFile); err != nil {
-			return err
-		}
+	csr, err := signingRequest(*csrFile)
+	if err != nil {
+		return err
 	}
 	c, err := s.dial()
 	if err != nil {
 		return err
 	}
 	var triggered client.RenewalTriggered
-	res, err := c.RenewCertificate(ctx, rest[0], body)
+	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{CsrPem: csr})
 	raw, err := decode(res, err, &triggered)
 	if err != nil {
 		return err

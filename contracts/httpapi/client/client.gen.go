@@ -5792,8 +5792,8 @@ type ClientInterface interface {
 
 	// TestIssuer Test whether an issuer can be used
 	//
-	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
-	// disabled issuer can be tested too.
+	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem; if
+	// nothing is, certificates that wait for the CA to be back go on at once. A disabled issuer can be tested too.
 	//
 	// Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
 	TestIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -8411,8 +8411,8 @@ func (c *Client) RotateIssuerAccountKey(ctx context.Context, id ID, reqEditors .
 
 // TestIssuer Test whether an issuer can be used
 //
-// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
-// disabled issuer can be tested too.
+// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem; if
+// nothing is, certificates that wait for the CA to be back go on at once. A disabled issuer can be tested too.
 //
 // Corresponds with POST /api/v1/issuers/{id}/test (the `TestIssuer` operationId).
 func (c *Client) TestIssuer(ctx context.Context, id ID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -18628,8 +18628,8 @@ type ClientWithResponsesInterface interface {
 
 	// TestIssuerWithResponse Test whether an issuer can be used
 	//
-	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
-	// disabled issuer can be tested too.
+	// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem; if
+	// nothing is, certificates that wait for the CA to be back go on at once. A disabled issuer can be tested too.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -27987,8 +27987,8 @@ func (c *ClientWithResponses) RotateIssuerAccountKeyWithResponse(ctx context.Con
 
 // TestIssuerWithResponse Test whether an issuer can be used
 //
-// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
-// disabled issuer can be tested too.
+// Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem; if
+// nothing is, certificates that wait for the CA to be back go on at once. A disabled issuer can be tested too.
 //
 // Returns a wrapper object for the known response body format(s).
 //

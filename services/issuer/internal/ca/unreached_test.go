@@ -24,7 +24,7 @@ func TestUnreached_TellsWhatIsTheMatterWithTheConnection(t *testing.T) {
 			_ = res.Body.Close()
 			t.Fatalf("%s was reached", url)
 		}
-		return ca.Unreached(err)
+		return ca.Unreached(err, "trust_pem")
 	}
 	until := make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +37,8 @@ func TestUnreached_TellsWhatIsTheMatterWithTheConnection(t *testing.T) {
 	t.Cleanup(secure.Close)
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if says := ask(t.Context(), secure.URL+"/token-in-path"); !strings.Contains(says, "TLS certificate is not accepted") || strings.Contains(says, "token-in-path") {
+	if says := ask(t.Context(), secure.URL+"/token-in-path"); !strings.Contains(says, "TLS certificate is not accepted") || strings.Contains(says, "token-in-path") ||
+		!strings.HasSuffix(says, "; trust_pem says what to trust") {
 		t.Errorf("untrusted: %q", says)
 	}
 	if says := ask(t.Context(), plain.URL+"/break"); says != "the connection broke" {

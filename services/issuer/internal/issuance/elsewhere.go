@@ -92,7 +92,10 @@ func (s *Service) lookUp(ctx context.Context, issuerID string) lookedUp {
 		return lookedUp{ca: authority}
 	}
 	// Whatever it is, it may be in service again by the next attempt.
-	f := lookedUp{err: err, whyNot: fault.Wrap(err, fault.Unavailable, "issuer %s is not in service: %s", issuerID, fault.From(err).Message)}
+	said := fault.From(err)
+	whyNot := fault.Wrap(err, fault.Unavailable, "not in service: %s", said.Message)
+	whyNot.RetryAfter = said.RetryAfter
+	f := lookedUp{err: err, whyNot: whyNot}
 	if ctx.Err() != nil {
 		f.until = now.Add(shutFor)
 		s.asking.shutOut(issuerID, f)

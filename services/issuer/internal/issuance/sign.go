@@ -182,5 +182,4 @@ const (
 	endsWithCA         = "it ends together with its CA's own certificate, sooner than it would otherwise: give the issuer another (rollover)"
 	waitsForDeployment = "issued; waits to be installed on its targets"
 	waitsForAgent      = "waits for the agent of its target to make a key"
-	waitsForRequest    = "waits for a signing request: POST it to /api/v1/certificates/{id}/csr as csr_pem"
 )

@@ -70,7 +70,7 @@ func ask(w *Work, key profile.Key, kept string, now, deadline time.Time) Change 
 // follow: what has ended is to be seen as that.
 func awaitRequest(w *Work, now time.Time) Change {
 	c := w.change(JobAwaitingCSR, now)
-	c.AgentID, c.Reason = "", waitsForRequest
+	c.AgentID, c.Reason = "", "waits for a signing request: POST it to /api/v1/certificates/"+w.CertificateID+"/csr as csr_pem, or certctl-cli renew-cert "+w.CertificateID+" --csr FILE"
 	if w.ExpiresAt.After(now) {
 		c.NextActionAt = w.ExpiresAt
 	}
@@ -91,8 +91,18 @@ func (s *Service) setback(w *Work, err error, now time.Time, causation string) C
 	f := fault.From(err)
 	s.log.Warn("an attempt failed", obs.KeyJob, w.ID, obs.KeyCertificate, w.CertificateID, obs.KeyAttempt, w.Attempts, obs.KeyError, err)
 	w.LastError = Clean(f.Message)
-	if fault.VerdictOf(err) == fault.Term || w.Attempts >= w.MaxAttempts {
+	if fault.VerdictOf(err) == fault.Term {
 		return failure(w, w.LastError, now, causation)
+	}
+	if w.Attempts >= w.MaxAttempts {
+		c := failure(w, w.LastError, now, causation)
+		c.Reason += fmt.Sprintf("; given up after %d attempts: ", w.Attempts)
+		if w.CurrentVersionID == "" {
+			c.Reason += "renew it to try again"
+		} else {
+			c.Reason += "its renewal plan says when it is tried again, or renew it now"
+		}
+		return c
 	}
 	c := w.change(JobPending, now)
 	c.NextActionAt = now.Add(max(w.Retry.Delay(w.Attempts, s.settings.Chance), f.RetryAfter))

@@ -59,7 +59,11 @@ func (s *Service) outage(ctx context.Context, w *Work, err error, now time.Time)
 	}
 	w.Attempts = max(w.Attempts-1, 0)
 	c := w.change(JobPending, now)
-	c.Setbacks, c.WaitingSince, c.Asks = w.Setbacks+1, w.waitingSince(now), w.IssuerID
+	c.Setbacks, c.WaitingSince = w.Setbacks+1, w.waitingSince(now)
+	if f.RetryAfter == 0 {
+		// It goes on as soon as the CA is back. What a CA has limited is left for as long as it says, however well it answers others.
+		c.Asks = w.IssuerID
+	}
 	c.NextActionAt = s.fallbackOr(ctx, w, now.Add(max(w.Retry.Delay(c.Setbacks, s.settings.Chance), f.RetryAfter)), now)
 	c.Reason = "issuer " + w.IssuerID + ": " + w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
 	if strings.HasPrefix(w.LastError, "issuer "+w.IssuerID+" ") {

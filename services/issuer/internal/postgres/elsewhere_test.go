@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certctl/certctl/contracts/event"
 	"github.com/certctl/certctl/libs/authn"
 	"github.com/certctl/certctl/libs/clock"
 	"github.com/certctl/certctl/libs/fault"
@@ -19,6 +20,7 @@ import (
 	"github.com/certctl/certctl/services/issuer/internal/issuance"
 	"github.com/certctl/certctl/services/issuer/internal/policy"
 	"github.com/certctl/certctl/services/issuer/internal/postgres"
+	"github.com/certctl/certctl/services/issuer/internal/registry"
 	"github.com/certctl/certctl/services/issuer/internal/renewal"
 )
 
@@ -87,12 +89,21 @@ func hangs(until <-chan struct{}) func(context.Context, int, ca.Request) error {
 type world map[string]ca.Issuer
 
 func (w world) Issuer(_ context.Context, id string) (ca.Issuer, error) {
+	if l, ok := w[id].(limiting); ok {
+		return nil, l.err
+	}
 	if i, ok := w[id]; ok && i != nil {
 		return i, nil
 	} else if ok {
 		return nil, fault.New(fault.Unavailable, "the directory cannot be read: connection refused")
 	}
 	return nil, fault.New(fault.NotFound, "there is no issuer %s", id)
+}
+
+// limiting is a CA that limits who opens it.
+type limiting struct {
+	*afar
+	err error
 }
 
 // outward is an engine with CAs elsewhere: iss-afar and iss-other.
@@ -335,6 +346,75 @@ func TestElsewhere_ACAThatCannotBeOpenedIsWaitedForAndItsCircuitOpens(t *testing
 	o.world["iss-afar"] = o.afar
 	o.live(time.Hour)
 	if got = o.certificate(c.ID); got.Status != issuance.Active || o.versions(c.ID) != 1 {
+		t.Errorf("%s (%s)", got.Status, got.StatusReason)
+	}
+}
+
+func TestElsewhere_GoesOnAtOnceWhenTheIssuerIsChangedOrFoundToBeWell(t *testing.T) {
+	for name, mend := range map[string]func(*outward) error{
+		"changed": func(o *outward) error {
+			_, err := o.store.ChangeIssuer(o.t.Context(), authn.Scope{}, "iss-afar", func(i registry.Issuer) (registry.Issuer, *registry.Told, error) {
+				i.UpdatedAt, i.Revision = o.clock.Now(), i.Revision+1
+				changed := event.IssuerChanged{Record: event.Record{ID: i.ID, Name: i.Name, Verb: event.Updated}}
+				return i, &registry.Told{Changed: issuance.Fact{Event: changed, At: i.UpdatedAt, Origin: issuance.Origin{Actor: "root"}}}, nil
+			})
+			return err
+		},
+		"found to be well": func(o *outward) error { return o.store.TryAgain(o.t.Context(), "iss-afar", o.clock.Now()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOutward(t)
+			o.world["iss-afar"] = nil
+			a, b := o.request("first").Certificate, o.request("second").Certificate
+			o.live(3 * time.Hour)
+			if h := o.health("iss-afar"); h.OpenedAt.IsZero() || h.Waiting != 2 {
+				t.Errorf("shown as %+v", h)
+			}
+			o.world["iss-afar"] = o.afar
+			if err := mend(o); err != nil {
+				t.Fatal(err)
+			}
+			o.goOn()
+			for _, c := range []issuance.Certificate{a, b} {
+				if got := o.certificate(c.ID); got.Status != issuance.Active {
+					t.Errorf("%s (%s)", got.Status, got.StatusReason)
+				}
+			}
+		})
+	}
+}
+
+func TestElsewhere_WhatTheCAHasLimitedIsLeftThatLongHoweverWellItAnswersOthers(t *testing.T) {
+	o := newOutward(t)
+	limited := fault.New(fault.RateLimited, "too many certificates for these names")
+	limited.RetryAfter = 10 * time.Hour
+	o.afar.is(answers(limited))
+	c := o.request("limited").Certificate
+	o.goOn()
+	o.afar.is(nil)
+	if err := o.store.TryAgain(t.Context(), "iss-afar", o.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	o.request("other")
+	o.live(9 * time.Hour)
+	if got := o.certificate(c.ID); got.Status != issuance.Pending || o.afar.times() != 2 {
+		t.Errorf("%s (%s), asked %d times", got.Status, got.StatusReason, o.afar.times())
+	}
+	o.live(2 * time.Hour)
+	if got := o.certificate(c.ID); got.Status != issuance.Active {
+		t.Errorf("%s (%s)", got.Status, got.StatusReason)
+	}
+}
+
+func TestElsewhere_ACAThatLimitsWhoOpensItIsLeftAsLongAsItSays(t *testing.T) {
+	o := newOutward(t)
+	limited := fault.New(fault.RateLimited, "too many registrations")
+	limited.RetryAfter = 10 * time.Hour
+	o.world["iss-afar"] = limiting{o.afar, limited}
+	c := o.request("limited").Certificate
+	o.goOn()
+	want := "next attempt at " + o.clock.Now().Add(10*time.Hour).UTC().Format(time.RFC3339)
+	if got := o.certificate(c.ID); got.Status != issuance.Pending || !strings.Contains(got.StatusReason, "too many registrations; "+want) {
 		t.Errorf("%s (%s)", got.Status, got.StatusReason)
 	}
 }

@@ -197,7 +197,8 @@ func TestCA_ThatStaysAwayFailsTheJob(t *testing.T) {
 		e.work()
 	}
 	c := e.certificate(created.Certificate.ID)
-	if j := e.job(created.Job.ID); j.Status != issuance.JobFailed || j.Attempts != 3 || c.Status != issuance.Failed || c.StatusReason != "the CA is on holiday" {
+	if j := e.job(created.Job.ID); j.Status != issuance.JobFailed || j.Attempts != 3 || c.Status != issuance.Failed ||
+		c.StatusReason != "the CA is on holiday; given up after 3 attempts: renew it to try again" {
 		t.Errorf("job %+v, certificate %+v", j, c)
 	}
 	e.clock.Advance(24 * time.Hour)

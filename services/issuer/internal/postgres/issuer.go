@@ -170,7 +170,13 @@ func tellIssuer(ctx context.Context, tx pgx.Tx, i *registry.Issuer, t registry.T
 func (s *Store) ChangeIssuer(
 	ctx context.Context, scope authn.Scope, id string, decide func(registry.Issuer) (registry.Issuer, *registry.Told, error),
 ) (i registry.Issuer, err error) {
+	changed := false
 	err = s.transact(ctx, func(tx pgx.Tx) error {
+		changed = false
+		// First, as whoever notes that a circuit has closed.
+		if _, err := tx.Exec(ctx, `SELECT FROM issuer_standings WHERE issuer_id = $1 FOR UPDATE`, id); err != nil {
+			return fmt.Errorf("hold the standing of %s: %w", id, err)
+		}
 		before, err := issuer(ctx, tx, scope, id, forChange)
 		if err != nil {
 			return err
@@ -189,8 +195,16 @@ func (s *Store) ChangeIssuer(
 		if err != nil {
 			return fmt.Errorf("change issuer %s: %w", id, err)
 		}
+		// What was wrong may have been mended.
+		if err := tryAgain(ctx, tx, id, i.UpdatedAt); err != nil {
+			return err
+		}
+		changed = true
 		return tellIssuer(ctx, tx, &i, *t)
 	})
+	if err == nil && changed {
+		s.hooks.Due()
+	}
 	return i, err
 }
 

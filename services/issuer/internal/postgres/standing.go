@@ -146,11 +146,37 @@ func circuitChanged(ctx context.Context, tx pgx.Tx, issuerID string, st *standin
 	e := event.IssuerCircuitChanged{IssuerID: issuerID, State: string(standing.Closed), Failures: st.Failures}
 	if !st.OpenedAt.IsZero() {
 		e.State, e.LastError, e.RetryAt = string(standing.Open), st.LastError, st.RetryAt
-	} else if _, err := tx.Exec(ctx, `UPDATE jobs SET next_action_at = $2 WHERE asks = $1 AND asks <> '' AND status = 'Pending' AND next_action_at > $2`,
-		issuerID, now); err != nil {
-		return fmt.Errorf("have the jobs go on that wait for issuer %s: %w", issuerID, err)
+	} else if err := goOn(ctx, tx, issuerID, now); err != nil {
+		return err
 	}
 	return tell(ctx, tx, version, issuance.Fact{Event: e, At: now, Origin: issuance.Origin{Actor: "issuer"}})
+}
+
+// goOn has the jobs be due that wait for an issuer.
+func goOn(ctx context.Context, tx pgx.Tx, issuerID string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE jobs SET next_action_at = $2 WHERE asks = $1 AND asks <> '' AND status = 'Pending' AND next_action_at > $2`, issuerID, now)
+	if err != nil {
+		return fmt.Errorf("have the jobs go on that wait for issuer %s: %w", issuerID, err)
+	}
+	return nil
+}
+
+// TryAgain implements [registry.Store].
+func (s *Store) TryAgain(ctx context.Context, issuerID string, now time.Time) error {
+	err := s.transact(ctx, func(tx pgx.Tx) error { return tryAgain(ctx, tx, issuerID, now) })
+	if err == nil {
+		s.hooks.Due()
+	}
+	return err
+}
+
+// tryAgain has an issuer's CA be tried now, if its circuit is open, by one of the jobs that wait for it.
+func tryAgain(ctx context.Context, tx pgx.Tx, issuerID string, now time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE issuer_standings SET retry_at = $2 WHERE issuer_id = $1 AND opened_at IS NOT NULL AND retry_at > $2`, issuerID, now)
+	if err != nil {
+		return fmt.Errorf("have the CA of %s tried: %w", issuerID, err)
+	}
+	return goOn(ctx, tx, issuerID, now)
 }
 
 const holdSQL = `UPDATE jobs j SET lease_until = $1, next_action_at = $1

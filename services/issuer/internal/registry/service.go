@@ -48,8 +48,12 @@ type Store interface {
 	AddIssuer(ctx context.Context, i Issuer, key ca.Key, t Told) error
 	// IssuerByID is NotFound if there is no such issuer within the scope.
 	IssuerByID(ctx context.Context, scope authn.Scope, id string) (Issuer, error)
-	// ChangeIssuer is NotFound if there is no such issuer within the scope. Nothing is written if nothing is told.
+	// ChangeIssuer is NotFound if there is no such issuer within the scope. Nothing is written if nothing is told. Jobs that
+	// wait for the issuer are due afterwards, as after TryAgain.
 	ChangeIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer) (Issuer, *Told, error)) (Issuer, error)
+	// TryAgain has the jobs be due that wait for an issuer whose CA was away, and the CA be asked even if it was to be left
+	// alone for longer.
+	TryAgain(ctx context.Context, id string, now time.Time) error
 	// RemoveIssuer removes an issuer and its keys. It is NotFound if there is no such issuer within the scope.
 	RemoveIssuer(ctx context.Context, scope authn.Scope, id string, decide func(Issuer, []record.Uses) (issuance.Fact, error)) error
 	// Keys returns the keys of an issuer's CA, oldest first.
@@ -354,7 +358,8 @@ type Tested struct {
 	SignsCRL bool
 }
 
-// Test opens the CA of an issuer anew, as it is configured, and has nothing signed. Its error says what is wrong.
+// Test opens the CA of an issuer anew, as it is configured, and has nothing signed. Its error says what is wrong. What waits
+// for the CA to be back goes on at once if there is nothing wrong.
 func (s *Service) Test(ctx context.Context, p authn.Principal, issuerID string) (Tested, error) {
 	i, err := s.store.IssuerByID(ctx, p.Scope, issuerID)
 	if err != nil {
@@ -366,6 +371,11 @@ func (s *Service) Test(ctx context.Context, p authn.Principal, issuerID string) 
 	}
 	if tester, ok := authority.(ca.Tester); ok {
 		if err := tester.Test(ctx); err != nil {
+			return Tested{}, err
+		}
+	}
+	if i.Enabled {
+		if err := s.store.TryAgain(ctx, i.ID, s.clock.Now()); err != nil {
 			return Tested{}, err
 		}
 	}

@@ -51,6 +51,7 @@ func TestJudge_FollowsTheAdviceOfTheCA(t *testing.T) {
 	}{
 		{"earlier than the policy", early, func(*Policy, *Certificate) {}, early.At, false, "its CA advises to renew it at 2026-10-08"},
 		{"later than the policy", late, func(*Policy, *Certificate) {}, late.At, false, "window until 2026-11-26"},
+		{"after a window that had passed", Advice{At: early.At, End: early.At.Add(-day)}, func(*Policy, *Certificate) {}, early.At, false, "wants it renewed since 2026-10-07"},
 		{"not if nothing is renewed of its own accord", early, func(p *Policy, _ *Certificate) { p.AutoRenew = false }, time.Time{}, false, "is off"},
 		{
 			"in a maintenance window within the CA's", overSaturday, func(p *Policy, _ *Certificate) { p.Windows = []Window{saturdays} },

@@ -112,6 +112,9 @@ func (p *Policy) Judge(c *Certificate, now time.Time) Verdict {
 	if at := c.Advised.At; !at.IsZero() {
 		due, opens = at, at
 		reason = "its CA advises to renew it at " + stamp(at) + ", in a window until " + stamp(c.Advised.End)
+		if at.After(c.Advised.End) {
+			reason = "its CA wants it renewed since " + stamp(c.Advised.End) + "; " + stamp(at) + " is the first time that is not too soon after its issue"
+		}
 	}
 	if again := c.Failed.Add(Pause(c.lifetime())); !c.Failed.IsZero() && again.After(due) {
 		due, opens = again, again

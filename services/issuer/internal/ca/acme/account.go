@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -102,19 +103,17 @@ func (a *Authority) register(ctx context.Context) error {
 	if a.settled() {
 		return nil
 	}
-	s, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close()
 	now := *a.account.Load()
-	if now.URL == "" {
-		if now.URL, err = a.introduce(s); is(err, serverInternal) {
-			// Another replica that registers the same key at the same moment gets in its way at some CAs.
-			now.URL, err = a.introduce(s)
+	var err error
+	if now.URL != "" {
+		err = a.tellContact(ctx)
+		if is(err, accountDoesNotExist) {
+			a.forget(now.URL)
+			now.URL, err = "", nil
 		}
-	} else {
-		_, err = s.core.Accounts.Update(now.URL, protocol.Account{Contact: a.contact()})
+	}
+	if now.URL == "" {
+		now.URL, err = a.introduce(ctx)
 	}
 	if err != nil {
 		return coded(err)
@@ -144,23 +143,48 @@ func (a *Authority) settled() bool {
 }
 
 // introduce registers the account and returns how the CA calls it.
-func (a *Authority) introduce(s *session) (string, error) {
-	account := protocol.Account{TermsOfServiceAgreed: true, Contact: a.contact()}
-	if a.config.KeyID != "" {
-		made, err := s.core.Accounts.NewEAB(account, a.config.KeyID, a.config.MACKey)
-		return made.Location, err
+func (a *Authority) introduce(ctx context.Context) (string, error) {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return "", err
 	}
-	if s.core.GetDirectory().Meta.ExternalAccountRequired {
+	defer s.close()
+	account := protocol.Account{TermsOfServiceAgreed: true, Contact: a.contact()}
+	register := func() (protocol.ExtendedAccount, error) { return s.core.Accounts.New(account) }
+	if a.config.KeyID != "" {
+		register = func() (protocol.ExtendedAccount, error) {
+			return s.core.Accounts.NewEAB(account, a.config.KeyID, a.config.MACKey)
+		}
+	} else if s.core.GetDirectory().Meta.ExternalAccountRequired {
 		return "", fault.New(fault.Unavailable, "the CA asks for an account that is bound to one of its own; set eab_kid and eab_hmac_key, which it hands out")
 	}
-	made, err := s.core.Accounts.New(account)
+	made, err := register()
+	if is(err, serverInternal) {
+		// Another replica that registers the same key at the same moment gets in its way at some CAs.
+		made, err = register()
+	}
 	return made.Location, err
+}
+
+// tellContact tells the CA of a contact that has changed. Lego's message would leave out one that is none now, and some
+// CAs refuse what changes nothing.
+func (a *Authority) tellContact(ctx context.Context) error {
+	s, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	payload, err := json.Marshal(map[string]any{"contact": a.contact()})
+	if err != nil {
+		return fmt.Errorf("tell the CA of a contact: %w", err)
+	}
+	return s.send(ctx, s.account, payload, a.key.Load())
 }
 
 // contact is how the CA wants a mail address.
 func (a *Authority) contact() []string {
 	if a.config.Email == "" {
-		return nil
+		return []string{}
 	}
 	return []string{"mailto:" + a.config.Email}
 }

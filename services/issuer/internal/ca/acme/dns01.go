@@ -111,6 +111,15 @@ func (h *Hooks) looks() (publish.Watch, *lookup.Resolver) {
 	return publish.Watch{Wait: h.Wait, Timeout: h.Propagation, ByResolver: true}, lookup.New(servers...)
 }
 
+// test finds out whether records could be seen.
+func (h *Hooks) test(ctx context.Context) error {
+	watch, resolver := h.looks()
+	if watch.Timeout == 0 {
+		return nil
+	}
+	return answering(ctx, resolver)
+}
+
 // seen waits until records can be seen.
 func seen(ctx context.Context, watch publish.Watch, resolver *lookup.Resolver, records []record) error {
 	wanted := make([]publish.Record, len(records))

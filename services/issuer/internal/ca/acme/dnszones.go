@@ -81,7 +81,12 @@ func (z *Zones) test(ctx context.Context) error {
 	if err := z.Provider.Test(ctx, z.Publisher.Zones); err != nil {
 		return fault.New(fault.Unavailable, "%s %s: %v", SettingDNSProvider, z.Name, err)
 	}
-	if a := z.Resolver.Ask(ctx, ".", dns.TypeNS); a.Outcome == lookup.Silent {
+	return answering(ctx, z.Resolver)
+}
+
+// answering finds out whether names can be looked up.
+func answering(ctx context.Context, r *lookup.Resolver) error {
+	if a := r.Ask(ctx, ".", dns.TypeNS); a.Outcome == lookup.Silent {
 		return fault.New(fault.Unavailable, "names cannot be looked up: %s; %s names other resolvers", a.Says, SettingDNSResolvers)
 	}
 	return nil

@@ -3,6 +3,8 @@ package acme
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,8 +139,30 @@ func (a *Authority) Preflight(ctx context.Context, names x509x.Names) ([]ca.Find
 
 // Test implements [ca.Tester]. The CA was reached when the issuer was opened.
 func (a *Authority) Test(ctx context.Context) error {
-	if zones, ok := a.config.Solver.(*Zones); ok {
-		return zones.test(ctx)
+	// An agent's host is known only once there is a certificate.
+	if solver, ok := a.config.Solver.(interface {
+		test(ctx context.Context) error
+	}); ok {
+		if err := solver.test(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return a.offersProfile(ctx)
+}
+
+// offersProfile finds out whether the CA has the profile that is asked of it. One that names none may know some.
+func (a *Authority) offersProfile(ctx context.Context) error {
+	if a.config.Profile == "" {
+		return nil
+	}
+	s, err := a.connect(ctx)
+	if err != nil {
+		return coded(err)
+	}
+	defer s.close()
+	offered := s.core.GetDirectory().Meta.Profiles
+	if _, known := offered[a.config.Profile]; known || len(offered) == 0 {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "the ACME CA has no profile %s; it has %s", a.config.Profile, strings.Join(slices.Sorted(maps.Keys(offered)), ", "))
 }

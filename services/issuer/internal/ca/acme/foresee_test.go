@@ -86,6 +86,7 @@ func TestPreflight_SaysForEachNameWhatIsInTheWay(t *testing.T) {
 		"none.ok.example.com caa":         {"ok", ""},
 		"none.ok.example.com address":     {"warning", "NXDOMAIN"},
 		"*.ok.example.com challenge_type": {"forbidden", "dns-01"},
+		"127.0.0.1 address":               {"ok", "port 80 of 127.0.0.1"},
 	})
 }
 

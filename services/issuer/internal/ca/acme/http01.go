@@ -59,15 +59,37 @@ func (l *Listener) Present(ctx context.Context, proofs []Proof) (func(), error) 
 	return func() { l.withdraw(proofs) }, nil
 }
 
-// listen is called with mu held.
-func (l *Listener) listen(ctx context.Context) error {
+// test finds out whether it could listen.
+func (l *Listener) test(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.server != nil {
+		return nil
+	}
+	listener, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}
+
+func (l *Listener) open(ctx context.Context) (net.Listener, error) {
 	address := l.Address
 	if address == "" {
 		address = ":80"
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return fault.New(fault.Unavailable, "nobody can be answered over HTTP-01: %v; CERTCTL_ACME_HTTP_PORT is the port, which must be free and allowed to this user", err)
+		return nil, fault.New(fault.Unavailable, "nobody can be answered over HTTP-01: %v; CERTCTL_ACME_HTTP_PORT is the port, which must be free and allowed to this user", err)
+	}
+	return listener, nil
+}
+
+// listen is called with mu held.
+func (l *Listener) listen(ctx context.Context) error {
+	listener, err := l.open(ctx)
+	if err != nil {
+		return err
 	}
 	l.answers = map[string]string{}
 	l.server = &http.Server{Handler: l, ReadTimeout: readPatience, WriteTimeout: readPatience, MaxHeaderBytes: maxHeaderSize}

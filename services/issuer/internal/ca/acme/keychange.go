@@ -128,13 +128,18 @@ func (s *session) changeKey(ctx context.Context, old, next *ecdsa.PrivateKey) er
 	if err != nil {
 		return err
 	}
+	return s.send(ctx, url, inner, old)
+}
+
+// send posts what lego has no message for, signed by the account's key.
+func (s *session) send(ctx context.Context, url string, payload []byte, key *ecdsa.PrivateKey) (err error) {
 	for range nonceTries {
-		var outer []byte
-		outer, err = signed(inner, old, &jose.SignerOptions{NonceSource: nonces{ctx, s}}, map[jose.HeaderKey]string{"url": url, "kid": s.account})
+		var body []byte
+		body, err = signed(payload, key, &jose.SignerOptions{NonceSource: nonces{ctx, s}}, map[jose.HeaderKey]string{"url": url, "kid": s.account})
 		if err != nil {
 			return err
 		}
-		if err = s.post(ctx, url, outer); !is(err, "badNonce") {
+		if err = s.post(ctx, url, body); !is(err, "badNonce") {
 			return err
 		}
 	}
@@ -147,11 +152,11 @@ func signed(payload []byte, key *ecdsa.PrivateKey, options *jose.SignerOptions, 
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, options)
 	if err != nil {
-		return nil, fmt.Errorf("replace the account key: %w", err)
+		return nil, fmt.Errorf("sign for the ACME account: %w", err)
 	}
 	signature, err := signer.Sign(payload)
 	if err != nil {
-		return nil, fmt.Errorf("replace the account key: %w", err)
+		return nil, fmt.Errorf("sign for the ACME account: %w", err)
 	}
 	return []byte(signature.FullSerialize()), nil
 }
@@ -176,7 +181,7 @@ func (n nonces) Nonce() (string, error) {
 	return res.Header.Get("Replay-Nonce"), nil
 }
 
-// post sends what lego has no message for. Its error is a problem if the CA says so.
+// post sends a message that is signed. Its error is a problem if the CA says so.
 func (s *session) post(ctx context.Context, url string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

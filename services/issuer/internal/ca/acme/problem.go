@@ -22,6 +22,7 @@ const (
 	orderNotReady       = "orderNotReady"
 	rateLimited         = "rateLimited"
 	serverInternal      = "serverInternal"
+	userActionRequired  = "userActionRequired"
 )
 
 // never are the problems that the same request will meet again. Any other may pass: what a name resolves to, who answers
@@ -73,11 +74,14 @@ func coded(err error) error {
 	return f
 }
 
-// words are a problem's, with those about each name.
+// words are a problem's, with those about each name, and the page where its user is to do something (RFC 8555 section 7.3.3).
 func words(p *protocol.ProblemDetails, kind string) string {
 	all := []string{p.Detail}
 	for _, sub := range p.SubProblems {
 		all = append(all, sub.Identifier.Value+": "+sub.Detail)
+	}
+	if kind == userActionRequired && p.Instance != "" {
+		all = append(all, "see "+p.Instance)
 	}
 	return strings.Join(all, "; ") + " (" + kind + ")"
 }

@@ -53,7 +53,7 @@ func (a *Authority) prove(ctx context.Context, s *session, authorizations []stri
 	defer withdraw()
 	return sideBySide(ctx, len(claims), func(ctx context.Context, i int) error {
 		if claims[i].challenge.Status == protocol.StatusPending {
-			if err := s.look(claims[i].challenge.URL); err != nil {
+			if err := s.look(claims[i].proof.Domain, claims[i].challenge); err != nil {
 				return err
 			}
 		}
@@ -62,16 +62,29 @@ func (a *Authority) prove(ctx context.Context, s *session, authorizations []stri
 }
 
 // look has the CA look. If the connection was lost it may be looking already, and would find nothing if the proof were
-// withdrawn; so it is told once more, and what it makes of that shows in the authorization.
-func (s *session) look(challenge string) error {
-	_, err := s.core.Challenges.New(challenge)
-	if err == nil || problem(err) != nil {
-		return err
+// withdrawn; so it is told once more, and what it makes of that shows in the authorization. Some CAs look before they
+// answer, and leave a challenge pending whose proof they have not found until they are told to look again.
+func (s *session) look(name string, challenge protocol.Challenge) error {
+	seen, err := s.core.Challenges.New(challenge.URL)
+	if lost := err; err != nil && problem(err) == nil {
+		if seen, err = s.core.Challenges.New(challenge.URL); err != nil {
+			if problem(err) == nil {
+				return lost
+			}
+			return nil
+		}
 	}
-	if _, again := s.core.Challenges.New(challenge); again != nil && problem(again) == nil {
-		return err
+	if err == nil && seen.Status == protocol.StatusPending && seen.Error != nil {
+		return disbelieved(name, seen.Error)
 	}
-	return nil
+	return err
+}
+
+// disbelieved is the error of a name that the CA does not believe to be ours.
+func disbelieved(name string, said *protocol.ProblemDetails) error {
+	told := *said
+	told.Detail = name + ": " + told.Detail
+	return &ca.Unproven{Err: coded(&told)}
 }
 
 func sideBySide(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
@@ -123,9 +136,7 @@ func believed(authorization *protocol.Authorization) (bool, error) {
 	name := authorization.Identifier.Value
 	for _, c := range authorization.Challenges {
 		if c.Error != nil {
-			told := *c.Error
-			told.Detail = name + ": " + told.Detail
-			return false, &ca.Unproven{Err: coded(&told)}
+			return false, disbelieved(name, c.Error)
 		}
 	}
 	return false, &ca.Unproven{Err: fault.New(

@@ -6,10 +6,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/go-acme/lego/v4/log"
 
 	"github.com/certctl/certctl/libs/fault"
+	"github.com/certctl/certctl/services/issuer/internal/ca"
 )
 
 const (
@@ -66,9 +69,24 @@ func connect(ctx context.Context, directory string, roots *x509.CertPool, accoun
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fault.New(fault.Unavailable, "the ACME directory %s cannot be read: %s", directory, reason(err))
+		return nil, fault.New(fault.Unavailable, "the ACME directory %s cannot be read: %s", directory, w.unread(err))
 	}
 	return &session{core: core, account: account, wire: w}, nil
+}
+
+// unread is why a directory could not be read. What was found instead may be anything, and is not repeated.
+func (w *wire) unread(err error) string {
+	status := w.status.Load()
+	switch p := problem(err); {
+	case status == 0:
+		return reason(err)
+	case p != nil && p.Detail != "":
+		return words(p, strings.TrimPrefix(p.Type, namespace))
+	case status >= http.StatusBadRequest:
+		return fmt.Sprintf("HTTP %d is answered there; the CA's documentation says what the URL of its directory is", status)
+	default:
+		return "what is there is no ACME directory; the CA's documentation says what the URL of its directory is"
+	}
 }
 
 func (s *session) close() { s.wire.to.CloseIdleConnections() }
@@ -129,6 +147,15 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w.after.Store(int64(after))
 	w.status.Store(int64(res.StatusCode))
+	if r.Method == http.MethodPost && res.StatusCode >= http.StatusBadRequest && !json.Valid(body) {
+		// Somebody before the CA, such as a proxy, with a page of its own.
+		f := fault.New(fault.Unavailable, "the ACME CA cannot be asked: HTTP %d is answered, without the reason that the protocol wants", res.StatusCode)
+		if res.StatusCode == http.StatusTooManyRequests {
+			f.Code = fault.RateLimited
+		}
+		f.RetryAfter = min(after, longest)
+		return nil, f
+	}
 	return res, nil
 }
 
@@ -137,8 +164,8 @@ func (w *wire) asked() time.Duration { return time.Duration(w.after.Load()) }
 
 // reason is an error without the address that net/http puts before it, which is said already.
 func reason(err error) string {
-	if at, ok := errors.AsType[*url.Error](err); ok {
-		err = at.Err
+	if _, garbled := errors.AsType[*json.SyntaxError](err); garbled {
+		return "what it answers is no JSON"
 	}
-	return err.Error()
+	return ca.Unreached(err, SettingRoots)
 }

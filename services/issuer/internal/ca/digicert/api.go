@@ -86,7 +86,7 @@ func (a *api) call(ctx context.Context, method, path string, body, v any) error 
 	req.Header.Set("User-Agent", "certctl")
 	res, err := a.client.Do(req)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "CertCentral at %s cannot be reached: %s", a.base.Host, ca.Unreached(err))
+		return fault.Wrap(err, fault.Unavailable, "CertCentral at %s cannot be reached: %s", a.base.Host, ca.Unreached(err, ""))
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))

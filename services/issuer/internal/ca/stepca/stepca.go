@@ -218,6 +218,9 @@ func fetchRoot(ctx context.Context, base *url.URL, fingerprint string) (*x509.Ce
 	if err := doubting.call(ctx, http.MethodGet, "/root/"+fingerprint, nil, &answer); err != nil {
 		var refused *refusal
 		if errors.As(err, &refused) && refused.status == http.StatusNotFound {
+			if refused.message == "" {
+				return nil, fault.InvalidFields(fault.Field{Name: SettingURL, Reason: "leads to no step-ca: HTTP 404 is answered there"})
+			}
 			return nil, fault.InvalidFields(fault.Field{Name: "root_fingerprint", Reason: "is of no root of the CA at " + base.Host})
 		}
 		return nil, err

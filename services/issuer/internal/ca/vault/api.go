@@ -89,7 +89,7 @@ func (a *api) call(ctx context.Context, method, path, token string, body, v any)
 	}
 	res, err := a.client.Do(req)
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "Vault at %s cannot be reached: %s", a.base.Host, ca.Unreached(err))
+		return fault.Wrap(err, fault.Unavailable, "Vault at %s cannot be reached: %s", a.base.Host, ca.Unreached(err, SettingTrust))
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))

@@ -81,7 +81,8 @@ func (l *look) name(ctx context.Context, name x509x.Name) []ca.Finding {
 		return []ca.Finding{is(Method, ca.Forbids, "%s", reason)}
 	}
 	if name.Kind != x509x.DNS {
-		return nil
+		// CAA records are of host names.
+		return []ca.Finding{is(Address, ca.Allows, "the CA goes to port 80 of %s", name.Value)}
 	}
 	domain, wildcard := strings.CutPrefix(name.Value, "*.")
 	all := []ca.Finding{l.caa(ctx, is, domain, wildcard)}
