@@ -1239,8 +1239,8 @@ export interface paths {
         put?: never;
         /**
          * Test whether an issuer can be used
-         * @description Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem. A
-         *     disabled issuer can be tested too.
+         * @description Opens the CA anew, as it would be to issue, and signs nothing. What is wrong is in the message of the problem; if
+         *     nothing is, certificates that wait for the CA to be back go on at once. A disabled issuer can be tested too.
          */
         post: operations["testIssuer"];
         delete?: never;
@@ -3850,7 +3850,7 @@ export interface components {
             cross_not_after?: string;
             /**
              * Format: int64
-             * @description How many certificates that it issued have not ended.
+             * @description How many certificates that it issued have not ended; those of CAs below it count while these sign, or what they issued is valid.
              */
             valid_certificates?: number;
             /** Format: date-time */
