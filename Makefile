@@ -1,6 +1,6 @@
 # certctl: build, try, test. `make` alone lists what there is.
 # Tools are pinned in .setup/tools.mk and built to .bin/; what tests and the demo run against (Postgres, NGINX,
-# GnuTLS, BIND, SoftHSM) is taken from the machine, or else unpacked into .peers/.
+# GnuTLS, BIND, SoftHSM, Chromium) is taken from the machine, or else unpacked into .peers/.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
@@ -18,12 +18,17 @@ PACKAGES = $(addsuffix /...,$(RELATIVE))
 # The signer loads PKCS#11 libraries, so it is the one program that is not static and needs a C compiler.
 SIGNER   = ./services/signer/cmd/certctl-signer
 COMMANDS = $(filter-out $(SIGNER),$(wildcard ./services/*/cmd/*))
+# What the dashboard is built from.
+WEB_SOURCES = $(shell find web/src web/public web/index.html web/*.json web/*.ts -type f 2>/dev/null)
 # Where goroutines share something: the mechanisms, and each service that runs them.
 CONCURRENT = $(filter-out ./contracts/... ./migrations/... ./e2e/... ./services/cli/...,$(PACKAGES))
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 MODULE  := github.com/certctl/certctl
 LDFLAGS  = -s -w $(foreach v,libs/obs.version services/agent/internal/host.version services/cli.Version services/signer.version,-X $(MODULE)/$(v)=$(VERSION))
+# What binaries are built from: tests that run binaries are run again when it changes.
+TREE = contracts libs migrations services web
+export E2E_SOURCES := $(shell { git ls-files -s $(TREE); git diff $(TREE); } 2>/dev/null | git hash-object --stdin 2>/dev/null)
 # go test's own flags for one run, as in: make test T='-run TestRelay -v'
 T ?=
 
@@ -44,7 +49,7 @@ run: build peers ## Run certctl here: every service, NATS and Postgres in one co
 ##@ Change
 
 .PHONY: build
-build: ## Build every binary into dist/, static but for the signer, which is left out without a C compiler
+build: web ## Build every binary into dist/, static but for the signer, which is left out without a C compiler
 	@mkdir -p dist
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(COMMANDS)
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then $(MAKE) --no-print-directory signer; \
@@ -55,8 +60,19 @@ signer: ## Build certctl-signer, for CA keys in a PKCS#11 token, into dist/ (nee
 	@mkdir -p dist
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/ $(SIGNER)
 
+web/node_modules/.installed: web/package-lock.json
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web/dist/app/index.html: web/node_modules/.installed $(WEB_SOURCES)
+	npm run --prefix web --silent build
+
+.PHONY: web
+web: web/dist/app/index.html ## Build the dashboard into web/dist, from where it gets into the binaries (done when needed)
+
 .PHONY: test
-test: peers authorities ## Run the tests of every module
+test: peers authorities browser web ## Run the tests of every module, and those of the dashboard
+	npm run --prefix web --silent test
 	go test -timeout 20m $(T) $(PACKAGES)
 
 .PHONY: race
@@ -64,14 +80,16 @@ race: peers authorities ## Run the tests of whatever is concurrent under the rac
 	CGO_ENABLED=1 go test -race -timeout 30m $(T) $(CONCURRENT)
 
 .PHONY: lint
-lint: $(call stamp,$(GOLANGCI_LINT)) ## Check formatting and the linters' rules (FIX=1: mend what can be)
+lint: $(call stamp,$(GOLANGCI_LINT)) web/node_modules/.installed ## Check formatting and the linters' rules (FIX=1: mend what can be)
 	golangci-lint run $(if $(filter 1 true yes,$(FIX)),--fix) $(PACKAGES)
+	npm run --prefix web --silent lint
 
 .PHONY: generate
-generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Write generated code, schemas and documents anew
+generate: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) web/node_modules/.installed ## Write generated code, schemas and documents anew
 	go generate ./contracts/...
 	@cd contracts && for config in httpapi/*/oapi.yaml; do oapi-codegen -config $$config openapi/openapi.gen.yaml || exit 1; done
 	go generate $(filter-out ./contracts/...,$(PACKAGES)) # after the contract, which they compile against
+	npm run --prefix web --silent types
 
 .PHONY: verify
 verify: $(call stamp,$(OAPI_CODEGEN)) $(call stamp,$(GOFUMPT)) ## Check generated files, go.mod files, module and import boundaries
@@ -104,9 +122,13 @@ peers: ## Find or fetch Postgres, NGINX, GnuTLS, BIND and SoftHSM (done when nee
 	@.setup/bind.sh '$(PEERS)'
 	@.setup/softhsm.sh '$(PEERS)'
 
+.PHONY: browser
+browser: ## Find or fetch Chromium (done when needed)
+	@.setup/chromium.sh '$(PEERS)'
+
 .PHONY: authorities
 authorities: $(call stamp,$(STEP_CA)) $(call stamp,$(PEBBLE)) $(call stamp,$(CHALLTESTSRV)) ## Build the CAs that tests and the benchmark run against (done when needed)
 
 .PHONY: clean
 clean: ## Remove what was built (tools and peers stay; remove .bin and .peers by hand)
-	rm -rf dist .demo
+	rm -rf dist .demo web/dist/app

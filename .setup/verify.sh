@@ -11,7 +11,7 @@ has_packages() { [ -n "$(find "$1" -name '*.go' -not -path '*/testdata/*' -print
 
 fingerprints() {
 	{
-		git ls-files --cached --others --exclude-standard -- '*.gen.go' '*.gen.yaml' '*.gen.md' contracts
+		git ls-files --cached --others --exclude-standard -- '*.gen.go' '*.gen.yaml' '*.gen.md' '*.gen.ts' contracts
 	} | sort -u | while read -r file; do if [ -f "$file" ]; then sha256sum "$file"; fi; done
 }
 

@@ -198,22 +198,22 @@ func readBody(req *http.Request) ([]byte, error) {
 func (t *Transport) failure(ctx context.Context, route Route, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return fault.Wrap(ctx.Err(), fault.Unavailable, "%s did not answer in time", route.Service)
+		return fault.Wrap(ctx.Err(), fault.Unavailable, "the %s service did not answer in time", route.Service)
 	case errors.Is(err, nats.ErrNoResponders):
-		return fault.Wrap(fmt.Errorf("%w: %w", ErrUndelivered, err), fault.Unavailable, "%s is not running", route.Service)
+		return fault.Wrap(fmt.Errorf("%w: %w", ErrUndelivered, err), fault.Unavailable, "the %s service is not running", route.Service)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge()
 	case errors.Is(err, context.DeadlineExceeded):
-		return fault.Wrap(err, fault.Unavailable, "%s did not answer within %s", route.Service, route.patience())
+		return fault.Wrap(err, fault.Unavailable, "the %s service did not answer within %s", route.Service, route.patience())
 	default:
-		return fault.Wrap(err, fault.Unavailable, "%s could not be asked", route.Service)
+		return fault.Wrap(err, fault.Unavailable, "the %s service could not be asked", route.Service)
 	}
 }
 
 func (t *Transport) response(req *http.Request, route Route, reply *nats.Msg) (*http.Response, error) {
 	status, err := strconv.Atoi(get(reply.Header, headerStatus))
 	if err != nil || status < 200 || status > 999 {
-		return nil, fault.New(fault.Unavailable, "%s broke off its answer", route.Service)
+		return nil, fault.New(fault.Unavailable, "the %s service broke off its answer", route.Service)
 	}
 	resp := &http.Response{
 		Status:     strconv.Itoa(status) + " " + http.StatusText(status),
@@ -228,13 +228,13 @@ func (t *Transport) response(req *http.Request, route Route, reply *nats.Msg) (*
 	case stream != "":
 		// The server names its own subject; anything else would have us publish where it may not.
 		if !strings.HasPrefix(stream, subjectPrefix(route.Service)+streamToken+".") {
-			return nil, fault.New(fault.Unavailable, "%s answered from a subject that is not its own", route.Service)
+			return nil, fault.New(fault.Unavailable, "the %s service answered from a subject that is not its own", route.Service)
 		}
 		if resp.ContentLength, err = strconv.ParseInt(resp.Header.Get("Content-Length"), 10, 64); err != nil {
 			resp.ContentLength = -1
 		}
 		if resp.Body, err = openStream(req.Context(), t.nc, stream, reply.Data); err != nil {
-			return nil, fault.Wrap(err, fault.Unavailable, "%s could not be read from", route.Service)
+			return nil, fault.Wrap(err, fault.Unavailable, "the %s service could not be read from", route.Service)
 		}
 	case len(reply.Data) == 0:
 		resp.Body = http.NoBody

@@ -110,6 +110,14 @@ func TestParseCSR_RefusesAKeyOfUnknownKind(t *testing.T) {
 	wantInvalid(t, err, "of a kind that is not accepted")
 }
 
+func TestParseCSR_SaysThatACurveIsNotAccepted(t *testing.T) {
+	der := request(t, ecKey(t, elliptic.P256()), everyName(t))
+	// The names of P-256 and of a curve of the same length that Go does not know.
+	p256, unknown := []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}, []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x06}
+	_, err := x509x.ParseCSRDER(bytes.Replace(der, p256, unknown, 1))
+	wantInvalid(t, err, "curve is not accepted")
+}
+
 func TestParseCSR_RefusesWhatIsNoRequest(t *testing.T) {
 	good := csrPEM(t, ecKey(t, elliptic.P256()))
 	key, err := x509x.EncodePrivateKey(ecKey(t, elliptic.P256()))

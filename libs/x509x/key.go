@@ -153,7 +153,7 @@ func decodeKey(block *pem.Block, password []byte) (key any, err error) {
 	}
 	if err != nil {
 		// The parser's errors may quote the key, so not even the log may have them.
-		return nil, fault.New(fault.Invalid, "the private key is malformed")
+		return nil, fault.New(fault.Invalid, "the private key is malformed, or of a kind that is not accepted (RSA, ECDSA on P-256, P-384 or P-521, and Ed25519 are)")
 	}
 	return key, nil
 }

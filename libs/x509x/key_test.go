@@ -76,7 +76,7 @@ func TestParsePrivateKey_RefusesTheRestWithoutShowingIt(t *testing.T) {
 		"two keys":         {append(bytes.Clone(key), key...), "more than one"},
 		"PKCS #8, locked":  {encode("ENCRYPTED PRIVATE KEY", []byte("hunter2")), "encrypted"},
 		"PKCS #1, locked":  {legacy, "encrypted"},
-		"malformed":        {encode("PRIVATE KEY", []byte("hunter2")), "malformed"},
+		"malformed":        {encode("PRIVATE KEY", []byte("hunter2")), "malformed, or of a kind that is not accepted"},
 		"of another form":  {encode("OPENSSH PRIVATE KEY", []byte("hunter2")), "OPENSSH PRIVATE KEY"},
 		"that cannot sign": {encode("PRIVATE KEY", x25519(t)), "cannot sign"},
 	}

@@ -56,6 +56,9 @@ func ParseCSR(text []byte) (*x509.CertificateRequest, error) {
 // ParseCSRDER is ParseCSR for a request in DER.
 func ParseCSRDER(der []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil && strings.Contains(err.Error(), "unsupported elliptic curve") {
+		return nil, fault.Wrap(err, fault.Invalid, "the key's curve is not accepted; P-256, P-384 and P-521 are")
+	}
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the certificate request is malformed")
 	}

@@ -37,6 +37,7 @@ require (
 	github.com/aws/smithy-go v1.25.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
+	github.com/certctl/certctl/web v0.0.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/getkin/kin-openapi v0.152.0 // indirect
 	github.com/go-acme/lego/v4 v4.35.2 // indirect
@@ -117,3 +118,5 @@ replace (
 	github.com/certctl/certctl/services/leaf => ../leaf
 	github.com/certctl/certctl/services/revocation => ../revocation
 )
+
+replace github.com/certctl/certctl/web => ../../web

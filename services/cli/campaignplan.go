@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -21,7 +22,7 @@ import (
 type campaignFlags struct {
 	issuer, caKey, caFingerprint, caCert, profile, algorithm, q, toIssuer, toProfile string
 	keySize, canary, waveSize, maxFailures, maxPercent, inFlight                     int
-	pause                                                                            time.Duration
+	pause, serveWithin                                                               time.Duration
 	rehearsal, reuseCSR                                                              bool
 	canaryIDs                                                                        []string
 }
@@ -34,7 +35,7 @@ func (f *campaignFlags) add(flags *flag.FlagSet) {
 	flags.StringVar(&f.profile, "profile-id", "", "certificates of this profile")
 	flags.StringVar(&f.algorithm, "key-algorithm", "", "certificates with a key of this kind: RSA, ECDSA or Ed25519")
 	flags.IntVar(&f.keySize, "key-size", 0, "certificates with a key of so many bits")
-	flags.StringVar(&f.q, "q", "", searchHelp)
+	flags.StringVar(&f.q, "q", "", searchHelp+"; true is all")
 	flags.StringVar(&f.toIssuer, "to-issuer", "", "the issuer that they get")
 	flags.StringVar(&f.toProfile, "to-profile", "", "the profile that they get")
 	flags.BoolVar(&f.rehearsal, "rehearsal", false, "go through everything but the signing, and change nothing")
@@ -46,6 +47,10 @@ func (f *campaignFlags) add(flags *flag.FlagSet) {
 	flags.IntVar(&f.maxFailures, "max-failures", -1, "stop when more fail")
 	flags.IntVar(&f.maxPercent, "max-failure-percent", -1, "stop when a larger share of those that have ended fails (default 10)")
 	flags.IntVar(&f.inFlight, "in-flight", 0, "how many may be under way (default 500)")
+	flags.DurationVar(&f.serveWithin, "serve-within", 0, "how long targets have to serve a new certificate before it counts as failed (default 1h)")
+	for _, unless := range []string{"canary", "max-failures", "max-failure-percent"} {
+		flags.Lookup(unless).DefValue = "0" // help must not show what stands for not given
+	}
 }
 
 // body is the request that the flags make.
@@ -85,15 +90,25 @@ func (f *campaignFlags) body(name string) (client.CampaignCreate, error) {
 			*n.to = &n.given
 		}
 	}
+	if f.pause < 0 || f.serveWithin < 0 {
+		return b, errors.New("--pause and --serve-within are no less than nothing")
+	}
 	if f.pause > 0 {
 		seconds := int(f.pause.Round(time.Second).Seconds())
 		b.PauseBetweenSeconds = &seconds
 	}
-	switch {
-	case len(f.canaryIDs) > 0:
-		b.Canary = &client.CampaignCanary{Ids: &f.canaryIDs}
-	case f.canary >= 0:
-		b.Canary = &client.CampaignCanary{Count: &f.canary}
+	if f.serveWithin > 0 {
+		seconds := int(f.serveWithin.Round(time.Second).Seconds())
+		b.ServeWithinSeconds = &seconds
+	}
+	if len(f.canaryIDs) > 0 || f.canary >= 0 {
+		b.Canary = &client.CampaignCanary{}
+	}
+	if len(f.canaryIDs) > 0 {
+		b.Canary.Ids = &f.canaryIDs
+	}
+	if f.canary >= 0 {
+		b.Canary.Count = &f.canary
 	}
 	return b, nil
 }
@@ -108,7 +123,9 @@ func (s *session) printPlan(p client.CampaignPlan) error {
 		}
 		waves = append(waves, strconv.Itoa(n))
 	}
-	fmt.Fprintf(s.Out, "Waves: %s, of which the canary has %d. It would take about %s.\n\n", strings.Join(waves, " + "), p.Canary, seconds(p.EstimatedSeconds))
+	if len(waves) > 0 {
+		fmt.Fprintf(s.Out, "Waves: %s, of which the canary has %d. It would take about %s.\n", strings.Join(waves, " + "), p.Canary, seconds(p.EstimatedSeconds))
+	}
 	rows := [][]string{}
 	for _, of := range []struct {
 		what string
@@ -135,8 +152,11 @@ func (s *session) printPlan(p client.CampaignPlan) error {
 		}
 		rows = append(rows, []string{"requests to", cost.IssuerID + " (" + budget + ", at least " + seconds(cost.AtLeastSeconds) + ")", strconv.Itoa(cost.Requests)})
 	}
-	if err := s.table([]string{"BY", "", "CERTIFICATES"}, rows); err != nil {
-		return err
+	if len(rows) > 0 {
+		fmt.Fprintln(s.Out)
+		if err := s.table([]string{"BY", "", "CERTIFICATES"}, rows); err != nil {
+			return err
+		}
 	}
 	for _, r := range p.Refusals[:min(len(p.Refusals), 10)] {
 		fmt.Fprintf(s.Out, "refused: %s: %s\n", harmless(r.CertificateID), harmless(r.Reason))

@@ -207,8 +207,37 @@ func campaignStatus(ctx context.Context, s *session, args []string) error {
 	if s.json {
 		return s.printJSON(raw)
 	}
-	_, err = fmt.Fprintf(s.Out, "%s  %s\n%s\n", harmless(now.ID), harmless(now.Name), progress(&now))
-	return err
+	if _, err := fmt.Fprintf(s.Out, "%s  %s\n%s\n", harmless(now.ID), harmless(now.Name), progress(&now)); err != nil {
+		return err
+	}
+	return s.printReasons(ctx, c, &now)
+}
+
+// named is how many certificates of a kind the status of a campaign names.
+const named = 5
+
+// printReasons shows what the first certificates wait for that are under way, and why the first failed.
+func (s *session) printReasons(ctx context.Context, c *client.Client, now *client.Campaign) error {
+	var told []client.CampaignItem
+	if now.Counts.Renewing+now.Counts.Issued > 0 {
+		told = waitingItems(ctx, c, now, named)
+	}
+	if now.Counts.Failed > 0 {
+		failed := client.CampaignItemStatusFailed
+		if now.Rehearsal {
+			failed = client.CampaignItemStatusWouldFail
+		}
+		told = append(told, items(ctx, c, now.ID, failed, named)...)
+	}
+	if len(told) == 0 {
+		return nil
+	}
+	rows := make([][]string, len(told))
+	for i, it := range told {
+		rows[i] = []string{it.CertificateID, string(it.Status), waitsFor(&it)}
+	}
+	fmt.Fprintln(s.Out)
+	return s.table([]string{"CERTIFICATE", "IS", "WHY"}, rows)
 }
 
 func campaignReport(ctx context.Context, s *session, args []string) error {

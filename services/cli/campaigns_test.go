@@ -112,6 +112,9 @@ cmp-1  Away  re-issue  Running  4/10  1       2026-11-23 12:30
 	if _, errs := a.want(2, "campaigns", "explode"); !strings.Contains(errs, `no verb "explode"`) {
 		t.Errorf("%q", errs)
 	}
+	if out, _ := a.want(0, "help", "campaigns", "status"); !strings.Contains(out, "certctl-cli campaigns status ID [--watch]") {
+		t.Errorf("%q", out)
+	}
 	if out, _ := a.want(0, "campaigns", "status", "--help"); !strings.Contains(out, "certctl-cli campaigns status ID [--watch]") {
 		t.Errorf("%q", out)
 	}

@@ -119,9 +119,9 @@ func (s *session) printCert(cert client.Certificate, versions client.Certificate
 	}
 	rows := make([][]string, len(versions.Data))
 	for i, v := range versions.Data {
-		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v)}
+		rows[i] = []string{v.ID, v.SerialNumber, date(v.NotBefore), date(v.NotAfter), key(v), first(text(v.IssuerID), text(v.IssuerName))}
 	}
-	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY"}, rows); err != nil {
+	if err := s.table([]string{"VERSION", "SERIAL", "FROM", "TO", "KEY", "ISSUED BY"}, rows); err != nil {
 		return err
 	}
 	return s.printFindings(versions.Data[0])
@@ -158,13 +158,16 @@ func createCert(ctx context.Context, s *session, args []string) error {
 	s.flags.Func("san", "a further DNS name or IP address; may be given again", func(v string) error { sans = append(sans, v); return nil })
 	s.flags.Func("target", "a target to install it on; may be given again", func(v string) error { targets = append(targets, v); return nil })
 	csrFile := s.flags.String("csr", "", csrHelp)
-	issuer := s.flags.String("issuer-id", "", "the issuer; without one, the server's default")
 	id := s.flags.String("id", "", "your own id for it")
+	issuer := s.flags.String("issuer-id", "", "the issuer that signs it (default iss-local)")
+	profile := s.flags.String("profile-id", "", "the profile that it keeps to")
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
 	}
-	body := client.CertificateCreate{CommonName: rest[0], ID: optional[string](*id), IssuerID: optional[string](*issuer)}
+	body := client.CertificateCreate{
+		CommonName: rest[0], ID: optional[string](*id), IssuerID: optional[string](*issuer), CertificateProfileID: optional[string](*profile),
+	}
 	if len(sans) > 0 {
 		body.Sans = &sans
 	}
@@ -202,8 +205,12 @@ func signingRequest(file string) (*string, error) {
 		return nil, nil
 	}
 	pem, err := os.ReadFile(file)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("read the signing request: %w", err)
+	case len(pem) == 0:
+		// Without a request somebody else would be asked to make the key.
+		return nil, fmt.Errorf("%s is empty, and no signing request", file)
 	}
 	return optional[string](string(pem)), nil
 }
@@ -224,12 +231,12 @@ func renewCert(ctx context.Context, s *session, args []string) error {
 	}
 	var triggered client.RenewalTriggered
 	res, err := c.RenewCertificate(ctx, rest[0], client.RenewCertificateJSONRequestBody{CsrPem: csr})
-	body, err := decode(res, err, &triggered)
+	raw, err := decode(res, err, &triggered)
 	if err != nil {
 		return err
 	}
 	if s.json {
-		return s.printJSON(body)
+		return s.printJSON(raw)
 	}
 	_, err = fmt.Fprintf(s.Out, "renewal of %s is under way: job %s\n", rest[0], harmless(triggered.JobID))
 	return err

@@ -44,7 +44,7 @@ func commands() []command {
 	return []command{
 		{"list-certs", "[--status S] [--issuer-id I] [--q EXPRESSION] [--limit N]", "list certificates", listCerts},
 		{"get-cert", "ID", "show a certificate and its versions", getCert},
-		{"create-cert", "NAME [--san NAME]... [--target ID]... [--issuer-id I] [--csr FILE]", "manage a certificate and have it issued", createCert},
+		{"create-cert", "NAME [--san NAME]... [--issuer-id ID] [--target ID]... [--csr FILE]", "manage a certificate and have it issued", createCert},
 		{"import", "FILE... [--dry-run] [--keep-key [--exportable]] [--password-file F] [--type T] [--environment E] [--tag N=V]...", "manage certificates that exist already", importCerts},
 		{"export-cert", "ID [--as pem|der|pkcs7|pkcs12|jks] [--out FILE] [--with-key [--password-file F]] [--version-id V]", "write a certificate to a file, with or without its key", exportCert},
 		{"fetch-key", "ID --out FILE [--version-id V]", "fetch, once, a private key that the server has made", fetchKey},
@@ -223,7 +223,7 @@ func help(ctx context.Context, streams Streams, args []string) error {
 	}
 	s := &session{Streams: streams, getenv: func(string) string { return "" }}
 	s.use(c)
-	err = c.run(ctx, s, []string{"--help"})
+	err = c.run(ctx, s, append(slices.Clone(args[1:]), "--help"))
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}

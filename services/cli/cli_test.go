@@ -159,7 +159,7 @@ func TestGetCert_PrintsTheCertificateAndItsVersions(t *testing.T) {
 	c.SerialNumber = &serial
 	a.on("GET /api/v1/certificates/mc-1", 200, c)
 	a.on("GET /api/v1/certificates/mc-1/versions", 200, client.CertificateVersionList{Data: []client.CertificateVersion{
-		{ID: "cv-1", SerialNumber: "ab01", NotBefore: day.Add(-time.Hour), NotAfter: day, KeyAlgorithm: &algorithm, KeySize: &size},
+		{ID: "cv-1", SerialNumber: "ab01", NotBefore: day.Add(-time.Hour), NotAfter: day, KeyAlgorithm: &algorithm, KeySize: &size, IssuerID: new("iss-backup")},
 	}, Total: 1})
 	out, _ := a.want(0, "get-cert", "mc-1")
 	equal(t, `
@@ -178,8 +178,8 @@ Owner:          o-default
 Team:           t-default
 Renewal policy: rp-default
 
-VERSION  SERIAL  FROM              TO                KEY
-cv-1     ab01    2026-11-23 11:30  2026-11-23 12:30  ECDSA 256
+VERSION  SERIAL  FROM              TO                KEY        ISSUED BY
+cv-1     ab01    2026-11-23 11:30  2026-11-23 12:30  ECDSA 256  iss-backup
 `, out)
 	var both struct {
 		Certificate client.Certificate
@@ -219,26 +219,38 @@ func TestCreateAndRenew_SendWhatIsAskedFor(t *testing.T) {
 	if err := os.WriteFile(csr, []byte("a request"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--issuer-id", "iss-1", "--id", "mc-9")
+	out, _ := a.want(0, "create-cert", "--san", "b.test", "a.test", "--san=10.0.0.1", "--target", "tgt-1", "--csr", csr, "--id", "mc-9", "--issuer-id", "iss-web",
+		"--profile-id", "prof-1")
 	equal(t, "mc-9 is Active; certctl-cli get-cert mc-9 shows how it goes on\n", out)
 	var sent client.CertificateCreate
 	request, body, _ := strings.Cut(a.last(), " {")
 	if err := json.Unmarshal([]byte("{"+body), &sent); err != nil || request != "POST /api/v1/certificates" {
 		t.Fatal(a.last(), err)
 	}
-	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.IssuerID != "iss-1" || *sent.CsrPem != "a request" ||
+	if sent.CommonName != "a.test" || *sent.ID != "mc-9" || *sent.IssuerID != "iss-web" || *sent.CertificateProfileID != "prof-1" || *sent.CsrPem != "a request" ||
 		!cmp.Equal(*sent.Sans, []string{"b.test", "10.0.0.1"}) || !cmp.Equal(*sent.TargetIds, []string{"tgt-1"}) {
 		t.Errorf("sent was %s", a.last())
 	}
+	file := filepath.Join(t.TempDir(), "new.csr")
+	if err := os.WriteFile(file, []byte("a request"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.want(1, "renew-cert", "mc-9", "--csr", file+".not")
+	a.want(0, "renew-cert", "mc-9", "--csr", file)
+	equal(t, `POST /api/v1/certificates/mc-9/renew {"csr_pem":"a request"}`, a.last())
 	out, _ = a.want(0, "renew-cert", "mc-9")
 	equal(t, "renewal of mc-9 is under way: job job-i-1\n", out)
-	a.want(0, "renew-cert", "mc-9", "--csr", csr)
-	if want := `POST /api/v1/certificates/mc-9/renew {"csr_pem":"a request"}`; strings.TrimSpace(a.last()) != want {
-		t.Errorf("sent was %s", a.last())
-	}
 	_, errs := a.want(1, "create-cert", "a.test", "--csr", "no/such/file")
 	if !strings.Contains(errs, "no/such/file") {
 		t.Errorf("it says %q", errs)
+	}
+}
+
+func TestCreateCert_WithAnEmptyRequestAsksForNoKeyOfAnotherMaker(t *testing.T) {
+	a := newAPI(t)
+	_, errs := a.want(1, "create-cert", "a.test", "--csr", a.file("empty.csr", ""))
+	if !strings.Contains(errs, "is empty") || len(a.asked) != 0 {
+		t.Errorf("it says %q and asked for %v", errs, a.asked)
 	}
 }
 

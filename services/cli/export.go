@@ -53,9 +53,17 @@ func exportCert(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *out == "" && *format != "pem" {
+	switch {
+	case *out == "" && *format != "pem":
 		fmt.Fprintln(s.Err, "certctl-cli: --out is needed for a file that is no text")
 		return errUsage
+	case *legacy && (!*withKey || *format != "pkcs12"):
+		fmt.Fprintln(s.Err, "certctl-cli: --legacy goes with --as pkcs12 --with-key")
+		return errUsage
+	}
+	// Before a key is released for nothing.
+	if err := canWrite(*out, *force); err != nil {
+		return err
 	}
 	given, err := password()
 	if err == nil && *withKey && given == "" {
@@ -127,8 +135,11 @@ func fetchKey(ctx context.Context, s *session, args []string) error {
 	}
 	// The file first: a key that has been handed out and cannot be written is lost.
 	file, err := os.OpenFile(*out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already, and the key was not asked for; name a file that is not there yet", harmless(*out))
+	}
 	if err != nil {
-		return fmt.Errorf("make the file before the key is asked for: %w", err)
+		return fmt.Errorf("the key was not asked for, since there is no file for it: %w", err)
 	}
 	var k client.CertificateKey
 	res, err := c.DeliverCertificateKey(ctx, rest[0], client.CertificateKeyRequest{VersionID: optional[string](*version)})

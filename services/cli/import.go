@@ -77,7 +77,7 @@ func importCerts(ctx context.Context, s *session, args []string) error {
 	for i, file := range files {
 		all[i] = s.importFile(ctx, c, file, b)
 	}
-	return s.printImports(all)
+	return s.printImports(all, *dry)
 }
 
 // importFile imports one file, and asks for its password if the server needs one.
@@ -148,7 +148,7 @@ func (p *objections) names(field string) bool {
 	return false
 }
 
-func (s *session) printImports(all []fileImport) error {
+func (s *session) printImports(all []fileImport, dry bool) error {
 	var rows [][]string
 	wrong, total := 0, 0
 	for i := range all {
@@ -184,8 +184,12 @@ func (s *session) printImports(all []fileImport) error {
 			fmt.Fprintf(s.Err, "%s: %s\n", harmless(f.File), harmless(*f.parsed.Notice))
 		}
 	}
-	if wrong > 0 {
+	switch {
+	case wrong > 0 && dry:
+		return fmt.Errorf("%d of %d cannot be imported so", wrong, total)
+	case wrong > 0:
 		return fmt.Errorf("%d of %d were not imported", wrong, total)
+	default:
+		return nil
 	}
-	return nil
 }

@@ -81,7 +81,10 @@ FILE##  existing  b.test  2026-11-23 12:30  none  mc-2         is managed alread
 		t.Errorf("%s%s", out, errs)
 	}
 	a.on(importPath, 200, client.CertificateImportResult{Format: "pem", Refused: 1, Data: []client.CertificateImportItem{item("refused", "", "", "is a CA certificate")}})
-	out, _ = a.want(1, "import", good, "--dry-run")
+	out, errs = a.want(1, "import", good, "--dry-run")
+	if !strings.Contains(errs, "1 of 1 cannot be imported so") {
+		t.Errorf("it says %q", errs)
+	}
 	if !strings.Contains(out, "CN=") || !strings.Contains(out, "is a CA certificate") || !*a.sent().DryRun {
 		t.Errorf("%s", out)
 	}
@@ -164,6 +167,19 @@ func TestExport_WritesAFileForItsOwnerAlone(t *testing.T) {
 	if _, err := os.Stat(path + "2"); err == nil {
 		t.Error("a file was made for nothing")
 	}
+	a.want(2, "export-cert", "mc-1", "--legacy")
+	a.want(2, "export-cert", "mc-1", "--with-key", "--legacy", "--as", "jks", "--out", path)
+}
+
+func TestExport_AsksForNoKeyThatItCouldNotWrite(t *testing.T) {
+	a := newAPI(t)
+	password := a.file("password", "correct horse battery")
+	for _, path := range []string{password, filepath.Join(t.TempDir(), "no", "such", "folder")} {
+		a.want(1, "export-cert", "mc-1", "--with-key", "--as", "pkcs12", "--out", path, "--password-file", password)
+	}
+	if len(a.asked) != 0 {
+		t.Errorf("the server was asked for %s", a.last())
+	}
 }
 
 func holdsSecretly(t *testing.T, path, content string) {
@@ -187,7 +203,9 @@ func TestFetchKey_AsksForTheKeyOnlyWhenItCanBeWritten(t *testing.T) {
 	}
 	holdsSecretly(t, path, "a key")
 	before := len(a.asked)
-	a.want(1, "fetch-key", "mc-1", "--out", path)
+	if _, errs := a.want(1, "fetch-key", "mc-1", "--out", path); !strings.Contains(errs, "is there already, and the key was not asked for") {
+		t.Errorf("it says %q", errs)
+	}
 	a.want(1, "fetch-key", "mc-1", "--out", filepath.Join(t.TempDir(), "no", "such", "folder"))
 	a.want(2, "fetch-key", "mc-1")
 	if len(a.asked) != before {

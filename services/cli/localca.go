@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
@@ -35,20 +38,36 @@ func listIssuers(ctx context.Context, s *session, args []string) error {
 		if issuer.CaNotAfter != nil {
 			ends = date(*issuer.CaNotAfter)
 		}
-		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, warning(&issuer)}
+		circuit, away := standing(issuer.Health)
+		warnings := strings.Trim(text(issuer.CaExpiryWarning)+"; "+away, "; ")
+		rows[i] = []string{issuer.ID, issuer.Name, issuer.Type, strconv.FormatBool(issuer.Enabled), ends, circuit, warnings}
 	}
-	if err := s.table([]string{"ID", "NAME", "TYPE", "ENABLED", "CA ENDS", "WARNING"}, rows); err != nil {
+	if err := s.table([]string{"ID", "NAME", "TYPE", "ENABLED", "CA ENDS", "CIRCUIT", "WARNING"}, rows); err != nil {
 		return err
 	}
 	return s.shown(len(rows), list.Total)
 }
 
-// warning is what somebody should see to: a CA that does not answer comes before one that ends some time.
-func warning(issuer *client.Issuer) string {
-	if h := issuer.Health; h != nil && h.Circuit != client.Closed {
-		return fmt.Sprintf("away, %d failures in a row: %s", h.Failures, text(h.LastError))
+// standing is the state of an issuer's circuit, and if that is not closed what is the matter. Both are empty of one that was
+// never asked.
+func standing(h *client.IssuerHealth) (circuit, away string) {
+	if h == nil {
+		return "", ""
 	}
-	return text(issuer.CaExpiryWarning)
+	circuit = string(h.Circuit)
+	if h.Circuit == client.Closed {
+		return circuit, ""
+	}
+	away = fmt.Sprintf("its CA fails, %d jobs wait", h.Waiting)
+	if h.Circuit == client.HalfOpen {
+		away += ", tried with the next request"
+	} else if h.RetryAt != nil {
+		away += ", tried again at " + h.RetryAt.UTC().Format(time.RFC3339)
+	}
+	if h.LastError != nil {
+		away += ": " + *h.LastError
+	}
+	return circuit, away
 }
 
 func listCAKeys(ctx context.Context, s *session, args []string) error {
@@ -143,6 +162,9 @@ func caRequest(ctx context.Context, s *session, args []string) error {
 	rest, err := s.arguments(args, 1)
 	if err != nil {
 		return err
+	}
+	if !*again && (*name != "" || *algorithm != "") {
+		return errors.New("--common-name and --key-algorithm are for a further key: give --new as well")
 	}
 	c, err := s.dial()
 	if err != nil {

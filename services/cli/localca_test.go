@@ -9,21 +9,23 @@ import (
 	"github.com/certctl/certctl/contracts/httpapi/client"
 )
 
-func TestListIssuers_PrintsUntilWhenTheirCAsHoldAndWhichAreAway(t *testing.T) {
+func TestListIssuers_PrintsUntilWhenTheirCAsHoldAndWhetherTheyAnswer(t *testing.T) {
 	a := newAPI(t)
 	a.on("GET /api/v1/issuers", 200, client.IssuerList{
 		Data: []client.Issuer{
 			{ID: "iss-local", Name: "Local CA", Type: "GenericCA", Enabled: true, CaNotAfter: &day, CaExpiryWarning: new("it ends")},
-			{ID: "iss-acme", Name: "ACME", Type: "ACME", Health: &client.IssuerHealth{Circuit: "closed", Failures: 1, LastError: new("once")}},
-			{ID: "iss-away", Name: "Away", Type: "ACME", Enabled: true, CaNotAfter: &day, Health: &client.IssuerHealth{Circuit: "open", Failures: 7, LastError: new("cannot be reached")}},
+			{ID: "iss-acme", Name: "ACME", Type: "ACME", Health: &client.IssuerHealth{
+				Circuit: client.Open, Failures: 5, Waiting: 3, RetryAt: &day, LastError: new("it\x1b[2J is sealed"),
+			}},
+			{ID: "iss-vault", Name: "Vault", Type: "Vault", Enabled: true, Health: &client.IssuerHealth{Circuit: client.Closed}},
 		}, Total: 3,
 	})
 	out, _ := a.want(0, "list-issuers")
 	equal(t, `
-ID         NAME      TYPE       ENABLED  CA ENDS           WARNING
-iss-local  Local CA  GenericCA  true     2026-11-23 12:30  it ends
-iss-acme   ACME      ACME       false    -                 -
-iss-away   Away      ACME       true     2026-11-23 12:30  away, 7 failures in a row: cannot be reached
+ID         NAME      TYPE       ENABLED  CA ENDS           CIRCUIT  WARNING
+iss-local  Local CA  GenericCA  true     2026-11-23 12:30  -        it ends
+iss-acme   ACME      ACME       false    -                 open     its CA fails, 3 jobs wait, tried again at 2026-11-23T12:30:00Z: it?[2J is sealed
+iss-vault  Vault     Vault      true     -                 closed   -
 `, out)
 }
 
@@ -54,6 +56,9 @@ func TestCARequest_IsPrintedAsItIsSentAndItsCertificateHandedIn(t *testing.T) {
 	a.on("GET /api/v1/issuers/iss-out/ca-request", 200, request)
 	out, _ := a.want(0, "ca-request", "iss-out")
 	equal(t, request.CsrPem, out)
+	if _, errs := a.want(1, "ca-request", "iss-out", "--common-name", "CA 2"); !strings.Contains(errs, "--new") {
+		t.Errorf("it says %q", errs)
+	}
 	a.on("POST /api/v1/issuers/iss-out/ca-request", 200, request)
 	a.want(0, "ca-request", "iss-out", "--new", "--common-name", "CA 2")
 	equal(t, `POST /api/v1/issuers/iss-out/ca-request {"common_name":"CA 2"}`, a.last())

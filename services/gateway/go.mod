@@ -34,6 +34,7 @@ require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
+	github.com/certctl/certctl/web v0.0.0
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/containerd/errdefs v1.0.0 // indirect
 	github.com/containerd/errdefs/pkg v0.3.0 // indirect
@@ -121,3 +122,5 @@ replace (
 	github.com/certctl/certctl/libs/testkit => ../../libs/testkit
 	github.com/certctl/certctl/migrations => ../../migrations
 )
+
+replace github.com/certctl/certctl/web => ../../web

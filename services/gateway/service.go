@@ -26,6 +26,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/apikey"
 	"github.com/certctl/certctl/services/gateway/internal/cors"
+	"github.com/certctl/certctl/services/gateway/internal/dashboard"
 	"github.com/certctl/certctl/services/gateway/internal/edge"
 	"github.com/certctl/certctl/services/gateway/internal/idempotency"
 	"github.com/certctl/certctl/services/gateway/internal/identity"
@@ -37,6 +38,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/stats"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
 	"github.com/certctl/certctl/services/gateway/internal/view"
+	"github.com/certctl/certctl/web"
 )
 
 // Config is read from CERTCTL_*.
@@ -163,6 +165,10 @@ func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apike
 	if err != nil {
 		return nil, err
 	}
+	pages, err := dashboard.Read(web.Files())
+	if err != nil {
+		return nil, err
+	}
 	var limits *ratelimit.Limiter
 	if cfg.RateLimitEnabled {
 		limits = ratelimit.New(ratelimit.Limit{Rate: cfg.RateLimitRPS, Burst: cfg.RateLimitBurst})
@@ -175,7 +181,7 @@ func newEdge(cfg Config, deps service.Deps, callers edge.Recogniser, keys *apike
 	}.Handler()
 	e := &edge.Edge{
 		Keys: callers, Records: records, Owners: owners, Clock: deps.Clock, Log: deps.Log,
-		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics,
+		RelyingParty: cfg.RelyingParty, Metrics: cfg.Metrics, Dashboard: pages,
 		Proxies: proxies, Limits: limits, Origins: origins,
 		Repeats:  &idempotency.Desk{Pool: deps.DB, Sealer: deps.Sealer, Clock: deps.Clock, Log: deps.Log},
 		Requests: requests,

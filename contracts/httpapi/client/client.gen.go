@@ -1565,11 +1565,12 @@ type Campaign struct {
 	ReuseCsr         bool     `json:"reuse_csr"`
 
 	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
-	Selection   CampaignSelection `json:"selection"`
-	StartedAt   *time.Time        `json:"started_at,omitempty"`
-	Status      CampaignStatus    `json:"status"`
-	ToIssuerID  *string           `json:"to_issuer_id,omitempty"`
-	ToProfileID *string           `json:"to_profile_id,omitempty"`
+	Selection          CampaignSelection `json:"selection"`
+	ServeWithinSeconds int               `json:"serve_within_seconds"`
+	StartedAt          *time.Time        `json:"started_at,omitempty"`
+	Status             CampaignStatus    `json:"status"`
+	ToIssuerID         *string           `json:"to_issuer_id,omitempty"`
+	ToProfileID        *string           `json:"to_profile_id,omitempty"`
 
 	// Wave The wave that is worked on; 0 is the canary.
 	Wave     int `json:"wave"`
@@ -1650,7 +1651,11 @@ type CampaignCreate struct {
 
 	// Selection Certificates for whose version in use all holds that is given. At least one is needed.
 	Selection CampaignSelection `json:"selection"`
-	Start     *bool             `json:"start,omitempty"`
+
+	// ServeWithinSeconds How long targets have to serve a new version, from when it was issued. One that is not served by then counts as failed, so
+	// that a host that is away holds up nobody else. It goes on being installed, and a retry finds it done once it is.
+	ServeWithinSeconds *int  `json:"serve_within_seconds,omitempty"`
+	Start              *bool `json:"start,omitempty"`
 
 	// ToIssuerID The issuer that each certificate's record gets as it is re-issued.
 	ToIssuerID *string `json:"to_issuer_id,omitempty"`
@@ -2162,6 +2167,9 @@ type CertificateVersion struct {
 	// Imported It was not issued here; no issuer of this installation answers for it, nor its revocation.
 	Imported *bool `json:"imported,omitempty"`
 
+	// IssuerID Who issued it: the certificate's issuer at that time, or a fallback in its place. Left out if it was imported.
+	IssuerID *string `json:"issuer_id,omitempty"`
+
 	// IssuerName Whom an imported version names as its issuer.
 	IssuerName   *string `json:"issuer_name,omitempty"`
 	KeyAlgorithm *string `json:"key_algorithm,omitempty"`
@@ -2453,7 +2461,7 @@ type IssuerKey struct {
 	// SubjectKeyID In lower-case hex.
 	SubjectKeyID *string `json:"subject_key_id,omitempty"`
 
-	// ValidCertificates How many certificates that it issued have not ended.
+	// ValidCertificates How many certificates that it issued have not ended; those of CAs below it count while these sign, or what they issued is valid.
 	ValidCertificates *int64 `json:"valid_certificates,omitempty"`
 }
 

@@ -283,7 +283,7 @@ func TestRoundTrip_WaitsAsLongAsItsRouteSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = mustFail(t, &rig{client: &http.Client{Transport: natshttp.NewTransport(conn.NC)}}, req)
-	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "silent did not answer within 50ms") {
+	if fault.CodeOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "the silent service did not answer within 50ms") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -4,7 +4,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func tools() []tool {
 // Run carries out one tool.
 func Run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) error {
 	line := strings.Join(args, " ")
-	if line == "" || line == "help" || line == "--help" || line == "-h" {
+	if line == "" || line == "help" {
 		return help(out)
 	}
 	for _, t := range tools() {
@@ -54,20 +53,30 @@ func Run(ctx context.Context, args []string, out io.Writer, log *slog.Logger) er
 			continue
 		}
 		given := args[len(words):]
+		// A tool with options reads them by itself.
+		optional := strings.HasPrefix(t.args, "[")
+		if !optional && asksForHelp(given) {
+			fmt.Fprintf(out, "certctl admin %s: %s.\n", strings.TrimSpace(t.name+" "+t.args), t.summary)
+			return flag.ErrHelp
+		}
+		if want := len(strings.Fields(t.args)); len(given) != want && !optional {
+			return fmt.Errorf("usage: certctl admin %s", strings.TrimSpace(t.name+" "+t.args))
+		}
 		cfg, err := up.Load(log)
 		if err != nil {
 			return err
 		}
-		// A tool with options reads them by itself.
-		if want := len(strings.Fields(t.args)); len(given) != want && !strings.HasPrefix(t.args, "[") {
-			return fmt.Errorf("usage: certctl admin %s", strings.TrimSpace(t.name+" "+t.args))
-		}
 		return t.run(ctx, &toolbox{cfg: cfg, out: out, log: log}, given)
 	}
-	return errors.Join(fmt.Errorf("no tool %q", line), help(io.Discard), flagHint())
+	if asksForHelp(args) {
+		return help(out)
+	}
+	return fmt.Errorf("no tool %q; certctl admin help lists the tools", line)
 }
 
-func flagHint() error { return errors.New("certctl admin help lists the tools") }
+func asksForHelp(args []string) bool {
+	return slices.Contains(args, "--help") || slices.Contains(args, "-h")
+}
 
 func help(out io.Writer) error {
 	fmt.Fprint(out, "certctl admin works on the installation whose data folder is CERTCTL_DATA_DIR.\n\nTools:\n")

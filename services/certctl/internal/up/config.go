@@ -29,7 +29,12 @@ func Load(log *slog.Logger) (Config, error) {
 		vars, err := config.Describe(prefix, part)
 		errs, known = append(errs, err), append(known, vars...)
 	}
-	for _, name := range []string{"CERTCTL_LOG_LEVEL", "CERTCTL_LOG_FORMAT", "CERTCTL_API_KEY", "CERTCTL_API_KEY_FILE", "CERTCTL_SERVER_URL", "CERTCTL_NGINX_BIN"} {
+	for _, name := range []string{
+		"CERTCTL_LOG_LEVEL", "CERTCTL_LOG_FORMAT", "CERTCTL_API_KEY", "CERTCTL_API_KEY_FILE", "CERTCTL_SERVER_URL", "CERTCTL_NGINX_BIN",
+		// Of certctl-signer, which is tried out from the same shell.
+		"CERTCTL_SIGNER_MODULE", "CERTCTL_SIGNER_TOKEN", "CERTCTL_SIGNER_PIN_FILE", "CERTCTL_SIGNER_CLIENT", "CERTCTL_SIGNER_SESSIONS",
+		"CERTCTL_SIGNER_LABEL_PREFIX",
+	} {
 		known = append(known, config.Var{Name: name})
 	}
 	for _, u := range config.Unknown(prefix, known) {

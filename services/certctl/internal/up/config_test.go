@@ -1,6 +1,24 @@
 package up
 
-import "testing"
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+func TestLoad_WarnsOfATypoAndNotOfWhatTheSignerReads(t *testing.T) {
+	for _, name := range []string{"MODULE", "TOKEN", "PIN_FILE", "CLIENT", "SESSIONS", "LABEL_PREFIX", "SOKET"} {
+		t.Setenv("CERTCTL_SIGNER_"+name, "x")
+	}
+	var log bytes.Buffer
+	if _, err := Load(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); strings.Count(said, "nothing reads") != 1 || !strings.Contains(said, "CERTCTL_SIGNER_SOKET") {
+		t.Errorf("it says\n%s", said)
+	}
+}
 
 func TestPublicURL_IsWhereTheGatewayListensOnLoopbackUnlessSaidOtherwise(t *testing.T) {
 	const usual = "http://127.0.0.1:8080"

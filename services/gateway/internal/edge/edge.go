@@ -3,7 +3,7 @@
 // sees that every call is on record.
 //
 // It is built from the table of operations that the contract generates, so it serves
-// what the contract says and nothing else. A call that changes something is answered
+// what the contract says and, beside that, the files of the dashboard. A call that changes something is answered
 // only when its audit record is durable; reads are recorded in the background, and the
 // last second of them may be lost in a crash.
 package edge
@@ -20,6 +20,7 @@ import (
 	"github.com/certctl/certctl/services/gateway/internal/address"
 	"github.com/certctl/certctl/services/gateway/internal/compress"
 	"github.com/certctl/certctl/services/gateway/internal/cors"
+	"github.com/certctl/certctl/services/gateway/internal/dashboard"
 	"github.com/certctl/certctl/services/gateway/internal/idempotency"
 	"github.com/certctl/certctl/services/gateway/internal/ratelimit"
 	"github.com/certctl/certctl/services/gateway/internal/validation"
@@ -46,6 +47,8 @@ type Edge struct {
 	RelyingParty http.Handler
 	// Metrics answers /metrics. Nil serves none.
 	Metrics http.Handler
+	// Dashboard is the web application. Nil serves none.
+	Dashboard *dashboard.Dashboard
 	// Proxies are those whose word about their callers' addresses is taken.
 	Proxies address.Proxies
 	// Limits bounds how often a caller may ask. Nil bounds nothing.
@@ -60,7 +63,7 @@ type Edge struct {
 	Log      *slog.Logger
 }
 
-// Handler returns the handler of everything that the contract names.
+// Handler returns the handler of everything that the contract names, and of the dashboard.
 func (e *Edge) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(httpx.RequestID, httpx.Trace, httpx.Log(e.Log), httpx.Recover(e.Log), secure, e.Origins.Middleware, compress.Middleware)
@@ -76,7 +79,7 @@ func (e *Edge) Handler() http.Handler {
 	if e.Metrics != nil {
 		r.Method(http.MethodGet, "/metrics", e.operation(httpapi.Operation{ID: "getMetrics", Method: http.MethodGet, Permission: "metrics:read"}, e.Metrics))
 	}
-	r.NotFound(e.operation(httpapi.Operation{Permission: "open"}, http.HandlerFunc(httpx.NotFound)).ServeHTTP)
+	r.NotFound(e.Dashboard.Or(e.operation(httpapi.Operation{Permission: "open"}, http.HandlerFunc(httpx.NotFound))).ServeHTTP)
 	r.MethodNotAllowed(e.operation(httpapi.Operation{Permission: "open"}, notAllowed(r)).ServeHTTP)
 	return r
 }

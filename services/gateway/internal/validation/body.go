@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"mime"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -187,10 +188,19 @@ func reason(e *openapi3.SchemaError) string {
 		return "must have at most " + strconv.FormatUint(*s.MaxLength, 10) + " characters"
 	case "minLength":
 		return "must have at least " + strconv.FormatUint(s.MinLength, 10) + " characters"
+	case "maximum":
+		return "number must be at most " + plain(*s.Max)
+	case "minimum":
+		return "number must be at least " + plain(*s.Min)
+	case "properties":
+		return e.Reason + "; its properties are " + strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
 	default:
 		return e.Reason
 	}
 }
+
+// plain writes out large numbers too.
+func plain(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 func article(kind string) string {
 	if strings.HasPrefix(kind, "a") || strings.HasPrefix(kind, "o") || strings.HasPrefix(kind, "i") {

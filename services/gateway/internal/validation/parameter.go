@@ -129,9 +129,9 @@ func bounds(s *openapi3.Schema) func(float64) string {
 	return func(n float64) string {
 		switch {
 		case least != nil && n < *least:
-			return fmt.Sprintf("must be at least %v", *least)
+			return "must be at least " + plain(*least)
 		case most != nil && n > *most:
-			return fmt.Sprintf("must be at most %v", *most)
+			return "must be at most " + plain(*most)
 		default:
 			return ""
 		}

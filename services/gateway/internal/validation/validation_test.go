@@ -57,7 +57,7 @@ components:
       properties:
         name: { type: string, minLength: 1, maxLength: 5 }
         kind: { type: string, enum: [a, b] }
-        sizes: { type: array, items: { type: integer, minimum: 1 } }
+        sizes: { type: array, items: { type: integer, minimum: 1, maximum: 2678400 } }
         inner: { $ref: "#/components/schemas/Thing" }
         config: { type: object, additionalProperties: true }
 `
@@ -155,6 +155,7 @@ func TestCheck_NamesEverythingThatIsWrongInABody(t *testing.T) {
 		`{"name":""}`:                           "name: must have at least 1 characters",
 		`{"name":"abcdef"}`:                     "name: must have at most 5 characters",
 		`{"name":"a","kind":"c"}`:               "kind: must be one of a, b",
+		`{"name":"a","sizes":[9999999]}`:        "sizes[0]: number must be at most 2678400",
 		`{"name":"a","sizes":[1,"2",0]}`:        "sizes[1]: must be an integer; sizes[2]: number must be at least 1",
 		`{"name":"a","inner":{"name":[]}}`:      "inner.name: must be a string",
 		`[]`:                                    "body: must be an object",
@@ -186,6 +187,24 @@ func TestCheck_NamesEverythingThatIsWrongInABody(t *testing.T) {
 	f := fault.From(v.Check("post", request("POST", "/things/x?page=0", "x"), []byte(`{"reason":"abcde"}`)))
 	if f == nil || len(f.Fields) != 2 || f.Fields[0].In != "query" || f.Fields[1].In != "body" {
 		t.Errorf("parameter and body: %+v", f)
+	}
+}
+
+// TestCheck_RefusesAMisspeltFieldOfARollover: without its cross certificate whoever trusts the old root refuses what the new
+// key issues.
+func TestCheck_RefusesAMisspeltFieldOfARollover(t *testing.T) {
+	v := compiled(t, string(openapi.Document))
+	const want = `body: property "crossign" is unsupported; its properties are ca_validity_days, common_name, cross_sign, key_algorithm`
+	if got := message(v.Check("rollOverIssuer", request("POST", "/x", "iss-1"), []byte(`{"crossign":true}`))); got != want {
+		t.Errorf("got %s", got)
+	}
+	if err := v.Check("createIssuerCARequest", request("POST", "/x", "iss-1"), []byte(`{"name":"x"}`)); err == nil {
+		t.Error("a request for a CA's certificate takes any field")
+	}
+	for _, body := range []string{"", "{}", `{"cross_sign":true,"common_name":null}`} {
+		if err := v.Check("rollOverIssuer", request("POST", "/x", "iss-1"), []byte(body)); err != nil {
+			t.Errorf("%q: %v", body, err)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func (s *server) campaign(c *campaign.Campaign) issuerapi.Campaign {
 		ID: c.ID, Name: c.Name, Status: issuerapi.CampaignStatus(c.Status), Reason: text(c.Reason), Selection: shownSelection(c.Selection),
 		ToIssuerID: c.ToIssuerID, ToProfileID: c.ToProfileID, Rehearsal: c.Rehearsal, ReuseCsr: c.ReuseCSR, Canary: c.Canary,
 		WaveSize: c.WaveSize, PauseBetweenSeconds: int(c.PauseBetween.Seconds()), MaxFailures: c.MaxFailures,
-		MaxFailurePercent: c.MaxFailurePercent, InFlight: c.InFlight, Counts: shownCounts(c.Counts), Wave: c.Wave, LastWave: c.Last,
+		MaxFailurePercent: c.MaxFailurePercent, InFlight: c.InFlight, ServeWithinSeconds: int(c.ServeWithin.Seconds()), Counts: shownCounts(c.Counts), Wave: c.Wave, LastWave: c.Last,
 		RequestedBy: c.Origin.Actor, CreatedAt: c.CreatedAt.UTC(), StartedAt: moment(c.StartedAt), CompletedAt: moment(c.CompletedAt),
 	}
 	now := s.clock.Now()

@@ -53,6 +53,9 @@ func campaignRequest(b *issuerapi.CampaignCreate) (campaign.Request, error) {
 	if b.InFlight != nil {
 		r.InFlight = *b.InFlight
 	}
+	if b.ServeWithinSeconds != nil {
+		r.ServeWithin = time.Duration(*b.ServeWithinSeconds) * time.Second
+	}
 	if b.Canary != nil {
 		r.Canary = b.Canary.Count
 		if b.Canary.Ids != nil {

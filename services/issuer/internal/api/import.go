@@ -57,14 +57,18 @@ func importResult(content *bundle.Content, arrivals []issuance.Arrival, done []i
 	out := issuerapi.ImportCertificates200JSONResponse{
 		DryRun: r.DryRun, Format: issuerapi.CertificateImportResultFormat(content.Format), Data: make([]issuerapi.CertificateImportItem, len(done)),
 	}
-	used, dropped := 0, 0
+	used, dropped, late := 0, 0, 0
 	for i := range done {
 		item := importItem(&arrivals[i], &done[i])
 		item.Key = issuerapi.CertificateImportItemKeyNone
 		if arrivals[i].Key != nil {
 			used++
 			item.Key = keyOutcome(done[i].Outcome, r)
-			if item.Key == issuerapi.CertificateImportItemKeyDropped {
+			switch {
+			case item.Key != issuerapi.CertificateImportItemKeyDropped:
+			case r.KeepKeys:
+				late++
+			default:
 				dropped++
 			}
 		}
@@ -78,7 +82,7 @@ func importResult(content *bundle.Content, arrivals []issuance.Arrival, done []i
 		}
 		out.Data[i] = item
 	}
-	out.Notice = text(keyNotice(dropped, len(content.Keys)-used, content.Unread))
+	out.Notice = text(keyNotice(dropped, late, len(content.Keys)-used, content.Unread))
 	return out
 }
 
@@ -96,18 +100,23 @@ func keyOutcome(o issuance.Outcome, r *issuance.ImportRequest) issuerapi.Certifi
 }
 
 // keyNotice says which private keys of a file were not kept; empty if it had none but those.
-func keyNotice(dropped, strays, unread int) string {
+func keyNotice(dropped, late, strays, unread int) string {
 	var parts []string
 	for _, part := range []struct {
 		n    int
 		what string
 	}{
 		{dropped, "dropped: keep_key keeps those of certificates that are imported"},
-		{max(strays, 0), "dropped that belong to no certificate of the file"},
+		{late, "dropped: a key is kept when its certificate is imported, not if that is managed already or refused"},
+		{max(strays, 0), "dropped: no certificate in the file has such a key"},
 		{unread, "not read"},
 	} {
 		if part.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d private keys were %s", part.n, part.what))
+			keys := "private keys were"
+			if part.n == 1 {
+				keys = "private key was"
+			}
+			parts = append(parts, fmt.Sprintf("%d %s %s", part.n, keys, part.what))
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -28,7 +28,8 @@ func version(v *issuance.Version) *issuerapi.CertificateVersion {
 	return &issuerapi.CertificateVersion{
 		ID: v.ID, CertificateID: v.CertificateID, SerialNumber: v.SerialNumber, FingerprintSha256: v.Fingerprint,
 		NotBefore: v.NotBefore.UTC(), NotAfter: v.NotAfter.UTC(), PemChain: v.PEMChain, CsrPem: v.CSRPEM,
-		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, CreatedAt: v.CreatedAt.UTC(), IssuerName: text(v.IssuerName),
+		KeyAlgorithm: text(v.KeyAlgorithm), KeySize: &v.KeySize, CreatedAt: v.CreatedAt.UTC(),
+		IssuerID: text(v.IssuerID), IssuerName: text(v.IssuerName),
 		KeyState: keyState(v.KeyState), Imported: imported(v.Imported), LintFindings: findings(v.Findings),
 	}
 }

@@ -312,6 +312,48 @@ func TestCampaign_WaitsUntilItsCanaryIsServed(t *testing.T) {
 	}
 }
 
+func TestCampaign_GoesOnWithoutAHostThatIsAway(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.onTargets(2)
+	c := w.campaign(object{
+		"name": "away", "selection": object{"q": "true"}, "canary": object{"count": 0}, "wave_size": 1, "max_failures": 1, "start": true,
+	})
+	if c.ServeWithinSeconds != 3600 {
+		t.Errorf("targets have %d s", c.ServeWithinSeconds)
+	}
+	begun := func(wave int) (i issuerapi.CampaignItem) {
+		w.await("a wave to begin", func() bool {
+			i = w.campaignItems(c.ID, fmt.Sprint("wave=", wave))[0]
+			return i.Status == issuerapi.CampaignItemStatusRenewing
+		})
+		return i
+	}
+	away := begun(1)
+	renewed := w.goesOn(away)
+	w.exec(`UPDATE issuer.jobs SET completed_at = completed_at - interval '1 hour' WHERE id = $1`, *away.JobID)
+	next := begun(2)
+	failed := w.campaignItems(c.ID, "status=Failed")
+	if len(failed) != 1 || failed[0].CertificateID != away.CertificateID || !strings.Contains(*failed[0].Reason, "do not serve the new version after 1h0m0s") {
+		t.Fatalf("failed %+v", failed)
+	}
+	if ended := failed[0].EndedAt; ended == nil || ended.Before(c.CreatedAt) {
+		t.Errorf("ended at %v", ended)
+	}
+	// Its host comes back.
+	w.served(away.CertificateID, renewed.VersionID, w.certificate(away.CertificateID).TargetIds[0])
+	last := w.goesOn(next)
+	w.served(next.CertificateID, last.VersionID, w.certificate(next.CertificateID).TargetIds[0])
+	if end := w.ends(c.ID, issuerapi.CampaignStatusCompleted); end.Counts.Done != 1 || end.Counts.Failed != 1 {
+		t.Errorf("campaign %+v", end)
+	}
+	w.must(http.StatusOK, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", nil, nil)
+	w.await("both to be done", func() bool { return w.campaignNow(c.ID).Counts.Done == 2 })
+	if n := w.count(`SELECT count(*) FROM jobs WHERE certificate_id = $1`, away.CertificateID); n != 2 {
+		t.Errorf("%d jobs", n)
+	}
+}
+
 func TestCampaign_IsPausedResumedAndStopped(t *testing.T) {
 	w := newWorld(t)
 	w.start(app.Settings{})
@@ -470,6 +512,35 @@ func TestCampaign_TwoOverTheSameCertificatesDoNotDouble(t *testing.T) {
 	}
 }
 
+func TestCampaign_APlanWarnsOfWhatCannotBeginNow(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{})
+	w.keyHeld("a", 3, nil)
+	body := object{"name": "early", "selection": object{"q": "true"}, "reuse_csr": true, "canary": object{"ids": []string{"mc-a-01", "mc-none", "mc-a-02"}}}
+	w.exec(`UPDATE issuer.certificates SET status = 'Archived' WHERE id = 'mc-a-02'`)
+	w.exec(`UPDATE issuer.issuers SET enabled = false WHERE id = 'iss-local'`)
+	plan := w.campaignPlan(body)
+	warned := strings.Join(plan.Warnings, "\n")
+	for _, says := range []string{
+		"canary.ids: mc-none cannot be in the canary: it is not chosen", "canary.ids: mc-a-02 cannot be in the canary: certificate mc-a-02 is archived",
+		"issuer iss-local is disabled: until that is mended, what it is to sign waits",
+	} {
+		if !strings.Contains(warned, says) {
+			t.Errorf("warns of\n%s\nand not that %s", warned, says)
+		}
+	}
+	w.exec(`UPDATE issuer.issuers SET enabled = true WHERE id = 'iss-local'`)
+	w.exec(`INSERT INTO issuer.issuer_standings (issuer_id, failures, opened_at, retry_at, last_error) VALUES ('iss-local', 5, now(), now(), 'it is sealed')
+		ON CONFLICT (issuer_id) DO UPDATE SET failures = 5, opened_at = now(), retry_at = now(), last_error = 'it is sealed'`)
+	if plan = w.campaignPlan(body); !strings.Contains(strings.Join(plan.Warnings, "\n"), "issuer iss-local fails (it is sealed)") {
+		t.Errorf("warns of %q", plan.Warnings)
+	}
+	delete(body, "canary")
+	if plan = w.campaignPlan(body); len(plan.Warnings) != 1 {
+		t.Errorf("warns of %q", plan.Warnings)
+	}
+}
+
 // Whoever forgets to give the issuer another key would have everything signed by the old one again.
 func TestCampaign_TakesNothingForDoneThatTheOldKeySignedAgain(t *testing.T) {
 	w := newWorld(t)
@@ -487,6 +558,15 @@ func TestCampaign_TakesNothingForDoneThatTheOldKeySignedAgain(t *testing.T) {
 	}
 	if failed := w.campaignItems(c.ID, "status=Failed"); !strings.Contains(*failed[0].Reason, "iss-local has signed it again") {
 		t.Errorf("failed %+v", failed)
+	}
+	// Nor does a retry, as long as nothing is mended: the certificates are signed once more, and fail.
+	w.must(http.StatusOK, http.MethodPost, "retryCampaign", campaigns+"/"+c.ID+"/retry", object{}, nil)
+	w.await("the retry to have stopped", func() bool {
+		now := w.campaignNow(c.ID)
+		return now.Status != issuerapi.CampaignStatusRunning && now.CompletedAt != nil && now.CompletedAt.After(*c.CompletedAt)
+	})
+	if now := w.campaignNow(c.ID); now.Status != issuerapi.CampaignStatusStopped || now.Counts.Done != 0 || w.count(`SELECT count(*) FROM certificate_versions`) != 7 {
+		t.Errorf("a retry takes for done what the old key has signed: %+v", now)
 	}
 }
 

@@ -72,6 +72,11 @@ func (w *world) issues(issuerID string) {
 	issued, _ := hear(w, func(e event.CertificateIssued) bool { return e.CertificateID == by.ID })
 	w.publish(event.DeploymentCompleted{Deployment: deploymentOf(&issued, "tgt-1")}, 1)
 	hear(w, func(e event.CertificateActivated) bool { return e.CertificateID == by.ID })
+	for _, v := range w.versionsOf(by.ID) {
+		if v.IssuerID == nil || *v.IssuerID != issuerID {
+			t.Errorf("version %s does not say that %s issued it", v.ID, issuerID)
+		}
+	}
 }
 
 func TestStepCA_SetUpByTheAPIIssuesAndRenews(t *testing.T) {

@@ -148,6 +148,10 @@ func TestImport_ManagesEachLeafOfABundleWithItsChain(t *testing.T) {
 	if again.Existing != 1 || again.Data[0].Status != "existing" || *again.Data[0].CertificateID != *r.Data[1].CertificateID {
 		t.Errorf("again %+v", again)
 	}
+	w.must(http.StatusNoContent, http.MethodDelete, "archiveCertificate", certificates+"/"+*again.Data[0].CertificateID, nil, nil)
+	if again = w.importing(pemOf(t, api), nil); again.Existing != 1 || !strings.Contains(*again.Data[0].Reason, "archived, which is for good") {
+		t.Errorf("when archived %+v", again)
+	}
 	if n := w.count(`SELECT count(*) FROM certificates`); n != 2 {
 		t.Errorf("%d certificates", n)
 	}
@@ -375,9 +379,14 @@ func TestImport_DropsKeysUnlessTheyAreToBeKept(t *testing.T) {
 	ca := foreignCA(t, nil, "CA")
 	www, other := foreignLeaf(t, &ca, "www.example.com"), foreignLeaf(t, &ca, "other.example.com")
 	r := w.importing(pemOf(t, www)+keyPEM(t, www)+keyPEM(t, other), nil)
-	if r.Data[0].Key != "dropped" || r.Notice == nil || !strings.Contains(*r.Notice, "1 private keys were dropped: keep_key") ||
-		!strings.Contains(*r.Notice, "1 private keys were dropped that belong to no certificate") {
+	if r.Data[0].Key != "dropped" || r.Notice == nil || !strings.Contains(*r.Notice, "1 private key was dropped: keep_key") ||
+		!strings.Contains(*r.Notice, "1 private key was dropped: no certificate in the file") {
 		t.Errorf("%+v", r)
+	}
+	again := w.importing(pemOf(t, www)+keyPEM(t, www), map[string]any{"keep_key": true})
+	if again.Data[0].Status != "existing" || again.Data[0].Key != "dropped" || again.Notice == nil ||
+		*again.Notice != "1 private key was dropped: a key is kept when its certificate is imported, not if that is managed already or refused" {
+		t.Errorf("%+v", again)
 	}
 	w.dumpLacks(www.key, other.key)
 	if n := w.count(`SELECT count(*) FROM certificate_keys`); n != 0 {

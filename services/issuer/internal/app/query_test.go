@@ -195,6 +195,9 @@ func TestVersionsAndIssuers_AreReadByCursor(t *testing.T) {
 		w.must(http.StatusOK, http.MethodGet, "listCertificateVersions", certificates+"/mc-00000001/versions?per_page=2&cursor="+cursor, nil, &l)
 		for _, v := range l.Data {
 			seen = append(seen, v.ID)
+			if v.IssuerID != nil {
+				t.Errorf("%s was imported, and is said to be of issuer %s", v.ID, *v.IssuerID)
+			}
 		}
 		if l.NextCursor == nil {
 			break

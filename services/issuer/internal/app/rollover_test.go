@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -184,7 +185,11 @@ func TestRollover_IsForThoseWhoMayChangeTheIssuer(t *testing.T) {
 func TestRollover_IsNotForACAOfFiles(t *testing.T) {
 	w := newWorld(t)
 	certPath, keyPath, _ := subordinate(t)
+	w.start(app.Settings{}).end()
 	w.start(app.Settings{CACertPath: certPath, CAKeyPath: keyPath})
+	if l := w.keys("iss-local"); l.Total != 1 || l.Data[0].Active || l.Data[0].Status != "inactive" {
+		t.Errorf("the key before the files is shown as %+v", l.Data)
+	}
 	for operation, path := range map[string]string{"rollOverIssuer": "/rollover", "createIssuerCARequest": "/ca-request"} {
 		p := w.refused(http.StatusConflict, http.MethodPost, operation, issuers+"/iss-local"+path, map[string]any{})
 		if !strings.Contains(p.Message, "CERTCTL_CA_CERT_PATH") {
@@ -357,6 +362,35 @@ func TestRequest_IsSignedOutsideAndHandedIn(t *testing.T) {
 	if n := w.count(`SELECT count(*) FROM ca_keys WHERE position('PRIVATE KEY' in encode(sealed_key, 'escape')) > 0`); n != 0 {
 		t.Error("a key is stored in the clear")
 	}
+}
+
+func TestKeys_OfARootCountTheCAsBelowWhileTheyAreInUse(t *testing.T) {
+	w := newWorld(t)
+	w.start(app.Settings{PublicURL: publicURL})
+	w.issuer(map[string]any{"id": "iss-root", "name": "Root", "type": "local", "enabled": true, "config": map[string]any{}})
+	w.issuer(map[string]any{
+		"id": "iss-web", "name": "Web", "type": "local", "enabled": true, "config": map[string]any{"parent_issuer_id": "iss-root"},
+	})
+	valid := func() (counts []int64) {
+		for _, k := range w.keys("iss-root").Data {
+			counts = append(counts, *k.ValidCertificates)
+		}
+		return counts
+	}
+	want := func(when string, counts ...int64) {
+		t.Helper()
+		if got := valid(); !slices.Equal(got, counts) {
+			t.Errorf("%s: %v, want %v", when, got, counts)
+		}
+	}
+	want("one CA below it", 1)
+	w.leafOf(t, "iss-web", "www.example.com")
+	w.rollOver("iss-root", map[string]any{"cross_sign": true})
+	want("the one below still hangs on the old root", 1, 0)
+	w.rollOver("iss-web", map[string]any{})
+	want("so does the certificate that its old key issued", 1, 1)
+	w.exec(`UPDATE certificate_versions SET not_after = now() - interval '1 hour'`)
+	want("when that has ended the old root may go", 0, 1)
 }
 
 func TestEnd_OfACAIsToldOnceForEachThresholdAlsoAcrossRestarts(t *testing.T) {

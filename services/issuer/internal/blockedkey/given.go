@@ -99,14 +99,15 @@ func ofPublicKey(text string) (Hash, string) {
 	return HashOf(spki), ""
 }
 
-// block returns the one block of a PEM text, or says what is wrong with it.
+// block returns the first block of a PEM text, or says what is wrong with the text. Files of servers often have the key below
+// the certificate, so all of it is looked at.
 func block(text string, types ...string) (der []byte, reason string) {
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		return nil, "is or holds a private key; do not send it anywhere, and give its public half"
+	}
 	b, _ := pem.Decode([]byte(text))
 	if b == nil {
 		return nil, "is not PEM"
-	}
-	if strings.Contains(b.Type, "PRIVATE KEY") {
-		return nil, "is a private key; do not send it anywhere, and give its public half"
 	}
 	if slices.Contains(types, b.Type) {
 		return b.Bytes, ""

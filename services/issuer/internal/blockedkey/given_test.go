@@ -52,6 +52,7 @@ func TestGiven_SaysWhatIsWrongAndWhere(t *testing.T) {
 		"no PEM":              {Given{CertificatePEM: "x"}, "certificate_pem", "is not PEM"},
 		"another thing":       {Given{CertificatePEM: csr}, "certificate_pem", "is a CERTIFICATE REQUEST, not a CERTIFICATE"},
 		"a private key":       {Given{PublicKeyPEM: string(private)}, "public_key_pem", "do not send it anywhere"},
+		"a private key below": {Given{RequestPEM: csr + string(private)}, "csr_pem", "holds a private key; do not send it anywhere"},
 		"a short hash":        {Given{SPKISHA256: "abcd"}, "spki_sha256", "64 hexadecimal digits"},
 		"a broken request":    {Given{RequestPEM: "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"}, "csr_pem", "is no certificate request"},
 		"a broken public key": {Given{PublicKeyPEM: "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}, "public_key_pem", "is no public key"},

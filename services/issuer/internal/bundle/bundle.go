@@ -2,7 +2,7 @@
 //
 // What it reads comes from anywhere. Files are bounded, and so is what they may have this process do: sizes that a Java key
 // store claims are held against the file before anybody allocates by them, a derivation of keys that would take minutes
-// is not begun, and what still takes too long is given up. Errors are faults, say what to do, and quote nothing that may be
+// is not begun, be it in sight or inside of what is encrypted, and what still takes too long is given up. Errors are faults, say what to do, and quote nothing that may be
 // secret.
 //
 // It finds out which certificates are leaves and which stand above them. Whether a leaf may be managed is not for it to say.
@@ -132,7 +132,11 @@ func (c *Content) addCertificate(der []byte) error {
 		return refuse("holds more than 500 certificates; split it")
 	}
 	cert, err := x509.ParseCertificate(der)
-	if err != nil {
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "unsupported elliptic curve"):
+		return wrap(err, "holds a certificate whose key is on a curve that is not read, after %d others: take it out", len(c.Certificates))
+	default:
 		return wrap(err, "holds a certificate that is malformed, after %d others", len(c.Certificates))
 	}
 	c.Certificates = append(c.Certificates, cert)

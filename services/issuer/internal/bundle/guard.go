@@ -9,16 +9,20 @@ import (
 )
 
 const (
-	// maxIterations bounds how often a password is hashed: some ten times what tools do that are careful, and about a second.
-	maxIterations = 5_000_000
+	// maxIterations bounds how often a file has its password hashed, for all that is in it: some ten times what tools do that are
+	// careful, and a few seconds.
+	maxIterations = 15_000_000
 	// maxDepth is more than PKCS #12 nests.
 	maxDepth = 24
 )
 
-// affordable refuses a structure in DER that asks for too many iterations of a derivation of keys. In each that PKCS #12 and
-// PKCS #8 know (PBKDF2 of RFC 8018, PBE and MacData of RFC 7292), the salt, an octet string, stands before their number. It
-// cannot see what is encrypted.
-func affordable(der []byte, depth int) error {
+// cost is how many iterations of derivations of keys a file has asked for so far.
+type cost int64
+
+// of adds what a structure in DER asks for, and refuses it if that is too much. In each derivation that PKCS #12 and PKCS #8 know
+// (PBKDF2 of RFC 8018, PBE and MacData of RFC 7292), the salt, an octet string, stands before the number of iterations. It
+// cannot see what is encrypted: keysInSight is for that.
+func (c *cost) of(der []byte, depth int) error {
 	if depth > maxDepth {
 		return refuse("is nested too deeply")
 	}
@@ -31,11 +35,11 @@ func affordable(der []byte, depth int) error {
 			return nil
 		}
 		universal := v.Class == asn1.ClassUniversal
-		if salt && universal && v.Tag == asn1.TagInteger && tooMany(v.Bytes) {
+		if salt && universal && v.Tag == asn1.TagInteger && !c.add(v.Bytes) {
 			return refuse("would have its password hashed more than %d times; convert it with fewer iterations", maxIterations)
 		}
 		if v.IsCompound || universal && v.Tag == asn1.TagOctetString {
-			if err := affordable(v.Bytes, depth+1); err != nil {
+			if err := c.of(v.Bytes, depth+1); err != nil {
 				return err
 			}
 		}
@@ -46,16 +50,17 @@ func affordable(der []byte, depth int) error {
 	return nil
 }
 
-// tooMany reads the content of an INTEGER.
-func tooMany(content []byte) bool {
+// add adds the content of an INTEGER, and reports whether that can be afforded.
+func (c *cost) add(content []byte) bool {
 	if len(content) > 4 {
-		return true
+		return false
 	}
 	var n int64
 	for _, b := range content {
 		n = n<<8 | int64(b)
 	}
-	return n > maxIterations
+	*c += cost(n)
+	return *c <= maxIterations
 }
 
 // fits refuses a Java key store that claims more than the file holds. Whoever reads it for real allocates what it claims.

@@ -11,7 +11,7 @@ import (
 
 // readPKCS12 reads a file of RFC 7292. Its keys are decrypted with all else, whether they are wanted or not.
 func (c *Content) readPKCS12(data []byte, o Options) error {
-	if err := affordable(data, 0); err != nil {
+	if err := new(cost).of(data, 0); err != nil {
 		return err
 	}
 	var found safe
@@ -47,9 +47,21 @@ func (s *safe) add(certs ...*x509.Certificate) {
 	}
 }
 
-// openPKCS12 opens a file with one key, a Java trust store without keys, or one with several keys.
+// openPKCS12 opens a file with one key, a Java trust store without keys, or one with several keys. The trust store comes first:
+// to try that opens no key, and tells whether the password is right.
 func openPKCS12(data []byte, password string) (safe, error) {
 	var s safe
+	certs, err := pkcs12.DecodeTrustStore(data, password)
+	if err == nil {
+		s.add(certs...)
+		return s, nil
+	}
+	if isWrongPassword(err) {
+		return s, wrongPassword("the file", password)
+	}
+	if err := keysInSight(data, password); err != nil {
+		return s, err
+	}
 	key, leaf, above, err := pkcs12.DecodeChain(data, password)
 	if err == nil {
 		s.add(leaf)
@@ -57,12 +69,8 @@ func openPKCS12(data []byte, password string) (safe, error) {
 		s.keys = []any{key}
 		return s, nil
 	}
-	if errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption) {
+	if isWrongPassword(err) {
 		return s, wrongPassword("the file", password)
-	}
-	if certs, storeErr := pkcs12.DecodeTrustStore(data, password); storeErr == nil {
-		s.add(certs...)
-		return s, nil
 	}
 	blocks, blockErr := pkcs12.ToPEM(data, password) //nolint:staticcheck // nothing else reads several keys, and how it writes them is known
 	if blockErr == nil {
@@ -71,7 +79,7 @@ func openPKCS12(data []byte, password string) (safe, error) {
 	if unsupported, ok := errors.AsType[pkcs12.NotImplementedError](err); ok {
 		return s, wrap(err, "is PKCS#12 of a kind that is not read (%s); convert it with openssl pkcs12", string(unsupported))
 	}
-	return s, wrap(err, "cannot be read as PKCS#12; openssl pkcs12 -in FILE converts one with certificates alone, or of an unusual kind, to PEM")
+	return s, unreadable(err)
 }
 
 // blocksOf reads what ToPEM makes: keys in PKCS #1 or SEC 1 that are labelled as if they were PKCS #8.

@@ -37,6 +37,29 @@ func TestPEM_HasTheChainOfEachLeafPutTogether(t *testing.T) {
 	}
 }
 
+func TestPEM_IsNotReadInPartIfABlockOfItIsDamaged(t *testing.T) {
+	_, ca, www := hierarchy(t, "www.example.com")
+	half := www.pem()[:300] + "\n"
+	for name, text := range map[string][]byte{
+		"cut off at the end":     concat(ca.pem(), half),
+		"cut off in the middle":  concat(half, ca.pem()),
+		"garbled":                concat(ca.pem(), strings.Replace(www.pem(), "\nMI", "\n*I", 1)),
+		"indented":               concat(ca.pem(), strings.ReplaceAll(www.pem(), "-----BEGIN", "  -----BEGIN")),
+		"a key that is cut off":  concat(www.pem(), www.keyPEM(t)[:100]),
+		"behind a mark of order": append([]byte("\ufeff"), concat(ca.pem())...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused(t, text, bundle.Options{}, "cut off, indented or damaged")
+		})
+	}
+	read(t, concat(ca.pem(), "-----BEGIN of another story\n", www.pem(), "-----BEGIN X509 CRL-----\n"), bundle.Options{})
+}
+
+func TestRead_SaysThatItDoesNotReadACurve(t *testing.T) {
+	dir := openssl(t, nil, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-nodes", "-keyout", "key.pem", "-subj", "/CN=k1.example.com", "-out", "k1.pem")
+	refused(t, fileIn(t, dir, "k1.pem"), bundle.Options{}, "on a curve that is not read")
+}
+
 func TestPEM_DoesNotTakeACAOfTheSameNameForTheIssuer(t *testing.T) {
 	_, ca, www := hierarchy(t, "www.example.com")
 	impostor := issue(t, nil, "Issuing CA", true)
@@ -249,8 +272,10 @@ func TestRead_RefusesWhatIsNoFileOfOurs(t *testing.T) {
 		"PEM of something else":      {[]byte("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), "", "no certificate"},
 		"a malformed certificate":    {concat(root.pem(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "", "malformed, after 1 others"},
 		"a key alone":                {[]byte(www.keyPEM(t)), "", "no certificate"},
+		"OpenSSL's trust":            {[]byte("-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n"), "", "openssl x509"},
 		"PKCS#7":                     {[]byte("-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n"), "", "openssl pkcs7"},
 		"a sequence":                 {[]byte{0x30, 0x03, 0x02, 0x01, 0x03}, "", "PKCS#12"},
+		"PKCS#12 that is cut off":    {fileIn(t, "testdata", "keytool.p12")[:900], "", "is cut off"},
 		"PEM that is to be PKCS#12":  {concat(www.pem()), bundle.PKCS12, "PKCS#12"},
 		"PKCS#12 that is to be JKS":  {fileIn(t, "testdata", "keytool.p12"), bundle.JKS, "no Java key store"},
 		"JKS that is to be PEM":      {fileIn(t, "testdata", "keytool.jks"), bundle.PEM, "no certificate"},

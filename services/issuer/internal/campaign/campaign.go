@@ -68,6 +68,8 @@ const (
 	CanaryWave = 0
 
 	defaultInFlight = 500
+	// defaultServeWithin is past what a host is restarted in, and short of what an emergency has.
+	defaultServeWithin = time.Hour
 	// defaultFailurePercent stops a campaign for which nothing was said.
 	defaultFailurePercent = 10
 )
@@ -103,6 +105,14 @@ type Settings struct {
 	MaxFailures, MaxFailurePercent *int
 	// InFlight is how many renewals may be under way.
 	InFlight int
+	// ServeWithin is how long targets have to serve a new version. One that is not served by then counts as failed, so that
+	// a host that is away holds up nobody else; it goes on being installed.
+	ServeWithin time.Duration
+}
+
+// Unserved is why an item has failed whose targets have had their time.
+func (s *Settings) Unserved() string {
+	return "its targets do not serve the new version after " + s.ServeWithin.String() + "; it goes on being installed, and once it is a retry finds it done"
 }
 
 // Counts are how many items are in which state. Of a rehearsal, Done would pass and Failed would not.

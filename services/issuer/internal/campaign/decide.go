@@ -109,6 +109,12 @@ func (c *Campaign) Leaves() (authorityKeyID, issuerID string) {
 	return c.Selection.AuthorityKeyID, issuerID
 }
 
+// flees reports whether the version in use is signed by what a campaign gets away from.
+func (c *Campaign) flees(chosen *Chosen) bool {
+	key, issuer := c.Leaves()
+	return key != "" && chosen.AuthorityKeyID == key || issuer != "" && chosen.VersionIssuerID == issuer
+}
+
 // insists reports whether a certificate that has had another version since it was chosen is to be re-issued all the same,
 // as long as the selection still admits it.
 func (c *Campaign) insists() bool {

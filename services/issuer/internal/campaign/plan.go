@@ -36,6 +36,8 @@ type Cost struct {
 	Took time.Duration `json:"took"`
 	// CAKeyID is the key that its CA signs with, as far as that has been seen.
 	CAKeyID string `json:"ca_key_id,omitempty"`
+	// Away says why it signs nothing now, if it does not.
+	Away string `json:"-"`
 	// AtLeast is how long the budget and that time make it take.
 	AtLeast time.Duration `json:"at_least"`
 }

@@ -110,6 +110,9 @@ func (s *Service) check(ctx context.Context, p authn.Principal, r *Request) erro
 	if r.InFlight == 0 {
 		r.InFlight = defaultInFlight
 	}
+	if r.ServeWithin == 0 {
+		r.ServeWithin = defaultServeWithin
+	}
 	if r.MaxFailures == nil && r.MaxFailurePercent == nil {
 		percent := defaultFailurePercent
 		r.MaxFailurePercent = &percent
@@ -185,6 +188,10 @@ func (s *Service) Plan(ctx context.Context, p authn.Principal, r Request) (*Plan
 
 func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Plan, error) {
 	plan := newPlan()
+	canary := map[string]string{}
+	for _, id := range r.CanaryIDs {
+		canary[id] = "it is not chosen"
+	}
 	err := s.store.Selected(ctx, p.Scope, r.Selection, s.clock.Now(), MaxChosen+1, func(c *Chosen) error {
 		after := r.moved(c.Certificate)
 		may := s.certificates.MayRenew(ctx, &after, issuance.FirstOf(c.Targets))
@@ -193,6 +200,9 @@ func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Pla
 		}
 		kind, reason := refusal(&r.Settings, c, may)
 		plan.add(&r.Settings, c, kind, reason)
+		if _, named := canary[c.ID]; named {
+			canary[c.ID] = reason
+		}
 		return nil
 	})
 	if err != nil {
@@ -208,7 +218,15 @@ func (s *Service) plan(ctx context.Context, p authn.Principal, r *Request) (*Pla
 		return nil, err
 	}
 	plan.estimate(&r.Settings, r.canary(plan.inWaves()))
+	for id, reason := range canary {
+		if reason != "" {
+			plan.Warnings = append(plan.Warnings, "canary.ids: "+id+" cannot be in the canary: "+reason)
+		}
+	}
 	for of, c := range plan.Costs {
+		if c.Away != "" {
+			plan.Warnings = append(plan.Warnings, "issuer "+of+" "+c.Away+": until that is mended, what it is to sign waits")
+		}
 		if r.AuthorityKeyID != "" && c.CAKeyID == r.AuthorityKeyID {
 			plan.Warnings = append(plan.Warnings, "issuer "+of+" signs with the very key that is to go: give it another, or move its certificates with to_issuer_id")
 		}
@@ -232,7 +250,7 @@ func (s *Service) cost(ctx context.Context, plan *Plan) error {
 	}
 	for of, c := range known {
 		if cost := plan.Costs[of]; cost != nil {
-			cost.Budget, cost.Took, cost.CAKeyID = c.Budget, c.Took, c.CAKeyID
+			cost.Budget, cost.Took, cost.CAKeyID, cost.Away = c.Budget, c.Took, c.CAKeyID, c.Away
 		}
 	}
 	return nil

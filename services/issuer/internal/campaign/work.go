@@ -228,7 +228,8 @@ func (s *Service) take(ctx context.Context, c *Campaign, b *Batch, it *Item, t *
 		it.Status, it.Reason, it.EndedAt = ItemSkipped, "it is not in the scope of who made the campaign any more", now
 		return nil
 	}
-	if it.NewVersionID != "" && chosen.VersionID == it.NewVersionID && (chosen.Status == issuance.Active || chosen.Status == issuance.Expiring) {
+	served := chosen.Status == issuance.Active || chosen.Status == issuance.Expiring
+	if it.NewVersionID != "" && chosen.VersionID == it.NewVersionID && served && !c.flees(&chosen) {
 		// It failed to be installed, and was installed after all.
 		it.Status, it.Reason, it.EndedAt = ItemDone, "", now
 		return nil

@@ -217,6 +217,7 @@ func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 	v, err := s.sign(limited, what)
 	now := s.clock.Now()
 	// What was signed is to be stored, and places given back, even if the service stops.
+	asking := ctx
 	ctx, cancelStore := context.WithTimeout(context.WithoutCancel(ctx), lease)
 	defer cancelStore()
 	var c Change
@@ -228,6 +229,9 @@ func (s *Service) askNow(ctx context.Context, w *Work, authority ca.Issuer) {
 		fallthrough
 	default:
 		s.noteAnswer(ctx, w.IssuerID, began, now, err)
+		if w.failedToo(err) && s.askNextFallback(asking, w, now) {
+			return
+		}
 		c = s.outcomeElsewhere(ctx, w, v, err, now)
 	}
 	c.Breaches = w.breaches
@@ -271,6 +275,9 @@ func (s *Service) outcomeElsewhere(ctx context.Context, w *Work, v *Version, err
 	}
 	if p, ok := errors.AsType[*ca.Pending](err); ok {
 		return ordered(w, p, now)
+	}
+	if w.failedToo(err) {
+		return s.fallbackFailed(ctx, w, err, now)
 	}
 	if saysAway(err) {
 		return s.outage(ctx, w, err, now)

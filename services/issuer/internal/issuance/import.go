@@ -173,6 +173,9 @@ func (s *Service) takeIn(ctx context.Context, p authn.Principal, im Import, dryR
 	already := Imported{Outcome: IsThere, Reason: "is managed already, outside of your scope"}
 	if there != nil && there.ID != "" {
 		already.Certificate, already.Reason = *there, "is managed already as "+there.ID
+		if there.Status == Archived {
+			already.Reason = "was managed as " + there.ID + " until that was archived, which is for good; import what replaces it"
+		}
 	}
 	return already, nil
 }

@@ -2,6 +2,7 @@ package issuance
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/certctl/certctl/libs/fault"
@@ -30,6 +31,10 @@ func ordered(w *Work, p *ca.Pending, now time.Time) Change {
 	w.Attempts--
 	c := w.change(JobPending, now)
 	c.NextActionAt = now.Add(again)
+	if w.fallbackFor != "" {
+		// It is gone on with where it is, rather than ordered once more of the certificate's own issuer.
+		c.Setbacks, c.WaitingSince = max(w.Setbacks, 1), w.waitingSince(now)
+	}
 	c.Reason = "issuer " + w.IssuerID + " has the order: " + Clean(p.Says) + "; asked again at " + c.NextActionAt.Format(time.RFC3339)
 	return c
 }
@@ -61,6 +66,9 @@ func (s *Service) outage(ctx context.Context, w *Work, err error, now time.Time)
 	}
 	c.NextActionAt = s.fallbackOr(ctx, w, now.Add(max(w.Retry.Delay(c.Setbacks, s.settings.Chance), f.RetryAfter)), now)
 	c.Reason = "issuer " + w.IssuerID + ": " + w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	if strings.HasPrefix(w.LastError, "issuer "+w.IssuerID+" ") {
+		c.Reason = w.LastError + "; next attempt at " + c.NextActionAt.Format(time.RFC3339)
+	}
 	return c
 }
 
@@ -103,49 +111,4 @@ func (s *Service) fallbackOr(ctx context.Context, w *Work, at, now time.Time) ti
 		return due
 	}
 	return at
-}
-
-// fallBack has a job's request signed by another issuer that its policy names, if the job has waited long enough for its
-// own. The certificate stays with its issuer: the next renewal asks that one first.
-func (s *Service) fallBack(ctx context.Context, w *Work, why string, now time.Time) (begun bool, err error) {
-	p, err := s.renewalPolicy(ctx, w.PolicyID)
-	if fault.CodeOf(err) == fault.NotFound {
-		return false, nil
-	}
-	if err != nil || len(p.Fallbacks) == 0 || now.Sub(w.waitingSince(now)) < p.FallbackAfter {
-		return false, err
-	}
-	for _, id := range p.Fallbacks {
-		if id == w.IssuerID {
-			continue
-		}
-		begun, err := s.fallBackTo(ctx, w, id, why, now)
-		if begun || err != nil {
-			return begun, err
-		}
-	}
-	return false, nil
-}
-
-func (s *Service) fallBackTo(ctx context.Context, w *Work, id, why string, now time.Time) (begun bool, err error) {
-	other := *w
-	other.IssuerID, other.fallbackFor, other.fallbackWhy = id, w.IssuerID, why
-	breaches, err := s.judge(ctx, &other, w.Type.policyStage(), now)
-	if err != nil || forbids(breaches) != nil {
-		return false, err
-	}
-	authority, err := s.issuers.Issuer(ctx, id)
-	if err != nil {
-		s.log.WarnContext(ctx, "a fallback issuer is not in service either", obs.KeyIssuer, id, obs.KeyError, err)
-		return false, nil
-	}
-	if elsewhere(authority) {
-		a, err := s.store.Ask(ctx, id, []*Work{&other}, now, now.Add(lease))
-		if err != nil || a.Granted == 0 {
-			return false, err
-		}
-	}
-	s.log.WarnContext(ctx, "a fallback issuer is asked instead of the certificate's own", obs.KeyJob, w.ID,
-		obs.KeyCertificate, w.CertificateID, obs.KeyIssuer, w.IssuerID, "fallback_issuer_id", id, "reason", why)
-	return s.ask(ctx, &other, authority), nil
 }

@@ -20,7 +20,7 @@ import (
 const countColumns = `total, pending, renewing, issued, done, failed, skipped`
 
 const campaignColumns = `o.id, o.name, o.status, o.reason, o.rehearsal, o.reuse_csr, o.selection, o.to_issuer_id, o.to_profile_id,
-	o.canary, o.wave_size, o.pause_between_seconds, o.max_failures, o.max_failure_percent, o.in_flight, o.plan, o.requested_by, o.scope,
+	o.canary, o.wave_size, o.pause_between_seconds, o.max_failures, o.max_failure_percent, o.in_flight, o.serve_within_seconds, o.plan, o.requested_by, o.scope,
 	o.correlation_id, o.trace_parent, o.total, o.pending, o.renewing, o.issued, o.done, o.failed, o.skipped, o.wave, o.last_wave,
 	o.wave_ready_at, o.resumed_at, o.base_done, o.base_failed, o.base_wave, o.revision, o.created_at, o.started_at, o.completed_at`
 
@@ -31,18 +31,18 @@ func countsInto(c *campaign.Counts) []any {
 func scanCampaign(row pgx.CollectableRow) (campaign.Campaign, error) {
 	var c campaign.Campaign
 	var selection, plan, scope []byte
-	var pause int64
+	var pause, serve int64
 	var ready, resumed, started, completed *time.Time
 	into := append([]any{
 		&c.ID, &c.Name, &c.Status, &c.Reason, &c.Rehearsal, &c.ReuseCSR, &selection, &c.ToIssuerID, &c.ToProfileID,
-		&c.Canary, &c.WaveSize, &pause, &c.MaxFailures, &c.MaxFailurePercent, &c.InFlight, &plan, &c.Origin.Actor, &scope,
+		&c.Canary, &c.WaveSize, &pause, &c.MaxFailures, &c.MaxFailurePercent, &c.InFlight, &serve, &plan, &c.Origin.Actor, &scope,
 		&c.Origin.CorrelationID, &c.Origin.TraceParent,
 	}, countsInto(&c.Counts)...)
 	into = append(into, &c.Wave, &c.Last, &ready, &resumed, &c.BaseDone, &c.BaseFailed, &c.BaseWave, &c.Revision, &c.CreatedAt, &started, &completed)
 	if err := row.Scan(into...); err != nil {
 		return c, err
 	}
-	c.PauseBetween = time.Duration(pause) * time.Second
+	c.PauseBetween, c.ServeWithin = time.Duration(pause)*time.Second, time.Duration(serve)*time.Second
 	c.ReadyAt, c.ResumedAt, c.StartedAt, c.CompletedAt = orZero(ready), orZero(resumed), orZero(started), orZero(completed)
 	err := errors.Join(json.Unmarshal(selection, &c.Selection), json.Unmarshal(plan, &c.Plan), json.Unmarshal(scope, &c.Scope))
 	if err != nil {
@@ -139,8 +139,9 @@ func (s *Store) Selected(
 
 // A Local CA signs within the process, so no limits hold for it.
 const costsSQL = `SELECT i.id, CASE WHEN i.type = 'GenericCA' THEN 0 WHEN i.max_concurrent > 0 THEN i.max_concurrent ELSE $2 END,
-	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0), i.ca_chain_pem
-FROM issuers i LEFT JOIN LATERAL (
+	CASE WHEN i.type = 'GenericCA' THEN 0 ELSE i.rate_limit END, i.rate_window_seconds, COALESCE(t.took, 0), i.ca_chain_pem,
+	CASE WHEN NOT i.enabled THEN 'is disabled' WHEN s.opened_at IS NOT NULL THEN 'fails (' || s.last_error || ')' ELSE '' END
+FROM issuers i LEFT JOIN issuer_standings s ON s.issuer_id = i.id LEFT JOIN LATERAL (
 	SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)) AS took
 	FROM (SELECT * FROM certificate_versions v ORDER BY v.created_at DESC LIMIT 1000) v JOIN jobs j ON j.id = v.job_id
 	WHERE v.issuer_id = i.id
@@ -159,7 +160,7 @@ func (s *Store) Costs(ctx context.Context, issuerIDs []string) (map[string]campa
 	var window int
 	var took float64
 	var chain string
-	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took, &chain}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &c.Budget.MaxConcurrent, &c.Budget.RateLimit, &window, &took, &chain, &c.Away}, func() error {
 		c.CAKeyID = subjectKeyID(chain)
 		c.Budget.RateWindow, c.Took = time.Duration(window)*time.Second, time.Duration(took*float64(time.Second))
 		out[id] = c

@@ -38,9 +38,9 @@ func createCampaignSQL(c *conditions) string {
 		FROM chosen
 	), o AS (
 		INSERT INTO campaigns (id, name, status, rehearsal, selection, reuse_csr, to_issuer_id, to_profile_id, canary, wave_size,
-			pause_between_seconds, max_failures, max_failure_percent, in_flight, plan, requested_by, scope, correlation_id, trace_parent,
+			pause_between_seconds, max_failures, max_failure_percent, in_flight, serve_within_seconds, plan, requested_by, scope, correlation_id, trace_parent,
 			created_at, total, pending, skipped, wave, last_wave)
-		SELECT $1, $2, $3, $4, $5::jsonb, $6, $7, $8, canary, $10, $11, $12, $13, $14, $15::jsonb, $16, $17::jsonb, $18, $19, $20,
+		SELECT $1, $2, $3, $4, $5::jsonb, $6, $7, $8, canary, $10, $11, $12, $13, $14, $25, $15::jsonb, $16, $17::jsonb, $18, $19, $20,
 			total, pending, total - pending, CASE WHEN canary > 0 THEN 0 ELSE 1 END,
 			CASE WHEN $10::int > 0 THEN ceil((pending - canary)::numeric / $10)::int ELSE (pending > canary)::int END
 		FROM sized WHERE total BETWEEN 1 AND $21 AND (cardinality($24::text[]) = 0 OR firsts = cardinality($24::text[]))
@@ -80,6 +80,7 @@ func (s *Store) CreateCampaign(ctx context.Context, made campaign.Campaign, firs
 		made.WaveSize, int(made.PauseBetween / time.Second), made.MaxFailures, made.MaxFailurePercent, made.InFlight, string(plan),
 		made.Origin.Actor, string(scope), made.Origin.CorrelationID, made.Origin.TraceParent, made.CreatedAt,
 		campaign.MaxChosen, string(campaign.ItemPending), string(campaign.ItemSkipped), first,
+		int(made.ServeWithin / time.Second),
 	}}
 	if err := c.selected(made.Selection, made.CreatedAt); err != nil {
 		return made, err

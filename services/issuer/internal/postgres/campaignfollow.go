@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,13 +22,14 @@ const followSQL = `WITH now AS (
 			WHEN j.status <> 'Completed' THEN 'Renewing'
 			WHEN v.authority_key_id = NULLIF($5, '') OR v.issuer_id = NULLIF($6, '') THEN 'Failed'
 			WHEN c.status IN ('Active', 'Expiring') THEN 'Done'
-			WHEN c.status IN ('Failed', 'Expired', 'Revoked') THEN 'Failed'
+			WHEN c.status IN ('Failed', 'Expired', 'Revoked') OR j.completed_at <= $7 THEN 'Failed'
 			ELSE 'Issued' END AS after,
 		CASE WHEN c.status = 'Archived' THEN 'it was archived meanwhile'
 			WHEN j.status IN ('Failed', 'Cancelled') THEN j.last_error
 			WHEN v.authority_key_id = NULLIF($5, '') OR v.issuer_id = NULLIF($6, '')
 				THEN 'issuer ' || v.issuer_id || ' has signed it again, with the key or as the issuer that the campaign gets away from'
 			WHEN j.status = 'Completed' AND c.status IN ('Failed', 'Expired', 'Revoked') THEN COALESCE(NULLIF(c.status_reason, ''), 'it is ' || c.status)
+			WHEN j.completed_at <= $7 AND c.status NOT IN ('Active', 'Expiring') THEN $8
 			ELSE '' END AS reason,
 		CASE WHEN j.status = 'Completed' THEN j.version_id ELSE i.new_version_id END AS version_id,
 		GREATEST(j.completed_at, CASE WHEN c.target_ids <> '{}' THEN c.last_deployment_at END, i.begun_at) AS at
@@ -37,13 +39,13 @@ const followSQL = `WITH now AS (
 	LEFT JOIN certificate_versions v ON v.id = j.version_id
 ), item AS (
 	UPDATE campaign_items i SET status = now.after, reason = now.reason, new_version_id = now.version_id,
-		ended_at = CASE WHEN now.after IN ('Done', 'Failed', 'Skipped') THEN now.at END
+		ended_at = CASE WHEN now.reason = $8 THEN $9 WHEN now.after IN ('Done', 'Failed', 'Skipped') THEN now.at END
 	FROM now WHERE i.campaign_id = $1 AND i.position = now.position AND now.after <> now.before
 )
 SELECT wave, before, after, count(*) FROM now WHERE after <> before GROUP BY wave, before, after`
 
 // followItems notes what has become of the items that have begun.
-func followItems(ctx context.Context, tx pgx.Tx, c *campaign.Campaign) (waveChanges, error) {
+func followItems(ctx context.Context, tx pgx.Tx, c *campaign.Campaign, now time.Time) (waveChanges, error) {
 	changes := waveChanges{}
 	if c.UnderWay() == 0 {
 		return changes, nil
@@ -63,7 +65,7 @@ func followItems(ctx context.Context, tx pgx.Tx, c *campaign.Campaign) (waveChan
 		return nil, fmt.Errorf("follow the items of %s: %w", c.ID, err)
 	}
 	key, issuer := c.Leaves()
-	if rows, err = tx.Query(ctx, followSQL, c.ID, positions, of[0], of[1], key, issuer); err != nil {
+	if rows, err = tx.Query(ctx, followSQL, c.ID, positions, of[0], of[1], key, issuer, now.Add(-c.ServeWithin), c.Unserved(), now); err != nil {
 		return nil, fmt.Errorf("follow the items of %s: %w", c.ID, err)
 	}
 	var wave, n int

@@ -36,7 +36,7 @@ func (s *Store) Step(ctx context.Context, id string, now time.Time, work func(ct
 			return err
 		}
 		held = true
-		step, changes, err := s.stepOf(ctx, tx, &c)
+		step, changes, err := s.stepOf(ctx, tx, &c, now)
 		if err != nil {
 			return err
 		}
@@ -74,8 +74,8 @@ func (w waveChanges) add(wave int, before, after campaign.Counts) {
 }
 
 // stepOf notes what has ended, and returns the campaign as it is then.
-func (s *Store) stepOf(ctx context.Context, tx pgx.Tx, c *campaign.Campaign) (*campaign.Step, waveChanges, error) {
-	changes, err := followItems(ctx, tx, c)
+func (s *Store) stepOf(ctx context.Context, tx pgx.Tx, c *campaign.Campaign, now time.Time) (*campaign.Step, waveChanges, error) {
+	changes, err := followItems(ctx, tx, c, now)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -166,3 +166,16 @@ func (s *Store) ValidByKey(ctx context.Context, issuerID string, now time.Time) 
 	}
 	return counts, nil
 }
+
+// IssuersBelow implements [registry.Store].
+func (s *Store) IssuersBelow(ctx context.Context, issuerID string) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `SELECT id FROM issuers WHERE parent_issuer_id = $1 ORDER BY created_at, id`, issuerID)
+	if err != nil {
+		return nil, pg.Fault(fmt.Errorf("read the issuers below %s: %w", issuerID, err))
+	}
+	below, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, pg.Fault(fmt.Errorf("read the issuers below %s: %w", issuerID, err))
+	}
+	return below, nil
+}

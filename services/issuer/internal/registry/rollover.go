@@ -44,36 +44,6 @@ type KeyChange struct {
 	Activate string
 }
 
-// CAKey is a key as it is shown.
-type CAKey struct {
-	ca.Key
-	// Valid is how many certificates that it issued have not ended.
-	Valid int64
-}
-
-// Keys returns the keys of an issuer, oldest first.
-func (s *Service) Keys(ctx context.Context, p authn.Principal, issuerID string) ([]CAKey, error) {
-	if _, err := s.store.IssuerByID(ctx, p.Scope, issuerID); err != nil {
-		return nil, err
-	}
-	keys, err := s.store.Keys(ctx, issuerID)
-	if err != nil {
-		return nil, err
-	}
-	valid, err := s.store.ValidByKey(ctx, issuerID, s.clock.Now())
-	if err != nil {
-		return nil, err
-	}
-	out := make([]CAKey, len(keys))
-	for i, k := range keys {
-		out[i] = CAKey{Key: k, Valid: valid[k.ID]}
-		if k.Place == issuerID {
-			out[i].Valid = valid[""]
-		}
-	}
-	return out, nil
-}
-
 // holding is an issuer whose keys are to change.
 type holding struct {
 	Issuer
@@ -184,7 +154,7 @@ func (s *Service) Pending(ctx context.Context, p authn.Principal, issuerID strin
 	if k := pending(keys); k != nil {
 		return *k, nil
 	}
-	return ca.Key{}, fault.New(fault.NotFound, "issuer %s has no key that waits for a certificate; POST to ca-request makes one", issuerID)
+	return ca.Key{}, fault.New(fault.NotFound, "issuer %s has no key that waits for a certificate; a POST to ca-request (certctl-cli ca-request --new) makes one", issuerID)
 }
 
 // Ask makes a further key for an issuer's CA, and a request for its certificate. One that waits already is dropped.
@@ -212,7 +182,7 @@ func (s *Service) Complete(ctx context.Context, p authn.Principal, o issuance.Or
 	}
 	waits := pending(h.keys)
 	if waits == nil {
-		return ca.Key{}, fault.New(fault.Conflict, "issuer %s has no key that waits for a certificate; POST to ca-request makes one", issuerID)
+		return ca.Key{}, fault.New(fault.Conflict, "issuer %s has no key that waits for a certificate; a POST to ca-request (certctl-cli ca-request --new) makes one", issuerID)
 	}
 	k, err := h.kind.Complete(ctx, h.Issuer, *waits, certPEM)
 	if err != nil {

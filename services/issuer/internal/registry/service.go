@@ -61,6 +61,8 @@ type Store interface {
 	// ValidByKey counts the certificates of an issuer that have not ended, by the key that issued them; an issuer's first key
 	// is counted without its id.
 	ValidByKey(ctx context.Context, issuerID string, now time.Time) (map[string]int64, error)
+	// IssuersBelow returns the ids of the issuers whose CAs stand directly below an issuer's.
+	IssuersBelow(ctx context.Context, issuerID string) ([]string, error)
 	// ChangeKeys changes an issuer's keys and what its record says of them. It is a Conflict if the record is no longer that
 	// of the revision before.
 	ChangeKeys(ctx context.Context, after Issuer, c KeyChange, t Told) error

@@ -102,8 +102,10 @@ func (i *Issuer) advice(e *End, now time.Time) string {
 		what += ", and what is issued or renewed now ends with it"
 	}
 	switch path := "/api/v1/issuers/" + i.ID; {
-	case i.Config["ca_cert_path"] != nil:
+	case i.Config[settingCAFile] != nil:
 		return what + "; put a new one in its file"
+	case e.OwnRoot && !now.Before(e.NotAfter):
+		return what + "; roll it over (POST " + path + "/rollover), and bring the new root to relying parties"
 	case e.OwnRoot:
 		return what + "; roll it over (POST " + path + "/rollover), with cross_sign while relying parties learn of the new root"
 	case i.Config["parent_issuer_id"] != nil:

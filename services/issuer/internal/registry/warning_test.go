@@ -1,9 +1,16 @@
 package registry_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/certctl/certctl/libs/x509x"
 	"github.com/certctl/certctl/services/issuer/internal/registry"
 )
 
@@ -50,5 +57,27 @@ func TestEnd_CutsShortWhatWouldOutliveIt(t *testing.T) {
 	end := registry.End{NotAfter: now.Add(90 * day), Lifetime: 90 * day}
 	if end.CutsShort(now) || !end.CutsShort(now.Add(time.Second)) {
 		t.Error("it is not told rightly")
+	}
+}
+
+func TestAdvice_NamesCrossSignOnlyWhileTheRootCanSign(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	root := &x509.Certificate{
+		SerialNumber: x509x.NewSerial(), Subject: pkix.Name{CommonName: "Root"}, NotBefore: end.AddDate(-5, 0, 0), NotAfter: end,
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := registry.Issuer{ID: "iss-a", Type: registry.TypeLocal, CAChainPEM: string(x509x.EncodePEM(der))}
+	for now, cross := range map[time.Time]bool{end.Add(-day): true, end: false} {
+		if got := i.Advice(now); strings.Contains(got, "cross_sign") != cross || !strings.Contains(got, "/api/v1/issuers/iss-a/rollover") {
+			t.Errorf("on %s: %s", now, got)
+		}
 	}
 }

@@ -132,7 +132,7 @@ func (a API) GetCRL(ctx context.Context, r revocationapi.GetCRLRequestObject) (r
 		return nil, err
 	}
 	if !i.SignsCRL {
-		return nil, fault.New(fault.NotFound, "issuer %s publishes its revocation list itself", i.ID)
+		return nil, fault.New(fault.NotFound, "certctl has no revocation list of issuer %s: its CA publishes its own, or none", i.ID)
 	}
 	list, err := a.Lists.Current(ctx, i)
 	if err != nil {

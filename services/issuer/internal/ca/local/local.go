@@ -95,6 +95,10 @@ func New(chain []*x509.Certificate, key crypto.Signer, p Places, c clock.Clock) 
 		chain: chain, key: key, clock: c, lifetime: DefaultLifetime, crl: list(p.CRL), ocsp: list(p.OCSP), ca: list(p.CA),
 		ends: Ends(chain), constrained: slices.ContainsFunc(chain, constrained),
 	}
+	if !a.SignsCRLs() {
+		// Whoever looks for a list takes one that is not there for a reason to refuse. OCSP says what is revoked.
+		a.crl = nil
+	}
 	a.standIn = sync.OnceValues(func() (crypto.Signer, error) { return newStandIn(key.Public()) })
 	for _, cert := range chain {
 		if !selfSigned(cert) {

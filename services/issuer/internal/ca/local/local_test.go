@@ -184,6 +184,19 @@ func TestLeaf_PointsToWhereRelyingPartiesAsk(t *testing.T) {
 	}
 }
 
+func TestLeaf_PointsToNoListOfACAThatMaySignNone(t *testing.T) {
+	root := newCA(t, "ECDSA P-256", nil, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign })
+	a := local.New([]*x509.Certificate{root.cert}, root.key, places, clock.System)
+	issued, err := a.Issue(t.Context(), catest.NewRequest(t, catest.NewKey(t, "ECDSA P-256"), "a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(issued.DER)
+	if err != nil || len(leaf.CRLDistributionPoints) != 0 || len(leaf.OCSPServer) != 1 {
+		t.Errorf("it points to %v and %v: %v", leaf.CRLDistributionPoints, leaf.OCSPServer, err)
+	}
+}
+
 // authority is a CA made for a test.
 type authority struct {
 	cert *x509.Certificate

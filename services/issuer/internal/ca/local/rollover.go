@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certctl/certctl/libs/fault"
 	"github.com/certctl/certctl/libs/x509x"
@@ -79,6 +80,11 @@ func (k *Kind) Succeed(ctx context.Context, i registry.Issuer, parent *registry.
 	}
 	if !s.CrossSign {
 		return Follow(i.ID, was, s, k.Sealer, k.Clock.Now())
+	}
+	if !k.Clock.Now().Before(was.NotAfter) {
+		return ca.Key{}, fault.InvalidFields(fault.Field{
+			Name: "cross_sign", Reason: fmt.Sprintf("the root %s ended on %s, and its signature is worth nothing; leave this out", was.Subject, was.NotAfter.UTC().Format(time.DateOnly)),
+		})
 	}
 	a, _, err := k.open(ctx, i)
 	if err != nil {

@@ -1,0 +1,50 @@
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { Navigate, Outlet, useNavigate, useRouterState } from '@tanstack/react-router';
+import { credential, useCredential } from '@/api/credential';
+import { authInfoQuery } from '@/features/session/calls';
+import { Button } from '@/ui/button';
+import { Fault } from '@/ui/fault';
+import { Shell } from './shell';
+
+/** Lets through whoever is known, or where nobody has to be, and has others sign in first and come back. */
+export function Gate() {
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const known = useCredential().state !== 'missing';
+  const here = useRouterState({ select: (s) => s.location.href });
+  const { data, error, refetch, isFetching } = useQuery(authInfoQuery);
+
+  async function signOut() {
+    await navigate({ to: '/sign-in' });
+    // A page with something unsaved asks first, and may stay.
+    if (location.pathname !== '/sign-in') return;
+    credential.clear();
+    queries.removeQueries({ predicate: (q) => q.queryKey[1] !== 'info' });
+  }
+
+  if (data?.required && !known) return <Navigate to="/sign-in" search={{ to: here }} replace />;
+  if (data) {
+    return (
+      <Shell onSignOut={signOut}>
+        <Outlet />
+      </Shell>
+    );
+  }
+  if (error) {
+    return (
+      <main className="mx-auto max-w-xl px-4 py-16">
+        <h1 className="sr-only">certctl</h1>
+        <Fault
+          error={error}
+          doing="Opening the dashboard"
+          actions={
+            <Button small busy={isFetching} onClick={() => refetch()}>
+              Try again
+            </Button>
+          }
+        />
+      </main>
+    );
+  }
+  return <main aria-busy="true" aria-label="Loading" className="min-h-dvh" />;
+}
