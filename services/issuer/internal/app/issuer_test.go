@@ -255,6 +255,8 @@ func TestIssuer_ChangesWhatIsGivenAndKeepsItsCA(t *testing.T) {
 	if message.AggVersion != 2 || renamed.CAChainPEM != *i.CaChainPem {
 		t.Errorf("told %+v", renamed)
 	}
+	// It is told behind the other.
+	hear(w, func(e event.IssuerChanged) bool { return e.ID == i.ID && e.Name == "CA 2" })
 	changed := all(w.heard, func(e event.IssuerChanged) bool { return e.ID == i.ID && e.Verb == event.Updated })
 	if want := (event.Changes{"config.validity_days": {Before: 5.0, After: 3.0}}); len(changed) != 2 ||
 		cmp.Diff(want, changed[0].Event.(event.IssuerChanged).Changes) != "" {

@@ -139,7 +139,7 @@ func TestVault_SaysWhatIsWrongWithItsConfiguration(t *testing.T) {
 		"another mount":          {func(_ *vaultfake.Server, c map[string]any) { c["mount"] = "kv" }, "kv/sign/web"},
 		"another namespace":      {func(_ *vaultfake.Server, c map[string]any) { c["namespace"] = "team-b" }, "no handler for route"},
 		"a server of a stranger": {func(_ *vaultfake.Server, c map[string]any) { delete(c, "tls_ca_pem") }, "unknown authority; tls_ca_pem says what to trust"},
-		"nobody answers":         {func(_ *vaultfake.Server, c map[string]any) { c["url"] = "https://127.0.0.1:1" }, "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
+		"nobody answers":         {func(_ *vaultfake.Server, c map[string]any) { c["url"] = "https://127.0.0.1:1" }, "cannot be reached: connection refused"},
 		"it is sealed":           {func(s *vaultfake.Server, _ map[string]any) { s.Seal(true) }, "Vault is sealed"},
 		"a wrong AppRole": {func(_ *vaultfake.Server, c map[string]any) {
 			delete(c, "token")
