@@ -22,7 +22,10 @@ export function Gate() {
     queries.removeQueries({ predicate: (q) => q.queryKey[1] !== 'info' });
   }
 
-  if (data?.required && !known) return <Navigate to="/sign-in" search={{ to: here }} replace />;
+  if (data?.required && !known) {
+    // This is still drawn on the way there, when `here` is the sign-in already.
+    return here.startsWith('/sign-in') ? null : <Navigate to="/sign-in" search={{ to: here }} replace />;
+  }
   if (data) {
     return (
       <Shell onSignOut={signOut}>

@@ -15,7 +15,9 @@ export function ChainPanel({ issuer }: { issuer: Issuer }) {
     return (
       <Panel title="CA certificates">
         <p className="text-soft">
-          Not known yet. A CA elsewhere shows its chain with the first certificate that it issues.
+          {issuer.type === 'GenericCA'
+            ? 'None yet.'
+            : 'Not known yet: a CA elsewhere shows its chain with the first certificate that it issues.'}
         </p>
       </Panel>
     );
@@ -65,7 +67,7 @@ function ChainLink({ link, place }: { link: Link; place: string }) {
           small
           weight="quiet"
           icon={<Download aria-hidden className="size-4" />}
-          aria-label={`Download ${link.subject}`}
+          aria-label={`Download PEM of ${link.subject}`}
           onClick={() => download(`${fileName(link.subject.replace(/^CN=/, ''))}.pem`, link.pem)}
         >
           Download PEM

@@ -11,6 +11,7 @@ import { settingsOf } from './kinds/kinds';
 import type { Kind } from './kinds/setting';
 import { limitChange, limitFaults, limits, limitValues } from './limits';
 import { Group, LimitsForm, SettingsForm } from './settings-form';
+import { Fixed } from './settings-view';
 import type { Issuer } from './standing';
 import { Unsaved } from './unsaved';
 
@@ -149,6 +150,7 @@ export function EditForm({ kind, seen, look, onDone }: Props) {
           )}
         </Field>
       </Group>
+      <Fixed kind={kind} issuer={base.issuer} />
       <SettingsForm
         exists
         kind={kind}

@@ -136,7 +136,8 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
             )}
           </Panel>
         </div>
-        <div className="flex min-w-0 flex-col gap-5">
+        {/* Where there is one column, how it stands comes before how it is set up, unless that is being changed. */}
+        <div className={`flex min-w-0 flex-col gap-5 ${editing ? '' : 'order-first xl:order-none'}`}>
           <HealthPanel issuer={issuer} />
           <ChainPanel issuer={issuer} />
         </div>

@@ -1,4 +1,5 @@
 import { Badge } from '@/ui/badge';
+import { sentence } from '@/ui/field';
 import { useNow, When } from '@/ui/time';
 import { toneText } from '@/ui/tone';
 import { useChain } from './chain';
@@ -58,7 +59,7 @@ export function EndCell({ issuer, verbose }: { issuer: Issuer; verbose?: boolean
         <When at={issuer.ca_not_after} />
       </p>
       {issuer.ca_expiry_warning && (
-        <p className={`text-[13px] text-warn ${verbose ? '' : 'line-clamp-2'}`}>{issuer.ca_expiry_warning}</p>
+        <p className={`text-[13px] text-warn ${verbose ? '' : 'line-clamp-2'}`}>{sentence(issuer.ca_expiry_warning)}</p>
       )}
     </div>
   );
