@@ -5,9 +5,9 @@ import { heading, open, signedIn, signIn, visitor } from './stage';
 it('shows the issuer that every installation has, with its subject and its end', async () => {
   const page = await signedIn('/');
   const row = page.getByRole('row').filter({ hasText: 'iss-local' });
-  await row.getByText('CN=CertCtl Local CA').first().waitFor();
+  await row.getByText('CN=CertCtl Local CA').last().waitFor();
   await row.getByText('Ready').waitFor();
-  await row.getByText('in 10 years').first().waitFor();
+  await row.getByText('in 10 years').last().waitFor();
 });
 
 it('says what to do where there is none', async () => {
@@ -42,7 +42,7 @@ it('shows by itself what somebody else has set up', async () => {
   });
   const row = page.getByRole('row').filter({ hasText: name });
   await row.getByText('Not asked yet').waitFor();
-  await row.getByText('v.example').first().waitFor();
+  await row.getByText('v.example').last().waitFor();
 });
 
 it('shows how a CA stands that is away', async () => {
