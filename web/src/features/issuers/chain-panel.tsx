@@ -61,7 +61,7 @@ function ChainLink({ link, place }: { link: Link; place: string }) {
       <p>
         Ends <When at={link.notAfter.toISOString()} as="day" />, <When at={link.notAfter.toISOString()} />
       </p>
-      <p className="text-[13px] break-all text-soft">Serial {link.serial}</p>
+      <p className="text-[13px] wrap-anywhere text-soft">Serial {link.serial}</p>
       <div className="mt-1 -ml-2.5">
         <Button
           small

@@ -75,6 +75,7 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
   const [deleting, setDeleting] = useState(false);
   const leaving = useRef(false);
   const kind = kindOf(issuer.type);
+  const busy = editing || waitsForCertificate(issuer);
 
   const look = async () => queries.fetchQuery({ ...issuerQuery(id), staleTime: 0 });
   const view = () => navigate({ to: '/issuers/$id', params: { id }, search: {}, replace: true });
@@ -136,8 +137,8 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
             )}
           </Panel>
         </div>
-        {/* Where there is one column, how it stands comes before how it is set up, unless that is being changed. */}
-        <div className={`flex min-w-0 flex-col gap-5 ${editing ? '' : 'order-first xl:order-none'}`}>
+        {/* Where there is one column, how it stands comes before how it is set up, unless something is to be typed in. */}
+        <div className={`flex min-w-0 flex-col gap-5 ${busy ? '' : 'order-first xl:order-none'}`}>
           <HealthPanel issuer={issuer} />
           <ChainPanel issuer={issuer} />
         </div>

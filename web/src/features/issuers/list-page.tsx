@@ -54,21 +54,22 @@ export function IssuersPage({ cursor, size = usualSize }: Props) {
   );
 }
 
+/** Where there is little room, what other columns hold stands below the name and the state. */
 const columns = [
-  'w-[46%] md:w-[24%]',
-  'hidden md:table-cell md:w-[12%]',
-  'hidden md:table-cell md:w-[28%]',
-  'w-[54%] md:w-[22%]',
-  'hidden md:table-cell md:w-[14%]',
+  'w-[46%] md:w-[30%] xl:w-[24%]',
+  'hidden xl:table-cell xl:w-[12%]',
+  'hidden md:table-cell md:w-[27%] xl:w-[28%]',
+  'w-[54%] md:w-[25%] xl:w-[22%]',
+  'hidden md:table-cell md:w-[18%] xl:w-[14%]',
 ];
-const cell = 'px-4 py-3 align-top sm:px-5';
+const cell = 'px-4 py-3 align-top xl:px-5';
 
 function Heads() {
   return (
     <thead>
       <tr className="border-b border-line text-left text-[13px] text-soft">
         {['Issuer', 'Type', 'CA', 'State', 'CA ends'].map((head, i) => (
-          <th key={head} scope="col" className={`px-4 py-2.5 font-medium sm:px-5 ${columns[i]}`}>
+          <th key={head} scope="col" className={`px-4 py-2.5 font-medium xl:px-5 ${columns[i]}`}>
             {head}
           </th>
         ))}
@@ -106,10 +107,10 @@ function Row({ issuer }: { issuer: Issuer }) {
         >
           {issuer.name}
         </Link>
-        <p className="font-mono text-[13px] break-all text-soft">{issuer.id}</p>
-        <div className="mt-1 text-[13px] text-soft md:hidden">
+        <p className="font-mono text-[13px] wrap-anywhere text-soft">{issuer.id}</p>
+        <div className="mt-1 text-[13px] text-soft xl:hidden">
           <p>{type}</p>
-          <p className="break-all">
+          <p className="md:hidden">
             <WhatItIs issuer={issuer} />
           </p>
         </div>
