@@ -10,7 +10,7 @@ import type { Issuer } from './standing';
 /** The CA's certificate and those above it, to look at and to take along to relying parties. */
 export function ChainPanel({ issuer }: { issuer: Issuer }) {
   const pem = issuer.ca_chain_pem;
-  const chain = useChain(pem);
+  const { chain, unreadable } = useChain(pem);
   if (!pem) {
     return (
       <Panel title="CA certificates">
@@ -35,7 +35,8 @@ export function ChainPanel({ issuer }: { issuer: Issuer }) {
         </Button>
       }
     >
-      {chain ? (
+      {unreadable && <p className="text-soft">It cannot be read here. Download it to look at it.</p>}
+      {chain && (
         <ol className="flex flex-col gap-4">
           {chain.map((link, i) => (
             <ChainLink
@@ -45,9 +46,8 @@ export function ChainPanel({ issuer }: { issuer: Issuer }) {
             />
           ))}
         </ol>
-      ) : (
-        <Skeleton className="h-24 w-full" />
       )}
+      {!chain && !unreadable && <Skeleton className="h-24 w-full" />}
     </Panel>
   );
 }

@@ -9,6 +9,7 @@ import { Fault } from '@/ui/fault';
 import { Page } from '@/ui/page';
 import { Panel } from '@/ui/panel';
 import { SkeletonPanel } from '@/ui/skeleton';
+import { Stale } from '@/ui/stale';
 import { issuerQuery, useTestIssuer, useUpdateIssuer } from './calls';
 import { ChainPanel } from './chain-panel';
 import { DeleteDialog } from './delete-dialog';
@@ -32,7 +33,7 @@ interface Props {
 /** One issuer: how it stands, what it is, and what can be done with it. */
 export function IssuerPage({ id, fresh = false, editing = false }: Props) {
   const { data, error, refetch, isFetching } = useQuery(issuerQuery(id));
-  if (data) return <Loaded seen={data} fresh={fresh} editing={editing} />;
+  if (data) return <Loaded seen={data} fresh={fresh} editing={editing} error={error} />;
   if (!error) {
     return (
       <Page title="Issuer" trail={<Trail />}>
@@ -65,7 +66,15 @@ export function IssuerPage({ id, fresh = false, editing = false }: Props) {
   );
 }
 
-function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing: boolean }) {
+interface LoadedProps {
+  seen: Seen;
+  fresh: boolean;
+  editing: boolean;
+  /** Why it could not be brought up to date. */
+  error: unknown;
+}
+
+function Loaded({ seen, fresh, editing, error }: LoadedProps) {
   const { issuer } = seen;
   const { id } = issuer;
   const queries = useQueryClient();
@@ -114,6 +123,7 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
         </>
       }
     >
+      <Stale error={error} />
       <TestResult test={test} issuer={issuer} fresh={fresh} />
       {power.error && <Fault error={power.error} doing={issuer.enabled ? 'Disabling it' : 'Enabling it'} />}
       <div className="grid grid-cols-1 items-start gap-5 xl:grid-cols-[minmax(0,3fr)_minmax(0,2fr)]">
@@ -131,7 +141,13 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
             }
           >
             {editing && kind ? (
-              <EditForm kind={kind} seen={seen} look={look} onDone={view} />
+              <EditForm
+                kind={kind}
+                seen={seen}
+                look={look}
+                onDone={view}
+                onSaved={() => toast.success(`${issuer.name} is saved`)}
+              />
             ) : (
               <SettingsView issuer={issuer} />
             )}

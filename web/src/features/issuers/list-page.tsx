@@ -6,6 +6,7 @@ import { Fault } from '@/ui/fault';
 import { Select } from '@/ui/input';
 import { Page } from '@/ui/page';
 import { Skeleton } from '@/ui/skeleton';
+import { Stale } from '@/ui/stale';
 import { issuersQuery } from './calls';
 import { kindOf } from './kinds/kinds';
 import type { Issuer } from './standing';
@@ -37,8 +38,9 @@ export function IssuersPage({ cursor, size = usualSize }: Props) {
         </Link>
       }
     >
-      {/* What is on the screen stays there when it cannot be brought up to date; the bar above says so. */}
+      {/* What is on the screen stays there when it cannot be brought up to date. */}
       {error && !data && <Fault error={error} doing="Loading the issuers" actions={again} />}
+      {data && <Stale error={error} />}
       {!data && !error && <Loading />}
       {data && data.data.length === 0 && (cursor ? <Beyond /> : <Empty />)}
       {data && data.data.length > 0 && (

@@ -71,6 +71,6 @@ export function EndCell({ issuer, verbose }: { issuer: Issuer; verbose?: boolean
 
 /** What tells the CA apart from others of its type. */
 export function WhatItIs({ issuer }: { issuer: Issuer }) {
-  const chain = useChain(issuer.ca_chain_pem);
+  const { chain } = useChain(issuer.ca_chain_pem);
   return <span className="wrap-anywhere">{whatItIs(issuer, chain?.[0]?.subject) || '\u00a0'}</span>;
 }
