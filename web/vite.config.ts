@@ -16,6 +16,7 @@ export default defineConfig({
     sourcemap: false,
     // The page may load fonts from its own origin only, so none may become a data: address.
     assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 600,
     rolldownOptions: {
       output: {
         // What is not ours changes seldom, and stays in the browser's cache when ours does.

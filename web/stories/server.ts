@@ -54,6 +54,11 @@ export async function issuer(id: string): Promise<Answer> {
   return must('GET', `/issuers/${id}`);
 }
 
+/** What the admin's key is called. */
+export async function principal(): Promise<string> {
+  return (await must('GET', '/auth/check')).principal;
+}
+
 /** Makes a key, which is revoked when the story ends at the latest. */
 export async function haveKey(roles: string[]): Promise<{ key: string; revoke: () => Promise<void> }> {
   const made = await must('POST', '/api-keys', {

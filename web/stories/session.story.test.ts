@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { adminKey, haveIssuer, haveKey, unique } from './server';
+import { adminKey, haveIssuer, haveKey, principal, unique } from './server';
 import { heading, open, signedIn, signIn, visitor } from './stage';
 
 describe('signing in', () => {
@@ -21,7 +21,7 @@ describe('signing in', () => {
     expect(await page.evaluate(() => JSON.stringify(localStorage) + document.cookie)).not.toContain(adminKey);
     const other = await open(page.context(), '/issuers');
     await heading(other, 'Sign in to certctl').waitFor();
-    await page.getByRole('button', { name: /key-first-admin|Account/ }).click();
+    await page.getByRole('button', { name: await principal() }).click();
     await page.getByRole('menuitem', { name: 'Sign out' }).click();
     await heading(page, 'Sign in to certctl').waitFor();
     expect(await page.evaluate(() => sessionStorage.getItem('certctl.credential'))).toBeNull();

@@ -144,8 +144,9 @@ function Loading() {
       aria-label="Loading the issuers"
       className="overflow-hidden rounded-lg border border-line bg-panel"
     >
+      <div className="h-10 border-b border-line" />
       {[0, 1, 2].map((row) => (
-        <div key={row} className="flex h-[70px] items-center gap-6 border-b border-line px-5 last:border-b-0">
+        <div key={row} className="flex h-[63px] items-center gap-6 border-b border-line px-5 last:border-b-0">
           <Skeleton className="h-4 w-1/4" />
           <Skeleton className="h-4 w-1/3" />
           <Skeleton className="h-6 w-20 rounded-full" />

@@ -48,7 +48,7 @@ function Known({ kind, issuer }: { kind: Kind; issuer: Issuer }) {
     return (
       <Part key={section.title} title={section.title}>
         {settings.map((s) => (
-          <Fact key={s.name} name={s.label} wide={s.input === 'pem'}>
+          <Fact key={s.name} name={s.label} wide={s.input === 'pem' || s.input === 'url'}>
             <Told setting={s} value={values[s.name] ?? ''} />
           </Fact>
         ))}

@@ -27,7 +27,7 @@ describe('how an issuer stands', () => {
 
   it('is failing before that', () => {
     const s = standingOf(issuer({ health: { ...health, failures: 2, last_error: 'refused' } }));
-    expect(s).toEqual({ tone: 'warn', word: 'Failing', detail: '2 requests in a row: refused' });
+    expect(s).toEqual({ tone: 'warn', word: 'Failing', detail: '2 requests in a row failed: refused' });
   });
 
   it('is disabled, whatever its CA does', () => {

@@ -32,7 +32,7 @@ export function standingOf(issuer: Issuer): Standing {
     return {
       tone: 'warn',
       word: 'Failing',
-      detail: `${count(health.failures, 'request')} in a row: ${health.last_error ?? 'no answer'}`,
+      detail: `${count(health.failures, 'request')} in a row failed: ${health.last_error ?? 'no answer'}`,
     };
   }
   if (!health && elsewhere(issuer)) return { tone: 'quiet', word: 'Not asked yet' };
