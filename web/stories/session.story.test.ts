@@ -29,6 +29,16 @@ describe('signing in', () => {
     await heading(page, 'Sign in to certctl').waitFor();
   });
 
+  it('forgets the key also where something unsaved is left behind first', async () => {
+    const page = await signedIn('/issuers/new/ACME');
+    await page.getByLabel('Contact').fill('pki@example.org');
+    await page.getByRole('button', { name: await principal() }).click();
+    await page.getByRole('menuitem', { name: 'Sign out' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Leave' }).click();
+    await heading(page, 'Sign in to certctl').waitFor();
+    await expect.poll(() => page.evaluate(() => sessionStorage.getItem('certctl.credential'))).toBeNull();
+  });
+
   it('asks again over the page when the key is revoked, and what was typed is still there', async () => {
     const { key, revoke } = await haveKey(['admin']);
     const page = await signedIn('/issuers/new/ACME', { key });
