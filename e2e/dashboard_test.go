@@ -26,13 +26,14 @@ func TestDashboard_IsUsedInABrowser(t *testing.T) {
 func TestDashboard_HoldsNoKeyAndIsServedToAnybody(t *testing.T) {
 	t.Parallel()
 	in := rig.Up(t, rig.Dir(t), "CERTCTL_LOG_LEVEL=warn")
+	browser := &http.Client{Timeout: rig.Patience}
 	for path, want := range map[string]int{"/": http.StatusOK, "/issuers": http.StatusOK, "/nothing.php": http.StatusNotFound} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, in.URL+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Accept", "text/html")
-		answer, err := http.DefaultClient.Do(r)
+		answer, err := browser.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,20 @@ export default defineConfig({
     sourcemap: false,
     // The page may load fonts from its own origin only, so none may become a data: address.
     assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 600,
+    rolldownOptions: {
+      output: {
+        // What is not ours changes seldom, and stays in the browser's cache when ours does.
+        codeSplitting: {
+          groups: [
+            {
+              name: 'libraries',
+              test: /node_modules[\\/](react|react-dom|scheduler|@tanstack|@base-ui|@floating-ui|sonner)[\\/]/,
+            },
+          ],
+        },
+      },
+    },
   },
   server: { proxy },
   preview: { proxy, headers: { 'Content-Security-Policy': contentSecurityPolicy } },

@@ -1,6 +1,6 @@
-import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 import { Navigate, Outlet, useNavigate, useRouterState } from '@tanstack/react-router';
-import { credential, useCredential } from '@/api/credential';
+import { useCredential } from '@/api/credential';
 import { authInfoQuery } from '@/features/session/calls';
 import { Button } from '@/ui/button';
 import { Fault } from '@/ui/fault';
@@ -8,21 +8,18 @@ import { Shell } from './shell';
 
 /** Lets through whoever is known, or where nobody has to be, and has others sign in first and come back. */
 export function Gate() {
-  const queries = useQueryClient();
   const navigate = useNavigate();
   const known = useCredential().state !== 'missing';
   const here = useRouterState({ select: (s) => s.location.href });
   const { data, error, refetch, isFetching } = useQuery(authInfoQuery);
 
-  async function signOut() {
-    await navigate({ to: '/sign-in' });
-    // A page with something unsaved asks first, and may stay.
-    if (location.pathname !== '/sign-in') return;
-    credential.clear();
-    queries.removeQueries({ predicate: (q) => q.queryKey[1] !== 'info' });
-  }
+  // A page with something unsaved asks before it is left; the page of signing in forgets the key.
+  const signOut = () => void navigate({ to: '/sign-in' });
 
-  if (data?.required && !known) return <Navigate to="/sign-in" search={{ to: here }} replace />;
+  if (data?.required && !known) {
+    // This is still drawn on the way there, when `here` is the sign-in already.
+    return here.startsWith('/sign-in') ? null : <Navigate to="/sign-in" search={{ to: here }} replace />;
+  }
   if (data) {
     return (
       <Shell onSignOut={signOut}>

@@ -14,6 +14,7 @@ import { ChooseKindPage, NewIssuerPage } from '@/features/issuers/new-page';
 import { destination } from '@/features/session/destination';
 import { SignInPage } from '@/features/session/sign-in-page';
 import { Page } from '@/ui/page';
+import { Broken } from './broken';
 import { Gate } from './gate';
 import { listSearch, text } from './search';
 
@@ -93,6 +94,7 @@ function NotFound() {
 export const router = createRouter({
   routeTree: root.addChildren([signIn, gate.addChildren([start, issuers, chooseKind, newIssuer, issuer, editIssuer])]),
   scrollRestoration: true,
+  defaultErrorComponent: Broken,
 });
 
 declare module '@tanstack/react-router' {

@@ -36,7 +36,7 @@ function titleOf(error: unknown, doing: string): string {
     case 429:
       return 'Too many requests at once';
     default:
-      return `${doing} failed`;
+      return error.status < 500 ? `${doing} was refused` : `${doing} failed`;
   }
 }
 

@@ -26,14 +26,14 @@ export function Field({ label, help, fault, required, wide, children }: Props) {
   const described = [fault && `${id}-fault`, help && `${id}-help`].filter(Boolean).join(' ');
   return (
     <div className={`flex min-w-0 flex-col gap-1.5 ${wide ? 'md:col-span-2' : ''}`}>
-      <label htmlFor={id} className="font-medium">
-        {label}
+      <div className="font-medium">
+        <label htmlFor={id}>{label}</label>
         {required && (
           <span aria-hidden className="ml-1 text-bad">
             *
           </span>
         )}
-      </label>
+      </div>
       {children({
         id,
         'aria-describedby': described || undefined,

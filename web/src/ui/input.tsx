@@ -61,9 +61,10 @@ export function FileText({ value, onText, what, ...rest }: FileTextProps) {
         small
         weight="quiet"
         icon={<FileUp aria-hidden className="size-4" />}
+        aria-label={`Read from a file: ${what}`}
         onClick={() => chooser.current?.click()}
       >
-        Read {what} from a file
+        Read from a file
       </Button>
     </div>
   );

@@ -23,7 +23,7 @@ export function Page({ title, trail, help, actions, children, width = 'full' }: 
   return (
     <main
       id="content"
-      className={`mx-auto flex w-full flex-col gap-5 px-4 py-6 sm:px-6 lg:px-8 ${width === 'column' ? 'max-w-5xl' : 'max-w-[1600px]'}`}
+      className={`flex w-full flex-col gap-5 px-4 py-6 sm:px-6 lg:px-8 ${width === 'column' ? 'max-w-5xl' : 'max-w-[1600px]'}`}
     >
       <header className="flex flex-wrap items-end justify-between gap-x-6 gap-y-3">
         <div className="min-w-0">

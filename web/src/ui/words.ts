@@ -22,7 +22,10 @@ const steps: [Intl.RelativeTimeFormatUnit, number][] = [
 export function relative(at: string, now: number): string {
   const seconds = (Date.parse(at) - now) / 1000;
   for (const [unit, length] of steps) {
-    if (Math.abs(seconds) >= 2 * length) return relativeFormat.format(Math.trunc(seconds / length), unit);
+    if (Math.abs(seconds) < 2 * length) continue;
+    // Ten years less three days are ten years; nineteen days and a half are not twenty, which matters to who has to act.
+    const round = length > 86_400 ? Math.round : Math.trunc;
+    return relativeFormat.format(round(seconds / length), unit);
   }
   if (Math.abs(seconds) < 10) return 'now';
   return relativeFormat.format(Math.trunc(seconds), 'second');

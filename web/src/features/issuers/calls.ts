@@ -1,9 +1,13 @@
 import { keepPreviousData, queryOptions, useMutation, useQueryClient } from '@tanstack/react-query';
 import { answer, answerWithTag, client, type Schema } from '@/api/client';
+import { credential } from '@/api/credential';
 import { Unreachable } from '@/api/problem';
 
-/** How often what is on the screen is brought up to date, in milliseconds. */
-const everyFew = 5_000;
+/**
+ * How often what is on the screen is brought up to date, in milliseconds. Not while the key is refused: each try would count
+ * as one more by somebody without a key.
+ */
+const everyFew = () => (credential.get().state === 'refused' ? false : 5_000);
 
 const all = ['issuers'] as const;
 

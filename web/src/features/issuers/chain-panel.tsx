@@ -10,12 +10,14 @@ import type { Issuer } from './standing';
 /** The CA's certificate and those above it, to look at and to take along to relying parties. */
 export function ChainPanel({ issuer }: { issuer: Issuer }) {
   const pem = issuer.ca_chain_pem;
-  const chain = useChain(pem);
+  const { chain, unreadable } = useChain(pem);
   if (!pem) {
     return (
       <Panel title="CA certificates">
         <p className="text-soft">
-          Not known yet. A CA elsewhere shows its chain with the first certificate that it issues.
+          {issuer.type === 'GenericCA'
+            ? 'None yet.'
+            : 'Not known yet: a CA elsewhere shows its chain with the first certificate that it issues.'}
         </p>
       </Panel>
     );
@@ -33,7 +35,8 @@ export function ChainPanel({ issuer }: { issuer: Issuer }) {
         </Button>
       }
     >
-      {chain ? (
+      {unreadable && <p className="text-soft">It cannot be read here. Download it to look at it.</p>}
+      {chain && (
         <ol className="flex flex-col gap-4">
           {chain.map((link, i) => (
             <ChainLink
@@ -43,9 +46,8 @@ export function ChainPanel({ issuer }: { issuer: Issuer }) {
             />
           ))}
         </ol>
-      ) : (
-        <Skeleton className="h-24 w-full" />
       )}
+      {!chain && !unreadable && <Skeleton className="h-24 w-full" />}
     </Panel>
   );
 }
@@ -59,13 +61,13 @@ function ChainLink({ link, place }: { link: Link; place: string }) {
       <p>
         Ends <When at={link.notAfter.toISOString()} as="day" />, <When at={link.notAfter.toISOString()} />
       </p>
-      <p className="text-[13px] break-all text-soft">Serial {link.serial}</p>
+      <p className="text-[13px] wrap-anywhere text-soft">Serial {link.serial}</p>
       <div className="mt-1 -ml-2.5">
         <Button
           small
           weight="quiet"
           icon={<Download aria-hidden className="size-4" />}
-          aria-label={`Download ${link.subject}`}
+          aria-label={`Download PEM of ${link.subject}`}
           onClick={() => download(`${fileName(link.subject.replace(/^CN=/, ''))}.pem`, link.pem)}
         >
           Download PEM

@@ -11,14 +11,14 @@ export interface Link {
 }
 
 /** Reads a chain in PEM. The reader of X.509 is loaded when the first chain is, not with the page. */
-export function useChain(pem: string | undefined): Link[] | undefined {
-  const { data } = useQuery({
+export function useChain(pem: string | undefined): { chain: Link[] | undefined; unreadable: boolean } {
+  const { data, isError } = useQuery({
     queryKey: ['chain', pem],
     queryFn: async () => (await import('./x509')).readChain(pem ?? ''),
     enabled: Boolean(pem),
     staleTime: Number.POSITIVE_INFINITY,
-    // A chain that cannot be read is the server's to explain; the page goes without.
+    // What cannot be read stays so; it can still be downloaded.
     retry: false,
   });
-  return data;
+  return { chain: data, unreadable: isError };
 }

@@ -89,7 +89,7 @@ function Refusal({ error }: { error: unknown }) {
         ))}
       </ul>
       <p className="mt-1.5">
-        Move these to another issuer or retire them first. To have it issue nothing meanwhile, disable it.
+        Retire these, delete them or move them to another issuer first. To have it issue nothing meanwhile, disable it.
       </p>
     </Notice>
   );

@@ -11,6 +11,7 @@ import { settingsOf } from './kinds/kinds';
 import type { Kind } from './kinds/setting';
 import { limitChange, limitFaults, limits, limitValues } from './limits';
 import { Group, LimitsForm, SettingsForm } from './settings-form';
+import { Fixed } from './settings-view';
 import type { Issuer } from './standing';
 import { Unsaved } from './unsaved';
 
@@ -25,6 +26,8 @@ interface Props {
   seen: Seen;
   /** Fetches the issuer as it is now. */
   look: () => Promise<Seen>;
+  onSaved: () => void;
+  /** It was saved, or given up. */
   onDone: () => void;
 }
 
@@ -39,7 +42,7 @@ function filled(kind: Kind, issuer: Issuer): All {
 }
 
 /** Changes an issuer. It keeps to the moment it was filled at, whatever the page learns meanwhile, until it is told. */
-export function EditForm({ kind, seen, look, onDone }: Props) {
+export function EditForm({ kind, seen, look, onSaved, onDone }: Props) {
   const update = useUpdateIssuer(seen.issuer.id);
   const [base, setBase] = useState(seen);
   const before = filled(kind, base.issuer);
@@ -90,7 +93,10 @@ export function EditForm({ kind, seen, look, onDone }: Props) {
     update.mutate(
       { etag: base.etag, body },
       {
-        onSuccess: leave,
+        onSuccess: () => {
+          onSaved();
+          leave();
+        },
         onError: (error) => {
           if (error instanceof Problem) {
             const placed = placeFaults(error, has);
@@ -149,6 +155,7 @@ export function EditForm({ kind, seen, look, onDone }: Props) {
           )}
         </Field>
       </Group>
+      <Fixed kind={kind} issuer={base.issuer} />
       <SettingsForm
         exists
         kind={kind}

@@ -21,7 +21,7 @@ export function HealthPanel({ issuer }: { issuer: Issuer }) {
           )}
         </div>
         <Facts>
-          <Fact name="CA ends">
+          <Fact name="CA ends" wide={Boolean(issuer.ca_expiry_warning)}>
             <EndCell issuer={issuer} verbose />
           </Fact>
           {h && (

@@ -9,6 +9,7 @@ import { Fault } from '@/ui/fault';
 import { Page } from '@/ui/page';
 import { Panel } from '@/ui/panel';
 import { SkeletonPanel } from '@/ui/skeleton';
+import { Stale } from '@/ui/stale';
 import { issuerQuery, useTestIssuer, useUpdateIssuer } from './calls';
 import { ChainPanel } from './chain-panel';
 import { DeleteDialog } from './delete-dialog';
@@ -32,7 +33,7 @@ interface Props {
 /** One issuer: how it stands, what it is, and what can be done with it. */
 export function IssuerPage({ id, fresh = false, editing = false }: Props) {
   const { data, error, refetch, isFetching } = useQuery(issuerQuery(id));
-  if (data) return <Loaded seen={data} fresh={fresh} editing={editing} />;
+  if (data) return <Loaded seen={data} fresh={fresh} editing={editing} error={error} />;
   if (!error) {
     return (
       <Page title="Issuer" trail={<Trail />}>
@@ -65,7 +66,15 @@ export function IssuerPage({ id, fresh = false, editing = false }: Props) {
   );
 }
 
-function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing: boolean }) {
+interface LoadedProps {
+  seen: Seen;
+  fresh: boolean;
+  editing: boolean;
+  /** Why it could not be brought up to date. */
+  error: unknown;
+}
+
+function Loaded({ seen, fresh, editing, error }: LoadedProps) {
   const { issuer } = seen;
   const { id } = issuer;
   const queries = useQueryClient();
@@ -75,6 +84,7 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
   const [deleting, setDeleting] = useState(false);
   const leaving = useRef(false);
   const kind = kindOf(issuer.type);
+  const busy = editing || waitsForCertificate(issuer);
 
   const look = async () => queries.fetchQuery({ ...issuerQuery(id), staleTime: 0 });
   const view = () => navigate({ to: '/issuers/$id', params: { id }, search: {}, replace: true });
@@ -113,6 +123,7 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
         </>
       }
     >
+      <Stale error={error} />
       <TestResult test={test} issuer={issuer} fresh={fresh} />
       {power.error && <Fault error={power.error} doing={issuer.enabled ? 'Disabling it' : 'Enabling it'} />}
       <div className="grid grid-cols-1 items-start gap-5 xl:grid-cols-[minmax(0,3fr)_minmax(0,2fr)]">
@@ -130,13 +141,20 @@ function Loaded({ seen, fresh, editing }: { seen: Seen; fresh: boolean; editing:
             }
           >
             {editing && kind ? (
-              <EditForm kind={kind} seen={seen} look={look} onDone={view} />
+              <EditForm
+                kind={kind}
+                seen={seen}
+                look={look}
+                onDone={view}
+                onSaved={() => toast.success(`${issuer.name} is saved`)}
+              />
             ) : (
               <SettingsView issuer={issuer} />
             )}
           </Panel>
         </div>
-        <div className="flex min-w-0 flex-col gap-5">
+        {/* Where there is one column, how it stands comes before how it is set up, unless something is to be typed in. */}
+        <div className={`flex min-w-0 flex-col gap-5 ${busy ? '' : 'order-first xl:order-none'}`}>
           <HealthPanel issuer={issuer} />
           <ChainPanel issuer={issuer} />
         </div>

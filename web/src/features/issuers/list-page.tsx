@@ -6,6 +6,7 @@ import { Fault } from '@/ui/fault';
 import { Select } from '@/ui/input';
 import { Page } from '@/ui/page';
 import { Skeleton } from '@/ui/skeleton';
+import { Stale } from '@/ui/stale';
 import { issuersQuery } from './calls';
 import { kindOf } from './kinds/kinds';
 import type { Issuer } from './standing';
@@ -37,8 +38,9 @@ export function IssuersPage({ cursor, size = usualSize }: Props) {
         </Link>
       }
     >
-      {/* What is on the screen stays there when it cannot be brought up to date; the bar above says so. */}
+      {/* What is on the screen stays there when it cannot be brought up to date. */}
       {error && !data && <Fault error={error} doing="Loading the issuers" actions={again} />}
+      {data && <Stale error={error} />}
       {!data && !error && <Loading />}
       {data && data.data.length === 0 && (cursor ? <Beyond /> : <Empty />)}
       {data && data.data.length > 0 && (
@@ -54,21 +56,22 @@ export function IssuersPage({ cursor, size = usualSize }: Props) {
   );
 }
 
+/** Where there is little room, what other columns hold stands below the name and the state. */
 const columns = [
-  'w-[46%] md:w-[24%]',
-  'hidden md:table-cell md:w-[12%]',
-  'hidden md:table-cell md:w-[28%]',
-  'w-[54%] md:w-[22%]',
-  'hidden md:table-cell md:w-[14%]',
+  'w-[46%] md:w-[30%] xl:w-[24%]',
+  'hidden xl:table-cell xl:w-[12%]',
+  'hidden md:table-cell md:w-[27%] xl:w-[28%]',
+  'w-[54%] md:w-[25%] xl:w-[22%]',
+  'hidden md:table-cell md:w-[18%] xl:w-[14%]',
 ];
-const cell = 'px-4 py-3 align-top sm:px-5';
+const cell = 'px-4 py-3 align-top xl:px-5';
 
 function Heads() {
   return (
     <thead>
       <tr className="border-b border-line text-left text-[13px] text-soft">
         {['Issuer', 'Type', 'CA', 'State', 'CA ends'].map((head, i) => (
-          <th key={head} scope="col" className={`px-4 py-2.5 font-medium sm:px-5 ${columns[i]}`}>
+          <th key={head} scope="col" className={`px-4 py-2.5 font-medium xl:px-5 ${columns[i]}`}>
             {head}
           </th>
         ))}
@@ -106,10 +109,10 @@ function Row({ issuer }: { issuer: Issuer }) {
         >
           {issuer.name}
         </Link>
-        <p className="font-mono text-[13px] break-all text-soft">{issuer.id}</p>
-        <div className="mt-1 text-[13px] text-soft md:hidden">
+        <p className="font-mono text-[13px] wrap-anywhere text-soft">{issuer.id}</p>
+        <div className="mt-1 text-[13px] text-soft xl:hidden">
           <p>{type}</p>
-          <p className="break-all">
+          <p className="md:hidden">
             <WhatItIs issuer={issuer} />
           </p>
         </div>
@@ -141,8 +144,9 @@ function Loading() {
       aria-label="Loading the issuers"
       className="overflow-hidden rounded-lg border border-line bg-panel"
     >
+      <div className="h-10 border-b border-line" />
       {[0, 1, 2].map((row) => (
-        <div key={row} className="flex h-[70px] items-center gap-6 border-b border-line px-5 last:border-b-0">
+        <div key={row} className="flex h-[63px] items-center gap-6 border-b border-line px-5 last:border-b-0">
           <Skeleton className="h-4 w-1/4" />
           <Skeleton className="h-4 w-1/3" />
           <Skeleton className="h-6 w-20 rounded-full" />

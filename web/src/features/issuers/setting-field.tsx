@@ -69,7 +69,7 @@ export function SettingField({ setting: s, value, fault, onChange }: Props) {
                 {...wiring}
                 value={value}
                 onChange={(e) => onChange(e.target.value)}
-                placeholder={s.usual}
+                placeholder={s.usual ?? s.example}
                 rows={2}
               />
             );
@@ -94,7 +94,7 @@ export function SettingField({ setting: s, value, fault, onChange }: Props) {
                 inputMode={s.input === 'number' ? 'numeric' : undefined}
                 value={value}
                 onChange={(e) => onChange(e.target.value)}
-                placeholder={s.usual}
+                placeholder={s.usual ?? s.example}
               />
             );
         }

@@ -1,7 +1,7 @@
 import { Lock } from 'lucide-react';
 import { Fact, Facts } from '@/ui/panel';
 import { isShown, kept, unknownSettings, valuesOf } from './form';
-import { kindOf } from './kinds/kinds';
+import { kindOf, settingsOf } from './kinds/kinds';
 import { isSecret, type Kind, type Setting } from './kinds/setting';
 import { limits, limitValues } from './limits';
 import type { Issuer } from './standing';
@@ -48,13 +48,34 @@ function Known({ kind, issuer }: { kind: Kind; issuer: Issuer }) {
     return (
       <Part key={section.title} title={section.title}>
         {settings.map((s) => (
-          <Fact key={s.name} name={s.label} wide={s.input === 'pem'}>
+          <Fact key={s.name} name={s.label} wide={s.input === 'pem' || s.input === 'url'}>
             <Told setting={s} value={values[s.name] ?? ''} />
           </Fact>
         ))}
       </Part>
     );
   });
+}
+
+/** What an issuer keeps for life, as a form that changes it shows it. */
+export function Fixed({ kind, issuer }: { kind: Kind; issuer: Issuer }) {
+  const values = valuesOf(kind, issuer.config);
+  const fixed = settingsOf(kind).filter((s) => s.once && values[s.name] !== '');
+  if (fixed.length === 0) return null;
+  return (
+    <div className="rounded-md bg-sunk px-4 py-3">
+      <p className="mb-3 text-[13px] text-soft">
+        These stay: an issuer keeps its CA for life. Set up another issuer for another CA.
+      </p>
+      <Facts>
+        {fixed.map((s) => (
+          <Fact key={s.name} name={s.label} wide={s.input === 'pem' || s.input === 'url'}>
+            <Told setting={s} value={values[s.name] ?? ''} />
+          </Fact>
+        ))}
+      </Facts>
+    </div>
+  );
 }
 
 function Told({ setting: s, value }: { setting: Setting; value: string }) {
@@ -86,11 +107,10 @@ function Value({ value }: { value: string }) {
   if (value === kept) return <SecretSet />;
   if (!value.includes('\n')) return <span className="break-words">{value}</span>;
   const rows = value.trim().split('\n');
+  if (rows.length <= 4 && !value.includes('-----')) return <span className="break-words">{rows.join(', ')}</span>;
   return (
     <details>
-      <summary className="cursor-pointer truncate rounded">
-        {rows.length > 4 ? `${rows.length} lines` : rows.join(', ')}
-      </summary>
+      <summary className="cursor-pointer truncate rounded">{rows.length} lines</summary>
       <pre className="mt-1 rounded-md bg-sunk p-2 font-mono text-[13px] break-all whitespace-pre-wrap">
         {value.trim()}
       </pre>

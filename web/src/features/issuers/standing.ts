@@ -17,7 +17,7 @@ export function standingOf(issuer: Issuer): Standing {
   if (waitsForCertificate(issuer)) {
     return {
       tone: 'warn',
-      word: 'Needs its certificate',
+      word: 'To be signed',
       detail: 'Have its request signed, and hand in the certificate.',
     };
   }
@@ -32,9 +32,10 @@ export function standingOf(issuer: Issuer): Standing {
     return {
       tone: 'warn',
       word: 'Failing',
-      detail: `${count(health.failures, 'request')} in a row: ${health.last_error ?? 'no answer'}`,
+      detail: `${count(health.failures, 'request')} in a row failed: ${health.last_error ?? 'no answer'}`,
     };
   }
+  if (!health && elsewhere(issuer)) return { tone: 'quiet', word: 'Not asked yet' };
   if (health && health.waiting > 0)
     return {
       tone: 'good',
@@ -42,6 +43,11 @@ export function standingOf(issuer: Issuer): Standing {
       detail: `${count(health.waiting, 'job')} wait${health.waiting === 1 ? 's' : ''} for a place.`,
     };
   return { tone: 'good', word: 'Ready' };
+}
+
+/** Whether the CA has to be asked, so that nothing is known of it before. */
+function elsewhere(issuer: Issuer): boolean {
+  return issuer.type !== 'GenericCA';
 }
 
 /** A Local CA whose request is signed elsewhere issues nothing before that. */

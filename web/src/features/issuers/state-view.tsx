@@ -1,4 +1,5 @@
-import { Badge } from '@/ui/badge';
+import { Badge, ToneIcon } from '@/ui/badge';
+import { sentence } from '@/ui/field';
 import { useNow, When } from '@/ui/time';
 import { toneText } from '@/ui/tone';
 import { useChain } from './chain';
@@ -51,14 +52,18 @@ export function EndCell({ issuer, verbose }: { issuer: Issuer; verbose?: boolean
   const tone = endTone(issuer.ca_not_after, issuer.ca_expiry_warning, now);
   return (
     <div className="min-w-0">
-      <p className={tone === 'quiet' ? '' : `font-medium ${toneText[tone]}`}>
+      <p
+        className={`flex items-center gap-1.5 ${tone === 'quiet' ? '' : `font-medium ${toneText[tone]}`}`}
+        title={issuer.ca_expiry_warning}
+      >
+        {tone !== 'quiet' && <ToneIcon tone={tone} className="size-3.5" />}
         <When at={issuer.ca_not_after} as="day" />
       </p>
       <p className="text-[13px] text-soft">
         <When at={issuer.ca_not_after} />
       </p>
       {issuer.ca_expiry_warning && (
-        <p className={`text-[13px] text-warn ${verbose ? '' : 'line-clamp-2'}`}>{issuer.ca_expiry_warning}</p>
+        <p className={verbose ? 'mt-1 text-warn' : 'sr-only'}>{sentence(issuer.ca_expiry_warning)}</p>
       )}
     </div>
   );
@@ -66,6 +71,6 @@ export function EndCell({ issuer, verbose }: { issuer: Issuer; verbose?: boolean
 
 /** What tells the CA apart from others of its type. */
 export function WhatItIs({ issuer }: { issuer: Issuer }) {
-  const chain = useChain(issuer.ca_chain_pem);
-  return <span className="break-words">{whatItIs(issuer, chain?.[0]?.subject) || '\u00a0'}</span>;
+  const { chain } = useChain(issuer.ca_chain_pem);
+  return <span className="wrap-anywhere">{whatItIs(issuer, chain?.[0]?.subject) || '\u00a0'}</span>;
 }

@@ -12,7 +12,7 @@ export function Account({ onSignOut }: { onSignOut: () => void }) {
   const name = data?.principal ?? 'Signed in';
   return (
     <Menu.Root>
-      <Menu.Trigger className="flex h-10 w-full max-w-56 min-w-0 items-center gap-2.5 rounded-md px-2.5 text-left hover:bg-sunk data-popup-open:bg-sunk">
+      <Menu.Trigger className="flex h-10 max-w-56 min-w-0 shrink-0 lg:w-full items-center gap-2.5 rounded-md px-2.5 text-left hover:bg-sunk data-popup-open:bg-sunk">
         <CircleUser aria-hidden className="size-5 shrink-0 text-soft" />
         <span className="hidden min-w-0 flex-1 truncate font-medium sm:block">{name}</span>
         <span className="sr-only sm:hidden">Account of {name}</span>

@@ -20,7 +20,7 @@ export function SignInForm({ authType, onDone }: Props) {
   const [typed, setTyped] = useState('');
   const [fault, setFault] = useState<string>();
   const input = useRef<HTMLInputElement>(null);
-  const what = authType === 'jwt' ? 'Access token' : 'API key';
+  const what = authType === 'jwt' ? 'Access token or API key' : 'API key';
 
   function refuse(reason: string) {
     setFault(reason);
@@ -60,7 +60,7 @@ export function SignInForm({ authType, onDone }: Props) {
         fault={fault}
         help={
           authType === 'jwt'
-            ? 'From your identity provider. It is kept in this tab only, until you sign out or close it.'
+            ? 'A token of your identity provider, or an API key of certctl. It is kept in this tab only, until you sign out or close it.'
             : 'It is kept in this tab only, until you sign out or close it.'
         }
       >

@@ -1,5 +1,6 @@
-import { useQuery } from '@tanstack/react-query';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
+import { credential } from '@/api/credential';
 import { Button } from '@/ui/button';
 import { Fault } from '@/ui/fault';
 import { Mark } from '@/ui/mark';
@@ -7,10 +8,18 @@ import { Skeleton } from '@/ui/skeleton';
 import { authInfoQuery } from './calls';
 import { SignInForm } from './sign-in-form';
 
-/** The page for whoever is not known yet. Where nobody has to be, it leads on at once. */
+/**
+ * The page for whoever is not known yet, or no more: to come here is to sign out. Where nobody has to be known, it leads on at once.
+ */
 export function SignInPage({ onDone }: { onDone: () => void }) {
   const { data, error, refetch, isFetching } = useQuery(authInfoQuery);
   const open = data && !data.required;
+  const queries = useQueryClient();
+  useEffect(() => {
+    credential.clear();
+    // What one caller was shown is not for the next.
+    queries.removeQueries({ predicate: (q) => q.queryKey.join() !== authInfoQuery.queryKey.join() });
+  }, [queries]);
   useEffect(() => {
     document.title = 'Sign in · certctl';
   }, []);

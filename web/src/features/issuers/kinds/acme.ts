@@ -17,7 +17,7 @@ export const acme: Kind = {
           help: "Where the CA's ACME service begins; it stays for the life of the issuer.",
           input: 'url',
           required: true,
-          usual: 'https://acme-v02.api.letsencrypt.org/directory',
+          example: 'https://acme-v02.api.letsencrypt.org/directory',
           once: true,
         },
         { name: 'email', label: 'Contact', help: 'A mail address that the CA is told.', input: 'text' },

@@ -16,7 +16,7 @@ export const stepCA: Kind = {
           help: 'Of the CA, with its port.',
           input: 'url',
           required: true,
-          usual: 'https://ca.example.org:9000',
+          example: 'https://ca.example.org:9000',
         },
         {
           name: 'root_fingerprint',
@@ -58,7 +58,7 @@ export const vault: Kind = {
           help: 'Of the server; who changes it has to give the secret anew.',
           input: 'url',
           required: true,
-          usual: 'https://vault.example.org:8200',
+          example: 'https://vault.example.org:8200',
         },
         { name: 'namespace', label: 'Namespace', help: 'If the server has any.', input: 'text' },
         { name: 'mount', label: 'Mount', help: 'Where the PKI secrets engine is.', input: 'text', usual: 'pki' },

@@ -97,7 +97,7 @@ export const local: Kind = {
         },
         {
           name: 'key_algorithm',
-          label: 'Key',
+          label: 'Algorithm',
           help: 'A token makes ECDSA and RSA keys only.',
           input: 'choice',
           usual: 'ECDSA-P256',

@@ -27,6 +27,8 @@ export interface Setting {
   required?: boolean;
   /** What counts if it is left empty; a form shows it, and does not send it. */
   usual?: string;
+  /** What one may look like, if nothing is usual. */
+  example?: string;
   choices?: Choice[];
   /** It is asked for only while each of these settings has one of these values; an empty one has its usual value. */
   when?: Record<string, string[]>;
