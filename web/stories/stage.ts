@@ -1,12 +1,27 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { delimiter, join } from 'node:path';
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { adminKey, serverURL, tidy } from './server';
 
 type Axe = typeof import('axe-core');
 
+/** How long anything may take, on a machine that has much else to do. */
+const patience = 30_000;
+
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** The Chromium that `make browser` has found or fetched. */
+function installed(): string {
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
+    const folder = folders.find((f) => existsSync(join(f, name)));
+    if (folder) return join(folder, name);
+  }
+  throw new Error('there is no Chromium; `make browser` fetches one, or name one in CHROMIUM');
+}
 
 let browser: Browser;
 const contexts: BrowserContext[] = [];
@@ -14,7 +29,7 @@ const complaints: string[] = [];
 
 beforeAll(async () => {
   browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+    executablePath: installed(),
     // Chromium's own sandbox needs rights that a container has not got.
     args: ['--no-sandbox'],
   });
@@ -39,7 +54,7 @@ export async function visitor(options: BrowserContextOptions = {}): Promise<Brow
     reducedMotion: 'reduce',
     ...options,
   });
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(patience);
   contexts.push(context);
   return context;
 }
