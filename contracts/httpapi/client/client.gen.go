@@ -2325,10 +2325,13 @@ type Issuer struct {
 
 	// Limits What may be asked of a CA elsewhere, by all replicas together. Requests beyond that wait for their turn, and count as no
 	// attempt. A CA whose key is in the issuer service needs none.
-	Limits    *IssuerLimits `json:"limits,omitempty"`
-	Name      string        `json:"name"`
-	Type      string        `json:"type"`
-	UpdatedAt time.Time     `json:"updated_at"`
+	Limits *IssuerLimits `json:"limits,omitempty"`
+	Name   string        `json:"name"`
+
+	// SettingsFrom The variables of the environment that set it up, such as `CERTCTL_ACME_*`, where `config` is changed. Left out if none do.
+	SettingsFrom *string   `json:"settings_from,omitempty"`
+	Type         string    `json:"type"`
+	UpdatedAt    time.Time `json:"updated_at"`
 }
 
 // IssuerCACertificate defines model for IssuerCACertificate.

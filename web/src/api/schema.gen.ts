@@ -3776,6 +3776,8 @@ export interface components {
             config: {
                 [key: string]: unknown;
             };
+            /** @description The variables of the environment that set it up, such as `CERTCTL_ACME_*`, where `config` is changed. Left out if none do. */
+            settings_from?: string;
             enabled: boolean;
             limits?: components["schemas"]["IssuerLimits"];
             health?: components["schemas"]["IssuerHealth"];

@@ -203,6 +203,7 @@ func (s *server) issuer(i *registry.Issuer) issuerapi.Issuer {
 	out := issuerapi.Issuer{
 		ID: i.ID, Name: i.Name, Type: i.Type, Config: config, Enabled: i.Enabled, CaChainPem: text(i.CAChainPEM),
 		CreatedAt: i.CreatedAt.UTC(), UpdatedAt: i.UpdatedAt.UTC(), CaExpiryWarning: text(i.Advice(s.clock.Now())),
+		SettingsFrom: text(s.issuers.Source(i)),
 		Limits: &issuerapi.IssuerLimits{
 			MaxConcurrent: &i.Limits.MaxConcurrent, RateLimit: &i.Limits.Rate, RateWindowSeconds: new(int(i.Limits.Window / time.Second)),
 		},

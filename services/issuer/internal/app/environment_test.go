@@ -52,6 +52,9 @@ func TestEnvironment_SetsUpAStepCAAndKeepsItsSecretsToItself(t *testing.T) {
 	if d := cmp.Diff(want, i.Config); d != "" || !i.Enabled || i.Type != "StepCA" {
 		t.Errorf("set up %+v (-want +got):\n%s", i, d)
 	}
+	if i.SettingsFrom == nil || *i.SettingsFrom != "CERTCTL_STEPCA_*" || w.read("iss-local").SettingsFrom != nil {
+		t.Errorf("its settings are said to be from %v", i.SettingsFrom)
+	}
 	w.issues("iss-stepca")
 	if n := w.count(`SELECT count(*) FROM issuers WHERE sealed_settings IS NOT NULL`); n != 0 {
 		t.Error("its secrets are stored")

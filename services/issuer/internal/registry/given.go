@@ -66,10 +66,25 @@ func (s *Service) provide(ctx context.Context, g Given) error {
 	return err
 }
 
+// given is what the environment sets up as an issuer, false if it does not.
+func (r *Registry) given(i *Issuer) (Given, bool) {
+	g, ok := r.settings.Given[i.ID]
+	return g, ok && g.Type == i.Type
+}
+
+// Source names the variables of the environment that set an issuer up, empty if none do.
+func (s *Service) Source(i *Issuer) string {
+	g, ok := s.registry.given(i)
+	if !ok {
+		return ""
+	}
+	return g.Source
+}
+
 // mayReconfigure refuses settings that are the environment's, unless they are as they are.
 func (r *Registry) mayReconfigure(i Issuer, update map[string]any) error {
-	g, ok := r.settings.Given[i.ID]
-	if !ok || g.Type != i.Type {
+	g, ok := r.given(&i)
+	if !ok {
 		return nil
 	}
 	for setting, v := range update {

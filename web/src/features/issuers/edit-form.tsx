@@ -156,13 +156,15 @@ export function EditForm({ kind, seen, look, onSaved, onDone }: Props) {
         </Field>
       </Group>
       <Fixed kind={kind} issuer={base.issuer} />
-      <SettingsForm
-        exists
-        kind={kind}
-        values={now.config}
-        faults={faults}
-        onChange={(n, v) => change(`config.${n}`, (all) => ({ ...all, config: { ...all.config, [n]: v } }))}
-      />
+      {!base.issuer.settings_from && (
+        <SettingsForm
+          exists
+          kind={kind}
+          values={now.config}
+          faults={faults}
+          onChange={(n, v) => change(`config.${n}`, (all) => ({ ...all, config: { ...all.config, [n]: v } }))}
+        />
+      )}
       {hasLimits && (
         <LimitsForm
           values={now.limits}

@@ -6,6 +6,7 @@ import { toast } from 'sonner';
 import { Problem } from '@/api/problem';
 import { Button, buttonClass } from '@/ui/button';
 import { Fault } from '@/ui/fault';
+import { Notice } from '@/ui/notice';
 import { Page } from '@/ui/page';
 import { Panel } from '@/ui/panel';
 import { SkeletonPanel } from '@/ui/skeleton';
@@ -140,6 +141,13 @@ function Loaded({ seen, fresh, editing, error }: LoadedProps) {
               )
             }
           >
+            {issuer.settings_from && (
+              <div className="mb-5">
+                <Notice tone="quiet" title={`The environment sets it up: ${issuer.settings_from}`}>
+                  Its settings are changed there. Its name, its limits and whether it is enabled are changed here.
+                </Notice>
+              </div>
+            )}
             {editing && kind ? (
               <EditForm
                 kind={kind}
