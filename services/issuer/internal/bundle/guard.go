@@ -154,11 +154,12 @@ func within(limit time.Duration, open func() error) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer func() { <-slots }()
 		err := refuse("is damaged")
 		defer func() {
 			// A parser's panic is no more than a file that it cannot read.
 			_ = recover()
+			// Before the outcome is told: whoever has it may open the next.
+			<-slots
 			done <- err
 		}()
 		err = open()
