@@ -217,7 +217,8 @@ func TestACME_RenewsWhenTheCASaysSoAndSaysWhatItReplaces(t *testing.T) {
 	w.must(http.StatusAccepted, http.MethodPost, "submitCertificateCSR", "/api/v1/certificates/"+c.ID+"/csr",
 		map[string]any{"csr_pem": csrFor(t, "www.example.com")}, nil)
 	hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
-	if ids := told.all(); len(ids) < 2 || ids[0] != "" || ids[len(ids)-1] == "" {
+	// One in 256 of Pebble's serials begins with a zero, and Pebble does not find that certificate; it is then asked without.
+	if ids := told.all(); ids[0] != "" || !slices.ContainsFunc(ids, func(id string) bool { return id != "" }) {
 		t.Errorf("told to replace %q", ids)
 	}
 	// The new version has advice of its own.
