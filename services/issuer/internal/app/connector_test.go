@@ -57,9 +57,7 @@ func (w *world) issues(issuerID string) {
 	t := w.t.(*testing.T)
 	c := w.signed(w.create(map[string]any{"common_name": "www.example.com", "issuer_id": issuerID, "csr_pem": csrFor(t, "www.example.com")}))
 	// It may have been shown only in what was issued.
-	if w.read(issuerID).CaChainPem == nil {
-		t.Errorf("the CA of %s is not known although it has issued a certificate", issuerID)
-	}
+	w.await("the CA of "+issuerID+" to be known", func() bool { return w.read(issuerID).CaChainPem != nil })
 	leaf := verified(t, c, w.read(issuerID))
 	w.renew(c.ID, map[string]any{"csr_pem": csrFor(t, "www.example.com")})
 	renewed, _ := hear(w, func(e event.CertificateRenewed) bool { return e.CertificateID == c.ID })
