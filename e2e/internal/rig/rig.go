@@ -27,12 +27,11 @@ const Patience = 60 * time.Second
 const tick = 50 * time.Millisecond
 
 // sources is a variable that says what the binaries are built from. It is set by make test, and only read: go test remembers
-// an outcome for as long as what a test has read is the same, and of other modules' files it does not know.
+// an outcome for as long as what its tests have read is the same, and of other modules' files it does not know.
 const sources = "E2E_SOURCES"
 
 // Main builds the binaries, runs the tests and removes what was built.
 func Main(m *testing.M) int {
-	_ = os.Getenv(sources)
 	dir, err := os.MkdirTemp("", "certctl-e2e-bin-")
 	if err != nil {
 		return fail(err)
@@ -66,7 +65,10 @@ func fail(err error) int {
 var binaries string
 
 // Binary is the path of a program of ours.
-func Binary(name string) string { return filepath.Join(binaries, name) }
+func Binary(name string) string {
+	_ = os.Getenv(sources)
+	return filepath.Join(binaries, name)
+}
 
 // Dir makes a folder that other users can get through but not list, since Postgres and
 // NGINX's workers may run as somebody else.
